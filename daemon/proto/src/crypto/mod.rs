@@ -1,0 +1,118 @@
+//! Keys, and the seal and opening of messages.
+//!
+//! Secrets are wiped when dropped and never printed.
+
+use core::fmt;
+use core::str::FromStr;
+
+use base64ct::{Base64, Encoding};
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+/// Identity of a node: its X25519 public key
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PublicKey([u8; 32]);
+
+/// X25519 private key of a node
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct PrivateKey([u8; 32]);
+
+/// Pre-shared key of a network; all zero where none is set
+#[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
+pub struct NetworkKey([u8; 32]);
+
+/// Why a text is not a key
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("a key is 32 bytes in base64, 44 characters that end in '='")]
+pub struct KeyError;
+
+impl PublicKey {
+    /// Makes a key of its bytes
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Base64::encode_string(&self.0))
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    /// Shows the first characters, enough to tell keys apart in a log
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&Base64::encode_string(&self.0)[..8])
+    }
+}
+
+impl FromStr for PublicKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl PrivateKey {
+    /// Makes a key of its bytes
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for PrivateKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+impl NetworkKey {
+    /// Makes a key of its bytes
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl FromStr for NetworkKey {
+    type Err = KeyError;
+
+    fn from_str(text: &str) -> Result<Self, KeyError> {
+        decode(text).map(Self)
+    }
+}
+
+impl fmt::Debug for NetworkKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NetworkKey(..)")
+    }
+}
+
+fn decode(text: &str) -> Result<[u8; 32], KeyError> {
+    let mut bytes = [0; 32];
+    let decoded = Base64::decode(text.trim(), &mut bytes).map_err(|_| KeyError)?;
+    if decoded.len() == 32 { Ok(bytes) } else { Err(KeyError) }
+}

@@ -1,0 +1,100 @@
+//! Every number of the protocol, on one page.
+//!
+//! PROTOCOL.md, section "Numbers", lists them for implementers; the two must agree.
+
+use crate::time::Duration;
+
+/// First byte pair of the Noise prologue and of each init: the version of the protocol
+pub const VERSION: u8 = 1;
+
+// --- sizes, in bytes -------------------------------------------------------------------------
+
+/// Authentication tag of either AEAD
+pub const TAG_LEN: usize = 16;
+/// Header of a data message
+pub const DATA_HEADER_LEN: usize = 16;
+/// An init is padded to exactly this; a response never exceeds it (no amplification)
+pub const INIT_LEN: usize = 1024;
+/// UDP payload that every path must carry (IPv6's minimum MTU of 1280, less IPv6 and UDP headers)
+pub const MESSAGE_MIN: usize = 1232;
+/// Largest UDP payload that we ever send or accept
+pub const MESSAGE_MAX: usize = 9000 - 28;
+/// MTU of a TUN where none is configured
+pub const TUN_MTU_DEFAULT: u16 = 1400;
+/// Largest inner packet
+pub const PACKET_MAX: usize = 65_535;
+/// Largest message of the control lane
+pub const CONTROL_MAX: usize = 64 * 1024;
+
+// --- sessions --------------------------------------------------------------------------------
+
+/// Age at which the initiator of an epoch makes the next one (WireGuard's REKEY-AFTER-TIME)
+pub const REKEY_AFTER: Duration = Duration::from_secs(120);
+/// The responder of an epoch waits this much longer before it does so itself
+pub const REKEY_PATIENCE: Duration = Duration::from_secs(10);
+/// Age at which keys are no longer used in any direction (WireGuard's REJECT-AFTER-TIME)
+pub const REJECT_AFTER: Duration = Duration::from_secs(180);
+/// Messages after which the next epoch is made
+pub const REKEY_AFTER_MESSAGES: u64 = 1 << 28;
+/// Messages after which an epoch is no longer used
+pub const REJECT_AFTER_MESSAGES: u64 = 1 << 32;
+/// Silence of the other node after which a session is forgotten (TCP's own patience)
+pub const SESSION_SILENCE: Duration = Duration::from_secs(15 * 60);
+/// Initiator's attempts that are remembered, so that a slow answer still counts
+pub const INIT_ATTEMPTS_KEPT: usize = 3;
+/// Half-open slots of one member
+pub const HALF_OPEN_PER_PEER: usize = 3;
+/// Epochs kept for opening at any time
+pub const EPOCHS_MAX: usize = 4;
+/// Bytes of packets that wait for a session, for each peer
+pub const WAITING_BYTES: usize = 64 * 1024;
+/// Numbers that a replay window remembers, for each path
+pub const REPLAY_WINDOW: u64 = 1 << 16;
+/// Live paths in a session
+pub const PATHS_MAX: usize = 8;
+
+// --- strangers -------------------------------------------------------------------------------
+
+/// Time for which an init of an unknown key waits for the control side
+pub const TICKET_LIFE: Duration = Duration::from_secs(2);
+/// Tickets at one time
+pub const TICKETS_MAX: usize = 1024;
+/// Life of the secret behind cookies (WireGuard's COOKIE-SECRET-MAX-AGE)
+pub const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(120);
+/// Time for which an initiator uses a cookie
+pub const COOKIE_LIFE: Duration = Duration::from_secs(120);
+/// Inits per second (with a valid first MAC) from which on a cookie is asked for
+pub const LOAD_INITS: u32 = 200;
+
+// --- paths -----------------------------------------------------------------------------------
+
+/// Interval of heartbeats on an idle path
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
+/// Largest time for which an acknowledgement is held back
+pub const ACK_DELAY: Duration = Duration::from_millis(4);
+/// Messages that are acknowledged at once
+pub const ACK_EVERY: u64 = 16;
+/// Ranges in one acknowledgement
+pub const ACK_RANGES_MAX: usize = 32;
+/// RTT assumed before the first sample (RFC 9002's kInitialRtt)
+pub const INITIAL_RTT: Duration = Duration::from_millis(333);
+/// Messages sent later that prove a loss (RFC 9002's kPacketThreshold)
+pub const REORDER_MESSAGES: u64 = 3;
+/// Bytes allowed to an address that is not validated, for each byte that came from it
+pub const AMPLIFICATION: u64 = 3;
+
+// --- control lane ----------------------------------------------------------------------------
+
+/// Payload of one segment of the control lane
+pub const SEGMENT_MAX: usize = 1024;
+/// Segments that a receiver keeps out of order, and a sender has in flight
+pub const LANE_WINDOW: u32 = 64;
+/// Age of an unacknowledged control message at which its delivery counts as failed
+pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
+
+// --- datagrams -------------------------------------------------------------------------------
+
+/// Time for which the fragments of a datagram wait for the missing ones
+pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
+/// Bytes of incomplete datagrams, for each session
+pub const REASSEMBLY_BYTES: usize = 256 * 1024;

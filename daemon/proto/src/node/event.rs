@@ -1,0 +1,162 @@
+//! What a node tells: events for the control side, messages for the network.
+
+use core::fmt;
+use core::net::{IpAddr, SocketAddr};
+
+use super::config::{BootId, Ticket};
+use crate::crypto::PublicKey;
+use crate::time::Duration;
+
+/// Something that the control side should know
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Event {
+    /// A message of the control lane arrived, in order
+    Control {
+        /// From whom
+        peer: PublicKey,
+        /// The message
+        message: Vec<u8>,
+    },
+    /// The path in use changed: another address, or direct instead of relayed, or the reverse
+    PathMoved {
+        /// Of whom
+        peer: PublicKey,
+        /// The path in use now
+        way: Way,
+    },
+    /// A ping had no answer in time
+    PingLost {
+        /// Who was asked
+        peer: PublicKey,
+        /// From [`super::Command::Ping`]
+        id: u64,
+    },
+    /// A ping was answered
+    Pong {
+        /// Who answered
+        peer: PublicKey,
+        /// From [`super::Command::Ping`]
+        id: u64,
+        /// Round-trip time of this very message
+        rtt: Duration,
+    },
+    /// A session ended; the peer stays known
+    SessionDown {
+        /// With whom
+        peer: PublicKey,
+        /// Why
+        reason: DownReason,
+    },
+    /// A session began: the first message under its keys has opened. A change of keys is no event
+    SessionUp {
+        /// With whom
+        peer: PublicKey,
+        /// Boot id of the other node
+        boot: BootId,
+        /// What the other node said in the handshake: the hello if it initiated, the reply if we did
+        greeting: Vec<u8>,
+        /// Whether we initiated
+        initiator: bool,
+        /// The path in use
+        way: Way,
+    },
+    /// Nothing was heard from a peer for [`super::NodeConfig::silence`]; told once in a silence
+    Silent {
+        /// Who is silent
+        peer: PublicKey,
+    },
+    /// An init wants a decision: answer with [`super::Command::Admit`] or
+    /// [`super::Command::Refuse`] within [`crate::limits::TICKET_LIFE`]
+    Stranger {
+        /// Names the init
+        ticket: Ticket,
+        /// Who sent it, proven by the handshake (but an init may be replayed)
+        key: PublicKey,
+        /// What it says of itself
+        hello: Vec<u8>,
+        /// Where the init came from
+        way: Way,
+    },
+    /// A message of the control lane stayed without acknowledgement for
+    /// [`crate::limits::PUSH_TIMEOUT`]; told once for a session
+    Undelivered {
+        /// To whom
+        peer: PublicKey,
+    },
+}
+
+/// How messages travel to a peer
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// Straight, to this UDP address
+    Direct(SocketAddr),
+    /// Through this node
+    Relayed(PublicKey),
+}
+
+/// Why a session ended
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DownReason {
+    /// The other node said goodbye
+    Closed,
+    /// It was removed by command
+    Removed,
+    /// The other node restarted; a new session has begun
+    Restarted,
+    /// Silence for [`crate::limits::SESSION_SILENCE`]
+    Silence,
+}
+
+impl fmt::Display for DownReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "closed by the other node",
+            Self::Removed => "removed",
+            Self::Restarted => "the other node restarted",
+            Self::Silence => "silent for too long",
+        })
+    }
+}
+
+/// Where a message came from
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Arrival {
+    /// Sender's address; IPv4-mapped addresses already turned into IPv4
+    pub remote: SocketAddr,
+    /// Our address that it was sent to, where known
+    pub local: Option<IpAddr>,
+}
+
+/// One or more messages of equal size to one address
+///
+/// The bytes are in the buffer that was given to [`super::Node::poll_transmit`].
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Transmit {
+    /// Where to
+    pub remote: SocketAddr,
+    /// Source address to use, where it matters
+    pub local: Option<IpAddr>,
+    /// Size of each message but the last, where there are several
+    pub segment: Option<usize>,
+}
+
+/// What a deadline is for; shown in traces
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Why {
+    /// Acknowledgements were held back long enough
+    Ack,
+    /// A handshake is to be tried again
+    Handshake,
+    /// A path owes a heartbeat, or is too silent
+    Heartbeat,
+    /// Keys are to be renewed or forgotten
+    Keys,
+    /// A message counts as lost, or the tail is to be probed
+    Loss,
+    /// A path's MTU or address is to be probed
+    Probe,
+    /// A peer was silent for too long
+    Silence,
+    /// Tickets, cookies, fragments or waiting packets expire
+    Sweep,
+}

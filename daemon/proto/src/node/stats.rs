@@ -1,0 +1,89 @@
+//! Plain numbers of a node, for people to look at.
+
+use super::event::Way;
+use super::refusal::Refusals;
+use crate::crypto::PublicKey;
+use crate::time::{Duration, Instant};
+
+/// Numbers of a node
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeStats {
+    /// Messages and packets that were refused
+    pub refusals: Refusals,
+    /// Packets dropped because a queue was full or their session did not come up
+    pub dropped: u64,
+    /// Bytes and packets relayed between peers
+    pub relayed: Traffic,
+    /// Each known peer, ordered by key
+    pub peers: Vec<PeerStats>,
+}
+
+/// Numbers of one peer; counters run on through all its sessions
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerStats {
+    /// Who
+    pub key: PublicKey,
+    /// Whether there is a session, or one is being made
+    pub state: PeerState,
+    /// The path in use
+    pub path: Option<PathStats>,
+    /// Inner packets sent to it
+    pub sent: Traffic,
+    /// Inner packets received from it
+    pub received: Traffic,
+    /// When the last handshake was completed
+    pub last_handshake: Option<Instant>,
+    /// When anything authentic was last heard
+    pub last_heard: Option<Instant>,
+}
+
+/// Where we are with a peer
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerState {
+    /// No session, and no reason for one
+    Idle,
+    /// A session is being made
+    Connecting,
+    /// There is a session
+    Connected,
+    /// There is a session, but its path does not answer at the moment
+    Unresponsive,
+}
+
+/// Numbers of one path
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PathStats {
+    /// How messages travel
+    pub way: Way,
+    /// Smoothed round-trip time; nothing before the first sample
+    pub rtt: Option<Duration>,
+    /// Smallest round-trip time of late
+    pub rtt_min: Option<Duration>,
+    /// Mean deviation of the round-trip time
+    pub rtt_var: Duration,
+    /// Messages of ours that were lost of late, in parts per million
+    pub loss_ppm: u32,
+    /// Largest message that is known to pass, in bytes of UDP payload
+    pub mtu: u16,
+    /// Messages sent, and their bytes
+    pub sent: Traffic,
+    /// Messages of ours that were lost
+    pub lost: u64,
+}
+
+/// A number of packets or messages, and of their bytes
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Traffic {
+    /// How many
+    pub packets: u64,
+    /// Their bytes
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Counts one packet of `bytes`
+    pub fn count(&mut self, bytes: usize) {
+        self.packets += 1;
+        self.bytes += bytes as u64;
+    }
+}

@@ -1,0 +1,343 @@
+//! The typed door of the daemon.
+//!
+//! The bus, the control tool and the signals are translations of one [`Handle`]: commands go in, a
+//! [`Snapshot`] of everything that may be seen comes out. Nothing here does anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::Way;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// Name of a network: 1 to 15 characters of `a-z`, `0-9` and `-`
+#[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NetworkName(String);
+
+/// Why a text is not the name of a network
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("a network's name is 1 to 15 characters of a-z, 0-9 and '-'")]
+pub struct NameError;
+
+impl FromStr for NetworkName {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let fits = (1..=15).contains(&text.len());
+        let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        if fits && text.bytes().all(plain) { Ok(Self(text.to_owned())) } else { Err(NameError) }
+    }
+}
+
+impl NetworkName {
+    /// Returns the name as text
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for NetworkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Result of a request that may find its work already done
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Outcome<T> {
+    /// The request changed something
+    Changed(T),
+    /// Everything was so already
+    Already(T),
+}
+
+/// Why a request failed
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum HandleError {
+    /// The configuration has problems; the old one stays in force
+    #[error("the configuration has problems:\n{0}")]
+    Config(String),
+    /// A name, address or device is taken by somebody else
+    #[error("{0}")]
+    Conflict(String),
+    /// A peer of that name or key is not known, or not alive
+    #[error("no peer {0:?} in network {1}")]
+    NoPeer(String, NetworkName),
+    /// The network is not up, so that the request makes no sense
+    #[error("network {0} is not up")]
+    NotUp(NetworkName),
+    /// The daemon is stopping
+    #[error("the daemon is stopping")]
+    Stopping,
+    /// The system refused something (no permission, no device, …)
+    #[error("{0}")]
+    System(String),
+    /// It took too long
+    #[error("{0}")]
+    Timeout(String),
+    /// There is no such network in the configuration
+    #[error("no network {0} is configured")]
+    UnknownNetwork(String),
+}
+
+/// A request to the daemon; each carries the place for its answer
+#[derive(Debug)]
+pub enum Request {
+    /// Bring a network up; answered when it is up, or failed
+    Connect(NetworkName, oneshot::Sender<Result<Outcome<()>, HandleError>>),
+    /// Take a network down; it stays down until `Connect` or the next start
+    Disconnect(NetworkName, oneshot::Sender<Result<Outcome<()>, HandleError>>),
+    /// Ask a peer once through its session
+    Ping {
+        /// In which network
+        network: NetworkName,
+        /// Its name, key, or one of its overlay addresses
+        peer: String,
+        /// How long to wait
+        timeout: Duration,
+        /// The answer
+        reply: oneshot::Sender<Result<PingReply, HandleError>>,
+    },
+    /// Read the configuration again and apply what changed
+    Reload(oneshot::Sender<Result<Reloaded, HandleError>>),
+}
+
+/// Answer of a peer to a ping
+#[derive(Clone, Debug, PartialEq)]
+pub struct PingReply {
+    /// Round-trip time of the ping; nothing if it was lost
+    pub rtt: Option<Duration>,
+    /// The peer that was asked
+    pub peer: PublicKey,
+    /// The path that was used
+    pub path: Option<PathView>,
+}
+
+/// What a reload did
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Reloaded {
+    /// Networks that are new
+    pub added: Vec<NetworkName>,
+    /// Networks whose file is gone; they were taken down
+    pub removed: Vec<NetworkName>,
+    /// Networks that were changed without dropping a session
+    pub changed: Vec<NetworkName>,
+    /// Networks that had to start anew, because the change could not be made live
+    pub restarted: Vec<NetworkName>,
+}
+
+/// Cloneable door to the daemon
+#[derive(Clone, Debug)]
+pub struct Handle {
+    requests: mpsc::Sender<Request>,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+}
+
+impl Handle {
+    /// Joins the two ends that the daemon serves
+    pub fn new(requests: mpsc::Sender<Request>, snapshots: watch::Receiver<Arc<Snapshot>>) -> Self {
+        Self { requests, snapshots }
+    }
+
+    /// Brings a network up; returns when it is up
+    ///
+    /// # Errors
+    /// If there is no such network, or it cannot come up.
+    pub async fn connect(&self, network: NetworkName) -> Result<Outcome<()>, HandleError> {
+        self.ask(|reply| Request::Connect(network, reply)).await
+    }
+
+    /// Takes a network down
+    ///
+    /// # Errors
+    /// If there is no such network.
+    pub async fn disconnect(&self, network: NetworkName) -> Result<Outcome<()>, HandleError> {
+        self.ask(|reply| Request::Disconnect(network, reply)).await
+    }
+
+    /// Asks a peer once through its session
+    ///
+    /// # Errors
+    /// If the network is not up or the peer not known. A lost ping is no error.
+    pub async fn ping(
+        &self,
+        network: NetworkName,
+        peer: String,
+        timeout: Duration,
+    ) -> Result<PingReply, HandleError> {
+        self.ask(|reply| Request::Ping { network, peer, timeout, reply }).await
+    }
+
+    /// Reads the configuration again
+    ///
+    /// # Errors
+    /// If the configuration has problems; the old one stays in force.
+    pub async fn reload(&self) -> Result<Reloaded, HandleError> {
+        self.ask(Request::Reload).await
+    }
+
+    /// Returns what can be seen now, and each later state of it
+    pub fn snapshots(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshots.clone()
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, HandleError>>) -> Request,
+    ) -> Result<T, HandleError> {
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(request(reply)).await.map_err(|_| HandleError::Stopping)?;
+        answer.await.map_err(|_| HandleError::Stopping)?
+    }
+}
+
+/// Everything that may be seen of the daemon
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// Each configured network
+    pub networks: BTreeMap<NetworkName, NetworkView>,
+}
+
+/// What may be seen of a network
+#[derive(Clone, Debug, PartialEq)]
+pub struct NetworkView {
+    /// What this node is in it
+    pub role: Role,
+    /// Where it is in its life
+    pub state: NetworkState,
+    /// A sentence on why it is in this state; empty where all is well
+    pub detail: String,
+    /// This node's public key
+    pub public_key: PublicKey,
+    /// Name of the TUN interface; empty while there is none
+    pub interface: String,
+    /// Overlay addresses of this node
+    pub addresses: Vec<Prefix>,
+    /// MTU of the interface, in bytes
+    pub mtu: u16,
+    /// UDP address that the node listens on, while it does
+    pub listen: Option<SocketAddr>,
+    /// The hub, as a peer sees it
+    pub hub: Option<HubView>,
+    /// Inner packets sent
+    pub sent: Counted,
+    /// Inner packets received
+    pub received: Counted,
+    /// Packets dropped because a queue was full or a session did not come up
+    pub dropped: u64,
+    /// Messages and packets refused, by reason
+    pub refusals: BTreeMap<&'static str, u64>,
+    /// The other nodes that are alive (peer), or all members (hub)
+    pub peers: BTreeMap<PublicKey, PeerView>,
+}
+
+/// A number of packets, and of their bytes
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counted {
+    /// How many
+    pub packets: u64,
+    /// Their bytes
+    pub bytes: u64,
+}
+
+/// What a node is in a network
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// Knows and verifies members
+    Hub,
+    /// Carries packets to other peers
+    Peer,
+}
+
+/// Where a network is in its life
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NetworkState {
+    /// Taken down, or not started
+    Down,
+    /// Registering with the hub, or setting up
+    Connecting,
+    /// Carrying packets
+    Up,
+    /// The hub does not answer; what that means for packets is `hub_loss`
+    HubLost,
+    /// It cannot come up; tried again after a while where that may help
+    Failed,
+}
+
+/// What may be seen of the hub
+#[derive(Clone, Debug, PartialEq)]
+pub struct HubView {
+    /// Its public key
+    pub public_key: PublicKey,
+    /// As configured, host name or address
+    pub endpoint: String,
+    /// Whether it answers
+    pub alive: bool,
+}
+
+/// What may be seen of another node
+#[derive(Clone, Debug, PartialEq)]
+pub struct PeerView {
+    /// Its name
+    pub name: String,
+    /// Its overlay addresses
+    pub addresses: Vec<IpAddr>,
+    /// Subnets behind it
+    pub subnets: Vec<Prefix>,
+    /// Where we are with it
+    pub state: PeerLink,
+    /// Whether it is the hub
+    pub hub: bool,
+    /// The path in use
+    pub path: Option<PathView>,
+    /// Inner packets sent to it
+    pub sent: Counted,
+    /// Inner packets received from it
+    pub received: Counted,
+    /// When the last handshake was completed
+    pub last_handshake: Option<SystemTime>,
+    /// When anything authentic was last heard
+    pub last_seen: Option<SystemTime>,
+}
+
+/// Where we are with another node
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerLink {
+    /// A member that is not alive (hub only)
+    Offline,
+    /// Alive, but there was no reason for a session
+    Idle,
+    /// A session is being made
+    Connecting,
+    /// There is a session
+    Connected,
+    /// There is a session, but the other node does not answer at the moment
+    Unresponsive,
+}
+
+/// What may be seen of a path
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PathView {
+    /// How messages travel
+    pub way: Way,
+    /// Smoothed round-trip time
+    pub rtt: Option<Duration>,
+    /// Smallest round-trip time of late
+    pub rtt_min: Option<Duration>,
+    /// Share of our messages that were lost of late, from 0 to 1
+    pub loss: f64,
+    /// Largest message that is known to pass, in bytes of UDP payload
+    pub mtu: u16,
+}

@@ -1,0 +1,6 @@
+//! The fastvpn daemon.
+
+pub mod config;
+pub mod handle;
+pub mod plane;
+pub mod system;
