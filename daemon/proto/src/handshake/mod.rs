@@ -11,6 +11,8 @@
 
 pub mod initiator;
 pub mod responder;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use initiator::Initiator;
 pub use responder::{Received, receive};
@@ -200,4 +202,131 @@ fn seals_of_initiator(split: Split, cipher: Cipher) -> (Seal, Open) {
 /// Turns the keys of a handshake into a seal and an opener, for the responder
 fn seals_of_responder(split: Split, cipher: Cipher) -> (Seal, Open) {
     (Seal::new(cipher, split.backward), Open::new(cipher, split.forward))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{Pair, at, rng};
+    use super::*;
+    use crate::wire::message::{DataHeader, number};
+
+    #[test]
+    fn both_ends_agree_on_keys_and_on_who_is_there() {
+        for (first, second, agreed) in [
+            (Cipher::Aes256Gcm, Cipher::Aes256Gcm, Cipher::Aes256Gcm),
+            (Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305, Cipher::ChaCha20Poly1305),
+            (Cipher::ChaCha20Poly1305, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305),
+        ] {
+            let mut pair = Pair::preferring(first, second);
+
+            let (near, far) = pair.establish();
+
+            assert_eq!((near.cipher, far.cipher), (agreed, agreed));
+            assert_eq!((near.remote, far.remote), (pair.far.public(), pair.near.public()));
+            assert_eq!((near.boot, far.boot), (pair.far.boot(), pair.near.boot()));
+            assert_eq!((near.local_index, near.remote_index), (far.remote_index, far.local_index));
+            assert_eq!((near.sequence, far.sequence), (1, 1));
+            assert_eq!((near.initiator, far.initiator), (true, false));
+            assert_eq!((&*near.greeting, &*far.greeting), (&b"reply"[..], &b"hello"[..]));
+        }
+    }
+
+    #[test]
+    fn each_end_opens_what_the_other_seals_and_not_its_own() {
+        let (near, far) = Pair::new().establish();
+
+        for (from, to) in [(&near, &far), (&far, &near)] {
+            let mut message = seal(from, b"frames");
+            let mut own = message.clone();
+
+            assert_eq!(open(to, &mut message).as_deref(), Some(&b"frames"[..]));
+            assert_eq!(open(from, &mut own), None);
+        }
+    }
+
+    #[test]
+    fn the_same_init_gets_the_same_response() {
+        let mut pair = Pair::new();
+        let init = pair.init(at(0));
+        let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
+        let digest = received.digest;
+        let (response, established) = received.answer(&pair.far, 7, b"reply").unwrap();
+        let mut half_open = HalfOpen::default();
+        assert!(half_open.insert(digest, response.clone(), established, at(0)).is_empty());
+
+        let mut again = init.clone();
+        *again.last_mut().unwrap() ^= 1;
+
+        assert_eq!(half_open.response(&Digest::of(&again).unwrap()), Some(&*response));
+        let other = pair.init(at(9_000));
+        assert_eq!(half_open.response(&Digest::of(&other).unwrap()), None);
+    }
+
+    #[test]
+    fn half_open_gives_way_to_the_newest_and_names_the_freed_index() {
+        let mut half_open = HalfOpen::default();
+
+        let freed: Vec<_> = (0..5).map(|index| insert(&mut half_open, index, at(0))).collect();
+
+        assert_eq!(freed, [vec![], vec![], vec![], vec![0], vec![1]]);
+        assert_eq!(half_open.indices().collect::<Vec<_>>(), [2, 3, 4]);
+        assert!(half_open.peek(1).is_none());
+        assert!(half_open.peek(3).is_some());
+    }
+
+    #[test]
+    fn half_open_is_forgotten_in_time_or_taken_once() {
+        let mut half_open = HalfOpen::default();
+        assert!(insert(&mut half_open, 1, at(0)).is_empty());
+        assert!(insert(&mut half_open, 2, at(1_000)).is_empty());
+        assert_eq!(half_open.deadline(), Some(at(15_000)));
+
+        assert_eq!(half_open.expire(at(14_999)), []);
+        assert_eq!(half_open.expire(at(15_000)), [1]);
+        assert_eq!(half_open.take(2).map(|taken| taken.local_index), Some(2));
+
+        assert!(half_open.take(2).is_none());
+        assert_eq!(half_open.deadline(), None);
+    }
+
+    #[test]
+    fn everything_follows_from_the_seed() {
+        let run = |seed| {
+            let mut pair = Pair::new();
+            pair.rng = rng(seed);
+            let init = pair.init(at(0));
+            let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
+            let (response, far) = received.answer(&pair.far, 7, b"").unwrap();
+            (init, response, seal(&far, b"frames"))
+        };
+
+        assert_eq!(run(1), run(1));
+        assert_ne!(run(1), run(2));
+    }
+
+    fn insert(half_open: &mut HalfOpen, index: u32, now: Instant) -> Vec<u32> {
+        let mut pair = Pair::new();
+        pair.rng = rng(index as u8);
+        let init = pair.init(now);
+        let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
+        let digest = received.digest;
+        let (response, established) = received.answer(&pair.far, index, b"").unwrap();
+        half_open.insert(digest, response, established, now)
+    }
+
+    fn seal(from: &Established, body: &[u8]) -> Vec<u8> {
+        let header = DataHeader { receiver: from.remote_index, number: number(3, 9) };
+        let mut message = header.encode().to_vec();
+        message.extend(body);
+        let tag = from.seal.seal(header.number, &header.encode(), &mut message[16..]);
+        message.extend(tag);
+        message
+    }
+
+    fn open(to: &Established, message: &mut [u8]) -> Option<Vec<u8>> {
+        let header = DataHeader::parse(message).ok()?;
+        let (head, sealed) = message.split_at_mut(16);
+        let len = to.open.open(header.number, head, sealed)?;
+        Some(sealed[..len].to_vec())
+    }
 }

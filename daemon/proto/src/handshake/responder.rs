@@ -103,3 +103,111 @@ impl Received {
         Ok((bytes, established))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::{Cipher, NetworkKey, PrivateKey};
+    use crate::handshake::testing::{Pair, at, local, rng};
+    use crate::limits::INIT_LEN;
+
+    #[test]
+    fn init_tells_who_sent_it_and_when_of_its_boot() {
+        let mut pair = Pair::new();
+        pair.init(at(0));
+        let second = pair.init(at(5_000));
+
+        let received = receive(&pair.far, &second, &mut pair.rng).unwrap();
+
+        assert_eq!(received.key, pair.near.public());
+        assert_eq!(received.boot, pair.near.boot());
+        assert_eq!(received.sequence, 2);
+        assert_eq!(received.hello, b"hello");
+        assert_eq!(received.remote_index, 102);
+    }
+
+    #[test]
+    fn replay_shows_the_same_sequence() {
+        let mut pair = Pair::new();
+        let init = pair.init(at(0));
+
+        let first = receive(&pair.far, &init, &mut pair.rng).unwrap();
+        let replay = receive(&pair.far, &init, &mut pair.rng).unwrap();
+
+        assert_eq!((first.boot, first.sequence), (replay.boot, replay.sequence));
+        assert_eq!(first.digest, replay.digest);
+    }
+
+    #[test]
+    fn other_network_key_is_refused_before_any_work() {
+        let private = PrivateKey::from_bytes([2; 32]);
+        let boot = BootId::default();
+        let network_key = NetworkKey::from_bytes([1; 32]);
+        let far = Local::new(private, network_key, boot, Cipher::ChaCha20Poly1305);
+        let mut pair = Pair::of(local(1, Cipher::ChaCha20Poly1305), far);
+        let init = pair.init(at(0));
+
+        assert_eq!(receive(&pair.far, &init, &mut pair.rng).unwrap_err(), Refusal::NoMac);
+    }
+
+    #[test]
+    fn init_for_another_node_is_refused() {
+        let init = Pair::new().init(at(0));
+        let third = local(3, Cipher::ChaCha20Poly1305);
+
+        assert_eq!(receive(&third, &init, &mut rng(0)).unwrap_err(), Refusal::NoMac);
+    }
+
+    #[test]
+    fn valid_mac_alone_opens_nothing() {
+        let mut pair = Pair::new();
+        let mut init = pair.init(at(0));
+        init[200] ^= 1;
+        let mac_at = INIT_LEN - 2 * MAC_LEN;
+        let tag = MacKey::new(&pair.far.public, &pair.far.network_key).tag(&init[..mac_at]);
+        init[mac_at..mac_at + MAC_LEN].copy_from_slice(&tag);
+
+        assert_eq!(receive(&pair.far, &init, &mut pair.rng).unwrap_err(), Refusal::Handshake);
+    }
+
+    #[test]
+    fn node_does_not_shake_hands_with_itself() {
+        let this = local(1, Cipher::ChaCha20Poly1305);
+        let same = local(1, Cipher::ChaCha20Poly1305);
+        let mut pair = Pair::of(this, same);
+        let init = pair.init(at(0));
+
+        assert_eq!(receive(&pair.far, &init, &mut pair.rng).unwrap_err(), Refusal::Handshake);
+    }
+
+    #[test]
+    fn flipped_bit_anywhere_in_an_init_is_refused() {
+        let mut pair = Pair::new();
+        let init = pair.init(at(0));
+
+        // the second MAC counts only where a cookie was asked for
+        for bit in 0..(INIT_LEN - MAC_LEN) * 8 {
+            let mut bad = init.clone();
+            bad[bit / 8] ^= 1 << (bit % 8);
+            assert!(receive(&pair.far, &bad, &mut pair.rng).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn response_is_never_longer_than_the_init() {
+        for (len, fits) in [(0, true), (REPLY_MAX, true), (REPLY_MAX + 1, false)] {
+            let mut pair = Pair::new();
+            let init = pair.init(at(0));
+            let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
+
+            let answer = received.answer(&pair.far, 1, &vec![7; len]);
+
+            assert_eq!(answer.is_ok(), fits, "reply of {len} bytes");
+            if let Ok((response, _)) = answer {
+                assert!(response.len() <= init.len());
+                let near = pair.initiator.handle_response(&pair.near, &response, at(1)).unwrap();
+                assert_eq!(near.greeting, vec![7; len]);
+            }
+        }
+    }
+}
