@@ -316,15 +316,13 @@ impl Path {
 
     /// Returns when [`Path::handle_timeout`] is due next, and what for
     pub fn deadline(&self) -> (Instant, Why) {
-        let mut first = (self.heartbeat.deadline(), Why::Heartbeat);
-        if let Some(at) = self.sent.deadline(&self.rtt) {
-            first = first.min((at, Why::Loss));
-        }
-        let probe = match &self.proof {
-            Proof::Open { next, .. } => Some(*next),
-            Proof::Done => self.mtu.deadline(),
+        let first = match &self.proof {
+            Proof::Open { next, .. } => (*next, Why::Probe),
+            Proof::Done => (self.heartbeat.deadline(), Why::Heartbeat),
         };
-        probe.map_or(first, |at| first.min((at, Why::Probe)))
+        let loss = self.sent.deadline(&self.rtt).map(|at| (at, Why::Loss));
+        let probe = self.mtu.deadline().filter(|_| self.is_proven()).map(|at| (at, Why::Probe));
+        [loss, probe].into_iter().flatten().fold(first, Ord::min)
     }
 
     /// Returns when what was sent will have stayed without any answer for too long: after three

@@ -191,7 +191,7 @@ impl Session {
             draft.content.window = true;
         }
         while draft.room(buffer) >= SEGMENT_OVERHEAD + SEGMENT_MAX
-            && let Some((sn, segment)) = self.control.next_segment(SEGMENT_MAX, now)
+            && let Some((sn, segment)) = self.control.next_segment(draft.room(buffer), now)
         {
             draft.eliciting = true;
             Frame::Segment(segment).encode(buffer);
