@@ -1,6 +1,8 @@
 //! The fastvpn daemon.
 
+pub mod args;
 pub mod config;
 pub mod handle;
+pub mod logging;
 pub mod plane;
 pub mod system;
