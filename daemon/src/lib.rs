@@ -5,4 +5,5 @@ pub mod config;
 pub mod handle;
 pub mod logging;
 pub mod plane;
+pub mod registry;
 pub mod system;
