@@ -48,9 +48,26 @@ pub enum RegistryError {
         /// Where the addresses are that were given before
         file: PathBuf,
     },
+    /// A member claims an address, and the configuration gives it others
+    #[error("the hub's configuration gives this member other addresses than {0}")]
+    NotConfigured(IpAddr),
+    /// An address is in no subnet, or one that no node can have
+    #[error("address {0} is no node's in any subnet of this network")]
+    Outside(IpAddr),
     /// What was given cannot be read, or a new address cannot be written down
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An address is somebody else's
+    #[error("address {addr} belongs to {owner}")]
+    Taken {
+        /// The address
+        addr: IpAddr,
+        /// Whose it is
+        owner: String,
+    },
+    /// A member claims more addresses than one node can need
+    #[error("a member may claim {CLAIMS_MAX} addresses at most")]
+    TooMany,
     /// The key is no member's
     #[error("key {0} is no member's")]
     Unknown(PublicKey),
@@ -80,19 +97,18 @@ impl Members {
             configured: BTreeSet::new(),
             given,
         };
-        members.reload(hub);
+        members.reload(hub.clone());
         Ok(members)
     }
 
     /// Takes a changed configuration
     ///
     /// Addresses may be others afterwards: ask for those of live members again.
-    pub fn reload(&mut self, hub: &HubConfig) {
-        self.subnets.clone_from(&hub.subnets);
-        self.members =
-            hub.members.iter().map(|member| (member.public_key, member.clone())).collect();
+    pub fn reload(&mut self, hub: HubConfig) {
+        self.subnets = hub.subnets;
         self.configured =
             hub.members.iter().flat_map(|member| &member.addresses).copied().collect();
+        self.members = hub.members.into_iter().map(|member| (member.public_key, member)).collect();
     }
 
     /// Returns a member's addresses, each with the length of its subnet
@@ -122,12 +138,42 @@ impl Members {
             };
             addresses.push(self.with_length(addr));
         }
-        if after != before {
-            let mut given = self.given.clone();
-            given.insert(*key, after);
-            self.store.write(&given)?;
-            self.given = given;
+        self.remember(key, after)?;
+        Ok(addresses)
+    }
+
+    /// Gives a member the addresses that it claims; each comes back with the length of its subnet
+    ///
+    /// If the configuration gives it addresses, it can have no others. If not, its claims are
+    /// remembered, in place of what it had in the same subnets, so that nobody else gets them.
+    ///
+    /// # Errors
+    /// If the key is no member's, a claim is in no subnet or somebody else's, there are too many, or
+    /// they cannot be written down. Then nothing changes.
+    pub fn claim(
+        &mut self,
+        key: &PublicKey,
+        claims: &[IpAddr],
+    ) -> Result<Vec<Prefix>, RegistryError> {
+        let member = self.members.get(key).ok_or(RegistryError::Unknown(*key))?;
+        let claims: BTreeSet<IpAddr> = claims.iter().copied().collect();
+        let addresses: Vec<_> = claims.iter().map(|addr| self.with_length(*addr)).collect();
+        if !member.addresses.is_empty() {
+            return match claims.iter().find(|addr| !member.addresses.contains(addr)) {
+                Some(addr) => Err(RegistryError::NotConfigured(*addr)),
+                None => Ok(addresses),
+            };
         }
+        if claims.len() > CLAIMS_MAX {
+            return Err(RegistryError::TooMany);
+        }
+        for addr in &claims {
+            self.check_claim(key, *addr)?;
+        }
+        let mut after = self.given.get(key).cloned().unwrap_or_default();
+        after.retain(|old| !addresses.iter().any(|new| new.contains(*old)));
+        after.extend(claims);
+        self.remember(key, after)?;
         Ok(addresses)
     }
 
@@ -139,6 +185,18 @@ impl Members {
     /// Returns all members, ordered by key
     pub fn iter(&self) -> impl Iterator<Item = &Member> {
         self.members.values()
+    }
+
+    /// Writes down what a member has from now on, unless it is what it had
+    fn remember(&mut self, key: &PublicKey, after: Vec<IpAddr>) -> Result<(), RegistryError> {
+        if self.given.get(key).is_some_and(|before| *before == after) {
+            return Ok(());
+        }
+        let mut given = self.given.clone();
+        given.insert(*key, after);
+        self.store.write(&given)?;
+        self.given = given;
+        Ok(())
     }
 
     fn with_length(&self, addr: IpAddr) -> Prefix {
@@ -154,6 +212,26 @@ impl Members {
         self.own.contains(&addr)
             || self.configured.contains(&addr)
             || self.subnets.iter().any(|subnet| is_network_or_broadcast(subnet, addr))
+    }
+
+    fn check_claim(&self, key: &PublicKey, addr: IpAddr) -> Result<(), RegistryError> {
+        let subnet = self.subnets.iter().find(|subnet| subnet.contains(addr));
+        if subnet.is_none_or(|subnet| is_network_or_broadcast(subnet, addr)) {
+            return Err(RegistryError::Outside(addr));
+        }
+        let owner = if self.own.contains(&addr) {
+            "the hub".to_owned()
+        } else if let Some(other) = self.iter().find(|other| other.addresses.contains(&addr)) {
+            other.name.clone()
+        } else if let Some((owner, _)) =
+            self.given.iter().find(|(owner, given)| *owner != key && given.contains(&addr))
+        {
+            self.find(owner)
+                .map_or_else(|| "a former member".to_owned(), |owner| owner.name.clone())
+        } else {
+            return Ok(());
+        };
+        Err(RegistryError::Taken { addr, owner })
     }
 
     fn lowest_free(&self, subnet: &Prefix, key: &PublicKey) -> Result<IpAddr, RegistryError> {
@@ -182,6 +260,9 @@ fn successor(addr: IpAddr) -> Option<IpAddr> {
         IpAddr::V6(addr) => addr.to_bits().checked_add(1).map(Ipv6Addr::from_bits).map(IpAddr::V6),
     }
 }
+
+/// Addresses that one member may claim
+const CLAIMS_MAX: usize = 8;
 
 #[cfg(test)]
 mod tests {
@@ -228,7 +309,7 @@ mod tests {
         let mut members = open(&state, &hub(&["10.0.0.0/24"], &[(2, &[])]));
         assert_eq!(addresses(&mut members, 2), ["10.0.0.3/24"]);
 
-        members.reload(&both);
+        members.reload(both);
         assert_eq!(addresses(&mut members, 1), ["10.0.0.2/24"]);
     }
 
@@ -238,7 +319,7 @@ mod tests {
         let mut members = open(&state, &hub(&["10.0.0.0/24"], &[(1, &[])]));
         assert_eq!(addresses(&mut members, 1), ["10.0.0.2/24"]);
 
-        members.reload(&hub(&["10.0.0.0/24"], &[(1, &[]), (2, &["10.0.0.2"])]));
+        members.reload(hub(&["10.0.0.0/24"], &[(1, &[]), (2, &["10.0.0.2"])]));
 
         assert_eq!(addresses(&mut members, 1), ["10.0.0.3/24"]);
         assert_eq!(addresses(&mut members, 2), ["10.0.0.2/24"]);
@@ -264,7 +345,7 @@ mod tests {
         let mut members = open(&state, &hub(&["10.0.0.0/24"], &[(1, &[])]));
         assert_eq!(addresses(&mut members, 1), ["10.0.0.2/24"]);
 
-        members.reload(&hub(&["fd00::/64", "10.0.0.0/24"], &[(1, &[])]));
+        members.reload(hub(&["fd00::/64", "10.0.0.0/24"], &[(1, &[])]));
 
         assert_eq!(addresses(&mut members, 1), ["fd00::1/64", "10.0.0.2/24"]);
     }
@@ -282,6 +363,53 @@ mod tests {
         assert_eq!(addresses(&mut members, 1), ["10.0.0.2/24"]);
         let file = fs::metadata(state.path().join("addresses/home.toml")).unwrap();
         assert_eq!(file.permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn claimed_address_is_remembered_and_nobody_elses() {
+        let state = tempfile::tempdir().unwrap();
+        let hub = hub(&["10.0.0.0/24"], &[(1, &[]), (2, &[]), (3, &[])]);
+        let mut members = open(&state, &hub);
+        assert_eq!(claim(&mut members, 1, &["10.0.0.2"]).unwrap(), "10.0.0.2/24");
+
+        let mut members = open(&state, &hub);
+
+        assert_eq!(addresses(&mut members, 2), ["10.0.0.3/24"]);
+        assert_eq!(
+            claim(&mut members, 3, &["10.0.0.2"]).unwrap_err(),
+            "address 10.0.0.2 belongs to member-1"
+        );
+        assert_eq!(claim(&mut members, 1, &["10.0.0.9"]).unwrap(), "10.0.0.9/24");
+        assert_eq!(claim(&mut members, 3, &["10.0.0.2"]).unwrap(), "10.0.0.2/24");
+    }
+
+    #[test]
+    fn claims_that_cannot_be_are_refused() {
+        let state = tempfile::tempdir().unwrap();
+        let hub = hub(&["10.0.0.0/24"], &[(1, &[]), (2, &["10.0.0.7"])]);
+        let mut members = open(&state, &hub);
+        for (member, addr, want) in [
+            (1, "10.0.0.1", "address 10.0.0.1 belongs to the hub"),
+            (1, "10.0.0.7", "address 10.0.0.7 belongs to member-2"),
+            (1, "10.0.0.0", "address 10.0.0.0 is no node's in any subnet"),
+            (1, "10.0.0.255", "address 10.0.0.255 is no node's in any subnet"),
+            (1, "10.0.1.1", "address 10.0.1.1 is no node's in any subnet"),
+            (2, "10.0.0.8", "the hub's configuration gives this member other addresses"),
+        ] {
+            let error = claim(&mut members, member, &[addr]).unwrap_err();
+            assert!(error.starts_with(want), "{error}");
+        }
+        let many: Vec<_> = (10..20).map(|last| format!("10.0.0.{last}")).collect();
+        let many: Vec<_> = many.iter().map(String::as_str).collect();
+        assert!(claim(&mut members, 1, &many).unwrap_err().contains("8 addresses at most"));
+        assert_eq!(claim(&mut members, 2, &["10.0.0.7"]).unwrap(), "10.0.0.7/24");
+        assert!(!state.path().join("addresses").exists(), "nothing was given");
+    }
+
+    fn claim(members: &mut Members, member: u8, claims: &[&str]) -> Result<String, String> {
+        let claims: Vec<IpAddr> = claims.iter().map(|addr| addr.parse().unwrap()).collect();
+        let addresses = members.claim(&key(member), &claims).map_err(|error| error.to_string())?;
+        Ok(addresses.iter().map(Prefix::to_string).collect::<Vec<_>>().join(" "))
     }
 
     fn open(state: &TempDir, hub: &HubConfig) -> Members {
