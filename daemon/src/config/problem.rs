@@ -39,6 +39,8 @@ pub(super) struct Wrong {
 pub(super) struct Notes<'a> {
     file: &'a Path,
     text: &'a str,
+    /// Where each line begins
+    lines: Vec<usize>,
     problems: Vec<Problem>,
 }
 
@@ -109,7 +111,8 @@ impl Wrong {
 
 impl<'a> Notes<'a> {
     pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
-        Self { file, text, problems: Vec::new() }
+        let lines = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        Self { file, text, lines: std::iter::once(0).chain(lines).collect(), problems: Vec::new() }
     }
 
     /// Notes a problem of the value or key at `span`
@@ -126,15 +129,14 @@ impl<'a> Notes<'a> {
     /// Notes that the text at `offset` is no TOML
     pub(super) fn syntax(&mut self, offset: usize, wrong: Wrong) {
         let offset = self.floor(offset);
-        let before = &self.text[..offset];
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before[line_start..].chars().count() + 1;
-        self.add(Some(self.line(&(offset..offset))), Some(column), None, wrong);
+        let line = self.line(&(offset..offset));
+        let column = self.text[self.lines[line - 1]..offset].chars().count() + 1;
+        self.add(Some(line), Some(column), None, wrong);
     }
 
     /// Returns the line in which `span` begins, counted from 1
     pub(super) fn line(&self, span: &Range<usize>) -> usize {
-        self.text[..self.floor(span.start)].bytes().filter(|byte| *byte == b'\n').count() + 1
+        self.lines.partition_point(|start| *start <= span.start)
     }
 
     /// Returns the file's path

@@ -368,6 +368,26 @@ fn report_goes_to_people() {
     assert_eq!(String::from_utf8(err).unwrap().lines().count(), 2);
 }
 
+#[test]
+fn manual_names_every_key_and_its_examples_are_good() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/fastvpn.toml.5");
+    let page = fs::read_to_string(page).unwrap();
+    for key in shape::KEYS.iter().chain(shape::MEMBER_KEYS).chain(shape::HUB_KEYS) {
+        let item =
+            |name: &str| page.lines().any(|line| line.starts_with(&format!(".It Ic {name}")));
+        assert!(item(key.name) || item(&format!("[[{}]]", key.name)), "{}", key.name);
+    }
+    let (_, examples) = page.split_once(".Sh EXAMPLES").unwrap();
+    let place = Place::new();
+    for (index, example) in examples.split(".Bd -literal -offset indent\n").skip(1).enumerate() {
+        let text = example.split(".Ed").next().unwrap();
+        let text = text.replace("/var/lib/fastvpn/keys/home", "keys/own");
+        place.write("etc/example.toml", &text);
+        let role = place.network().role;
+        assert_eq!(matches!(role, RoleConfig::Hub(_)), index == 0, "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn random_text_never_panics(text in "\\PC*") {
