@@ -1,6 +1,9 @@
 //! The fastvpn daemon.
 
+pub mod args;
 pub mod config;
 pub mod handle;
+pub mod logging;
 pub mod plane;
+pub mod registry;
 pub mod system;
