@@ -1,5 +1,7 @@
 //! The fastvpn daemon.
 
+#![deny(unsafe_code)]
+
 pub mod config;
 pub mod handle;
 pub mod plane;
