@@ -1,5 +1,7 @@
 //! The fastvpn daemon.
 
+#![deny(unsafe_code)]
+
 pub mod args;
 pub mod config;
 pub mod handle;

@@ -13,8 +13,6 @@ use core::fmt;
 use core::str::FromStr;
 
 use base64ct::{Base64, Encoding};
-use snow::params::DHChoice;
-use snow::resolvers::{CryptoResolver, DefaultResolver};
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
@@ -82,19 +80,6 @@ impl PrivateKey {
     /// Computes the public key that belongs to this one
     pub fn public_key(&self) -> PublicKey {
         noise::public_key(self)
-    }
-}
-
-impl PrivateKey {
-    /// Returns the public key that belongs to this one
-    pub fn public_key(&self) -> PublicKey {
-        let mut curve = DefaultResolver
-            .resolve_dh(&DHChoice::Curve25519)
-            .expect("snow is built with use-curve25519");
-        curve.set(&self.0);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(curve.pubkey());
-        PublicKey(bytes)
     }
 }
 

@@ -70,7 +70,7 @@ impl Net {
                 self.sent += 1;
                 let to = self.addrs.iter().position(|addr| *addr == transmit.remote);
                 let blocked = to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
-                if !blocked && self.lossy.is_none_or(|every| self.sent % every != 0) {
+                if !blocked && self.lossy.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                     let due = (self.now + self.delay, self.sent);
                     self.wire.insert(due, (self.addrs[at], transmit.remote, message.to_vec()));
                 }
