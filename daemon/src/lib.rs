@@ -1,5 +1,6 @@
 //! The fastvpn daemon.
 
+pub mod api;
 pub mod config;
 pub mod handle;
 pub mod plane;
