@@ -28,11 +28,7 @@ impl Manager {
     }
 }
 
-/// `(added, removed, changed, restarted)`
-type ReloadedWire = (Vec<String>, Vec<String>, Vec<String>, Vec<String>);
-/// `(answered, rtt_us, peer, path_kind, endpoint)`
-type PingWire = (bool, u64, String, String, String);
-
+// Answers are spelled out: of an alias zbus makes a single argument, a struct.
 #[interface(name = "org.fastvpn.Manager1", introspection_docs = false)]
 impl Manager {
     /// Brings a network up; succeeds at once if it is up
@@ -71,7 +67,7 @@ impl Manager {
         network_name: &str,
         peer: &str,
         timeout_ms: u32,
-    ) -> Result<PingWire, Error> {
+    ) -> Result<(bool, u64, String, String, String), Error> {
         let _slot = self.access.ping()?;
         let (network, peer) = (network(network_name)?, peer_text(peer)?);
         let reply = self.daemon.ping(network, peer, patience(timeout_ms)?).await.map_err(named)?;
@@ -84,7 +80,7 @@ impl Manager {
         &self,
         #[zbus(header)] call: Header<'_>,
         #[zbus(connection)] bus: &Connection,
-    ) -> Result<ReloadedWire, Error> {
+    ) -> Result<(Vec<String>, Vec<String>, Vec<String>, Vec<String>), Error> {
         self.access.require(Action::Reload, &call, bus).await?;
         let reloaded = self.daemon.reload().await.map_err(named)?;
         self.rounds.catch_up().await;
@@ -124,13 +120,13 @@ fn patience(timeout_ms: u32) -> Result<Duration, Error> {
     Err(Error::InvalidArgument(format!("a timeout is 1 to {PATIENCE_MAX_MS} ms")))
 }
 
-fn ping_wire(reply: &PingReply) -> PingWire {
+fn ping_wire(reply: &PingReply) -> (bool, u64, String, String, String) {
     let (kind, endpoint) = path_words(reply.path.as_ref());
     let rtt = reply.rtt.map_or(0, micros);
     (reply.rtt.is_some(), rtt, reply.peer.to_string(), kind.to_owned(), endpoint)
 }
 
-fn reloaded_wire(reloaded: &Reloaded) -> ReloadedWire {
+fn reloaded_wire(reloaded: &Reloaded) -> (Vec<String>, Vec<String>, Vec<String>, Vec<String>) {
     let names = |names: &[NetworkName]| names.iter().map(ToString::to_string).collect();
     (
         names(&reloaded.added),
