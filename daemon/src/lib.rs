@@ -4,5 +4,7 @@
 
 pub mod config;
 pub mod handle;
+#[cfg(test)]
+mod netns;
 pub mod plane;
 pub mod system;
