@@ -162,6 +162,19 @@ impl Drop for PlaneHandle {
     }
 }
 
+/// Returns the processor time that threads of this name have used
+#[cfg(test)]
+pub(crate) fn spent_by(thread: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let spent = tasks.filter_map(|task| {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        let named = read("comm")?.trim() == thread;
+        let nanos = read("schedstat")?.split(' ').next()?.parse().ok()?;
+        named.then(|| Duration::from_nanos(nanos))
+    });
+    spent.sum()
+}
+
 /// When the thread made its last turn; zero once it has ended
 #[derive(Debug)]
 struct Pulse(AtomicU64);
@@ -396,6 +409,18 @@ mod tests {
             matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
         });
         assert!(down.is_some(), "the last message is the goodbye");
+    }
+
+    #[test]
+    fn idle_plane_sleeps() {
+        let (handle, _events, _) = start("idle");
+        let (_far, near) = queue();
+        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+
+        thread::sleep(Duration::from_millis(1200));
+
+        let spent = spent_by("plane-idle");
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
     }
 
     #[test]

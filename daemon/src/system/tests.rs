@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use super::{InterfacePlan, Netlink, SystemChange, SystemError, monitor};
 use crate::netns::in_namespace;
-use crate::plane::{Plane, PlaneCommand, PlaneEvent, tun};
+use crate::plane::{Plane, PlaneCommand, PlaneEvent, spent_by, tun};
 
 #[test]
 fn plan_becomes_the_system_and_is_undone() {
@@ -300,8 +300,11 @@ fn device_that_goes_down_is_served_again_when_it_is_up_and_one_that_is_gone_is_t
         sender.send_to(b"one", "10.9.0.9:9").unwrap();
         assert_eq!(dropped(1).await, 1);
 
+        let before = spent_by("plane-t");
         kernel.set(LinkUnspec::new_with_index(index).down().build()).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let spent = spent_by("plane-t").saturating_sub(before);
+        assert!(spent < Duration::from_millis(100), "{spent:?} for a device that is down");
         netlink.apply(&plan(&["10.9.0.1/24"], &[])).await.unwrap();
         sender.send_to(b"two", "10.9.0.9:9").unwrap();
         assert_eq!(dropped(2).await, 2);
