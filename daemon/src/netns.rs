@@ -16,8 +16,9 @@ pub(crate) fn in_namespace<F: Future<Output = ()>>(test: impl FnOnce() -> F + Se
     let name = thread::current().name().unwrap_or("test").to_owned();
     let inside = thread::Builder::new().name(name.clone()).spawn(move || {
         if let Err(error) = enter() {
-            // Past the harness, which shows nothing of tests that pass.
-            let _ = writeln!(io::stderr(), "skipped: {name}: no network namespace: {error}");
+            // Past the harness, which shows nothing of tests that pass; in one piece.
+            let line = format!("skipped: {name}: no network namespace: {error}\n");
+            let _ = io::stderr().write_all(line.as_bytes());
             return;
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,7 +1,7 @@
 //! The system's side: interfaces, addresses and routes, by netlink.
 //!
 //! What the system should look like for a network is a value, [`InterfacePlan`]. [`Netlink`] makes
-//! it so, tells what is in its way and can undo it; [`monitor`] tells when the system changed.
+//! it so, tells what is in its way and can undo it; [`monitor()`] tells when the system changed.
 //!
 //! An interface is ours if its alias is the plan's. What carries another alias is never touched.
 
