@@ -7,6 +7,8 @@ pub mod args;
 pub mod config;
 pub mod handle;
 pub mod logging;
+#[cfg(test)]
+mod netns;
 pub mod plane;
 pub mod registry;
 pub mod system;
