@@ -1,0 +1,15 @@
+//! The control side.
+mod candidates;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod hub;
+mod interface;
+mod list;
+mod network;
+mod peer;
+mod pings;
+mod pulse;
+mod roster;
+mod seldom;
+mod snapshot;
+mod state;
