@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use fastvpn_proto::control::{Entry, List, Message, Register, Reply};
+use fastvpn_proto::control::{Entry, Message, Register, Reply};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, PeerConfig, Ticket, Way};

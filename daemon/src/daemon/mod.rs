@@ -13,3 +13,5 @@ mod roster;
 mod seldom;
 mod snapshot;
 mod state;
+#[cfg(test)]
+mod tests;

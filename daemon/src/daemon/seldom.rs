@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn a_flood_leaves_one_line_for_each_interval_and_the_count() {
         let mut seldom = Seldom::new(Duration::from_secs(10));
-        let at = |secs| Instant::from_nanos(secs * 1_000_000_000);
+        let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
 
         let first: Vec<_> = (0..10).map(|secs| seldom.allow(at(secs))).collect();
 
