@@ -136,7 +136,8 @@ impl Partial {
     fn cover(&mut self, start: usize, end: usize) {
         let touching = |range: &(usize, usize)| range.0 <= end && range.1 >= start;
         let joined = self.have.iter().filter(|range| touching(range));
-        let joined = joined.fold((start, end), |sum, range| (sum.0.min(range.0), sum.1.max(range.1)));
+        let joined =
+            joined.fold((start, end), |sum, range| (sum.0.min(range.0), sum.1.max(range.1)));
         self.have.retain(|range| !touching(range));
         let at = self.have.partition_point(|range| range.0 < joined.0);
         self.have.insert(at, joined);

@@ -191,3 +191,54 @@ fn zero_nonce() -> Nonce {
 const MAC_LABEL: &[u8] = b"fastvpn mac1";
 const COOKIE_LABEL: &[u8] = b"fastvpn cookie";
 const COOKIE_BYTES: usize = SEALED_COOKIE_LEN - TAG_LEN;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::handshake::testing::{at, rng};
+
+    #[test]
+    fn first_mac_needs_both_keys() {
+        let [receiver, other] = [1, 2].map(|id| PublicKey::from_bytes([id; 32]));
+        let [network, none] = [NetworkKey::from_bytes([3; 32]), NetworkKey::default()];
+        let key = MacKey::new(&receiver, &network);
+        let tag = key.tag(b"message");
+
+        assert!(key.verify(b"message", &tag));
+        assert!(!key.verify(b"massage", &tag));
+        assert!(!MacKey::new(&other, &network).verify(b"message", &tag));
+        assert!(!MacKey::new(&receiver, &none).verify(b"message", &tag));
+    }
+
+    #[test]
+    fn cookie_is_good_for_one_source() {
+        let mut secrets = Secrets::default();
+        let tag = secrets.cookie(b"here", &mut rng(0), at(0)).tag(b"message");
+
+        assert!(secrets.verify(b"here", b"message", &tag, at(1)));
+        assert!(!secrets.verify(b"there", b"message", &tag, at(1)));
+        assert!(!secrets.verify(b"here", b"massage", &tag, at(1)));
+    }
+
+    #[test]
+    fn cookie_outlives_one_change_of_the_secret() {
+        let mut secrets = Secrets::default();
+        let mut rng = rng(0);
+        let tag = secrets.cookie(b"here", &mut rng, at(0)).tag(b"message");
+
+        assert!(secrets.verify(b"here", b"message", &tag, at(119_999)));
+        let next = secrets.cookie(b"here", &mut rng, at(120_000)).tag(b"message");
+
+        assert_ne!(tag, next);
+        assert!(secrets.verify(b"here", b"message", &tag, at(239_999)));
+        assert!(!secrets.verify(b"here", b"message", &tag, at(240_000)));
+        assert!(secrets.verify(b"here", b"message", &next, at(359_999)));
+    }
+
+    #[test]
+    fn without_a_secret_nothing_is_proven() {
+        let mut secrets = Secrets::default();
+
+        assert!(!secrets.verify(b"here", b"message", &[0; MAC_LEN], at(0)));
+    }
+}

@@ -83,3 +83,80 @@ fn nonce(number: u64) -> Nonce {
     bytes[4..].copy_from_slice(&number.to_be_bytes());
     Nonce::assume_unique_for_key(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CIPHERS: [Cipher; 2] = [Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305];
+
+    #[test]
+    fn flipped_bit_anywhere_is_refused() {
+        for cipher in CIPHERS {
+            let message = sealed(cipher, 7, b"header", b"body");
+
+            for bit in 0..message.len() * 8 {
+                let mut bad = message.clone();
+                bad[bit / 8] ^= 1 << (bit % 8);
+                assert_eq!(opener(cipher).open(7, b"header", &mut bad), None, "bit {bit}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_number_or_header_or_key_is_refused() {
+        for cipher in CIPHERS {
+            let message = sealed(cipher, 7, b"header", b"body");
+            let stranger = Open::new(cipher, Zeroizing::new([2; 32]));
+
+            assert_eq!(opener(cipher).open(8, b"header", &mut message.clone()), None);
+            assert_eq!(opener(cipher).open(7, b"Header", &mut message.clone()), None);
+            assert_eq!(stranger.open(7, b"header", &mut message.clone()), None);
+        }
+    }
+
+    #[test]
+    fn what_is_shorter_than_a_tag_is_refused() {
+        for cipher in CIPHERS {
+            for len in 0..TAG_LEN {
+                assert_eq!(opener(cipher).open(0, b"", &mut vec![0; len]), None);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn body_round_trips(number: u64, header: [u8; 16], body in vec(any::<u8>(), 0..200)) {
+            for cipher in CIPHERS {
+                let mut message = sealed(cipher, number, &header, &body);
+
+                let len = opener(cipher).open(number, &header, &mut message);
+
+                prop_assert_eq!(len, Some(body.len()));
+                prop_assert_eq!(&message[..body.len()], &body[..]);
+            }
+        }
+
+        #[test]
+        fn random_bytes_never_open(number: u64, bytes in vec(any::<u8>(), 0..200)) {
+            for cipher in CIPHERS {
+                prop_assert_eq!(opener(cipher).open(number, b"", &mut bytes.clone()), None);
+            }
+        }
+    }
+
+    fn sealed(cipher: Cipher, number: u64, header: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut message = body.to_vec();
+        let seal = Seal::new(cipher, Zeroizing::new([1; 32]));
+        let tag = seal.seal(number, header, &mut message);
+        message.extend(tag);
+        message
+    }
+
+    fn opener(cipher: Cipher) -> Open {
+        Open::new(cipher, Zeroizing::new([1; 32]))
+    }
+}

@@ -182,6 +182,11 @@ impl Initiator {
         Ok(())
     }
 
+    /// Makes the next init due at once: the way to the other node has changed
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// Changes what we say of ourselves, from the next init on
     pub fn set_hello(&mut self, hello: Vec<u8>) {
         self.hello = hello;
@@ -277,6 +282,10 @@ const SPOILED_PERIOD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
     use super::*;
     use crate::handshake::receive;
     use crate::handshake::testing::{Pair, at};
@@ -516,6 +525,29 @@ mod tests {
 
             let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
             assert_eq!(received.hello, vec![7; arrives]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn random_and_truncated_bytes_never_panic_and_are_refused(
+            kind in 0..5u8,
+            mut bytes in vec(any::<u8>(), 0..1100),
+            keep: Index,
+        ) {
+            let mut pair = Pair::new();
+            let init = pair.init(at(0));
+            let (response, _) = pair.answer(&init, 200);
+            if let Some(head) = bytes.first_chunk_mut() {
+                *head = [kind, 0, 0, 0];
+            }
+            let truncated = &response[..keep.index(response.len())];
+
+            for bytes in [&bytes, truncated] {
+                let initiator = &mut pair.initiator;
+                prop_assert!(initiator.handle_response(&pair.near, bytes, at(1)).is_err());
+                prop_assert!(initiator.handle_cookie(&pair.near, bytes, at(1)).is_err());
+            }
         }
     }
 }

@@ -13,6 +13,8 @@ pub mod initiator;
 pub mod responder;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod vectors;
 
 pub use initiator::Initiator;
 pub use responder::{Received, receive};

@@ -346,3 +346,175 @@ const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 const _: () = assert!(INIT_PAYLOAD_MIN + HELLO_MAX <= INIT_PAYLOAD_LEN);
 const _: () = assert!(RESPONSE_MIN + REPLY_MAX <= INIT_LEN);
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn lengths_are_those_of_the_specification() {
+        assert_eq!(INIT_PAYLOAD_LEN, 888);
+        assert_eq!(RESPONSE_MIN, 106);
+        assert_eq!(COOKIE_LEN, 72);
+    }
+
+    #[test]
+    fn kind_is_told_by_type_and_length() {
+        for (first, shortest, longest, kind) in [
+            ([1, VERSION], INIT_LEN, INIT_LEN, Kind::Init),
+            ([2, 0], 106, INIT_LEN, Kind::Response),
+            ([3, 0], 72, 72, Kind::Cookie),
+            ([4, 0], 32, MESSAGE_MAX, Kind::Data),
+        ] {
+            let of_length = |len| {
+                let mut bytes = vec![0; len];
+                bytes[..2].copy_from_slice(&first);
+                parse_kind(&bytes)
+            };
+
+            assert_eq!(of_length(shortest), Ok(kind));
+            assert_eq!(of_length(longest), Ok(kind));
+            assert_eq!(of_length(shortest - 1), Err(Refusal::Truncated));
+            assert_eq!(of_length(longest + 1), Err(Refusal::Truncated));
+        }
+    }
+
+    #[test]
+    fn unknown_kind_and_version_and_reserved_bytes_are_refused() {
+        let with = |at: usize, byte| {
+            let mut bytes = Init::start(7);
+            bytes[at] = byte;
+            parse_kind(&bytes)
+        };
+
+        assert_eq!(parse_kind(&[]), Err(Refusal::Truncated));
+        assert_eq!(with(0, 0), Err(Refusal::UnknownType));
+        assert_eq!(with(0, 5), Err(Refusal::UnknownType));
+        assert_eq!(with(1, VERSION + 1), Err(Refusal::UnknownType));
+        assert_eq!(with(2, 1), Err(Refusal::Malformed));
+        assert_eq!(with(3, 1), Err(Refusal::Malformed));
+        assert_eq!(with(0, 2), Err(Refusal::Malformed));
+    }
+
+    #[test]
+    fn init_is_taken_apart_where_the_specification_says() {
+        let mut bytes = Init::start(0x0102_0304);
+        for (at, byte) in bytes.iter_mut().enumerate().skip(8) {
+            *byte = at as u8;
+        }
+
+        let init = Init::parse(&bytes).unwrap();
+
+        assert_eq!(init.sender, 0x0102_0304);
+        assert_eq!(init.noise, &bytes[8..992]);
+        assert_eq!(init.macs.before_first, &bytes[..992]);
+        assert_eq!(init.macs.first[..], bytes[992..1008]);
+        assert_eq!(init.macs.before_second, &bytes[..1008]);
+        assert_eq!(init.macs.second[..], bytes[1008..]);
+    }
+
+    #[test]
+    fn response_is_taken_apart_where_the_specification_says() {
+        let bytes = Response::start(1, 2, RESPONSE_PAYLOAD_MIN);
+
+        let response = Response::parse(&bytes).unwrap();
+
+        assert_eq!(bytes.len(), RESPONSE_MIN);
+        assert_eq!((response.sender, response.receiver), (1, 2));
+        assert_eq!(response.noise.as_ptr_range(), bytes[12..74].as_ptr_range());
+    }
+
+    #[test]
+    fn path_is_the_upper_byte_of_a_number() {
+        assert_eq!(number(0xab, 0x12), 0xab00_0000_0000_0012);
+        assert_eq!(number(1, u64::MAX), 0x01ff_ffff_ffff_ffff);
+    }
+
+    #[test]
+    fn unknown_features_and_what_follows_are_ignored() {
+        let payload = ResponsePayload { features: u32::MAX, boot: BootId([1; 8]), reply: b"reply" };
+        let mut bytes = payload.encode();
+        bytes.extend(b"a field of the future");
+
+        assert_eq!(ResponsePayload::parse(&bytes), Ok(payload));
+    }
+
+    #[test]
+    fn length_beyond_the_payload_or_the_limit_is_refused() {
+        let payload = InitPayload { features: 0, boot: BootId([0; 8]), sequence: 1, hello: b"" };
+        for len in [HELLO_MAX as u16 + 1, u16::MAX] {
+            let mut bytes = payload.encode();
+            bytes[20..22].copy_from_slice(&len.to_be_bytes());
+
+            assert_eq!(InitPayload::parse(&bytes), Err(Refusal::Malformed));
+        }
+        let mut short = payload.encode()[..32].to_vec();
+        short[21] = 11;
+        assert_eq!(InitPayload::parse(&short), Err(Refusal::Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn data_header_round_trips(receiver: u32, path: u8, count in 0..=COUNT_MAX) {
+            let header = DataHeader { receiver, number: number(path, count) };
+            let mut message = header.encode().to_vec();
+            message.extend([0; TAG_LEN]);
+
+            prop_assert_eq!(DataHeader::parse(&message), Ok(header));
+            prop_assert_eq!((path_of(header.number), count_of(header.number)), (path, count));
+        }
+
+        #[test]
+        fn cookie_message_round_trips(receiver: u32, nonce: [u8; 32], sealed: [u8; 32]) {
+            let bytes = CookieReply { receiver, nonce: &nonce, sealed: &sealed }.encode();
+            let reply = CookieReply::parse(&bytes).unwrap();
+
+            prop_assert_eq!((reply.receiver, reply.nonce, reply.sealed), (receiver, &nonce, &sealed));
+        }
+
+        #[test]
+        fn payloads_round_trip(
+            features: u32,
+            boot: [u8; 8],
+            sequence: u64,
+            said in vec(any::<u8>(), 0..=HELLO_MAX),
+        ) {
+            let boot = BootId(boot);
+            let init = InitPayload { features, boot, sequence, hello: &said };
+            let response = ResponsePayload { features, boot, reply: &said };
+
+            let (init_bytes, response_bytes) = (init.encode(), response.encode());
+
+            prop_assert_eq!(InitPayload::parse(&init_bytes), Ok(init));
+            prop_assert_eq!(ResponsePayload::parse(&response_bytes), Ok(response));
+        }
+
+        #[test]
+        fn random_payloads_never_panic(bytes in vec(any::<u8>(), 0..1200)) {
+            if let Ok(payload) = InitPayload::parse(&bytes) {
+                prop_assert!(payload.hello.len() <= HELLO_MAX);
+            }
+            if let Ok(payload) = ResponsePayload::parse(&bytes) {
+                prop_assert!(payload.reply.len() <= REPLY_MAX);
+            }
+        }
+
+        #[test]
+        fn random_messages_never_panic_and_only_their_own_parser_takes_them(
+            first in 0..6u8,
+            second in 0..3u8,
+            rest in vec(any::<u8>(), 0..1100),
+        ) {
+            let bytes = [vec![first, second, 0, 0], rest].concat();
+            let kind = parse_kind(&bytes);
+
+            prop_assert_eq!(Init::parse(&bytes).is_ok(), kind == Ok(Kind::Init));
+            prop_assert_eq!(Response::parse(&bytes).is_ok(), kind == Ok(Kind::Response));
+            prop_assert_eq!(CookieReply::parse(&bytes).is_ok(), kind == Ok(Kind::Cookie));
+            prop_assert_eq!(DataHeader::parse(&bytes).is_ok(), kind == Ok(Kind::Data));
+        }
+    }
+}
