@@ -8,6 +8,8 @@ pub mod config;
 pub mod daemon;
 pub mod handle;
 pub mod logging;
+#[cfg(test)]
+mod netns;
 pub mod plane;
 pub mod registry;
 pub mod system;

@@ -1,6 +1,6 @@
 //! Boot time, which runs on while the machine sleeps.
 //!
-//! [`now`] is the daemon's only source of [`Instant`]s; a [`Timer`] is a descriptor that becomes
+//! [`now`] is the daemon's only source of [`Instant`]s; a `Timer` is a descriptor that becomes
 //! readable at one of them.
 
 use std::io;

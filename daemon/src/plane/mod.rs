@@ -162,6 +162,19 @@ impl Drop for PlaneHandle {
     }
 }
 
+/// Returns the processor time that threads of this name have used
+#[cfg(test)]
+pub(crate) fn spent_by(thread: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let spent = tasks.filter_map(|task| {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        let named = read("comm")?.trim() == thread;
+        let nanos = read("schedstat")?.split(' ').next()?.parse().ok()?;
+        named.then(|| Duration::from_nanos(nanos))
+    });
+    spent.sum()
+}
+
 /// When the thread made its last turn; zero once it has ended
 #[derive(Debug)]
 struct Pulse(AtomicU64);
@@ -219,7 +232,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-    use fastvpn_proto::node::Admission;
+    use fastvpn_proto::node::{Admission, Contact, PeerConfig};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
@@ -363,6 +376,54 @@ mod tests {
     }
 
     #[test]
+    fn packet_from_one_queue_comes_out_of_the_other() {
+        let (near, mut near_events, near_at) = start_as(1);
+        let (far, mut far_events, far_at) = start_as(2);
+        let (near_tun, near_queue) = queue();
+        let (far_tun, far_queue) = queue();
+        near.send(PlaneCommand::Tun { fd: near_queue, mtu: 1400 });
+        far.send(PlaneCommand::Tun { fd: far_queue, mtu: 1400 });
+        far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
+        near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
+        for events in [&mut near_events, &mut far_events] {
+            let up = wait_for(events, |event| {
+                matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
+            });
+            assert!(up.is_some());
+        }
+
+        for round in 0..4 {
+            // As many as the far queue holds while nobody reads it.
+            let packets: Vec<_> = (0..50).map(|number| packet(round * 50 + number)).collect();
+            for packet in &packets {
+                while rustix::io::write(&near_tun, packet).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            let got: Vec<_> = packets.iter().map_while(|_| read(&far_tun)).collect();
+            assert!(packets.iter().all(|packet| got.contains(packet)), "{} came", got.len());
+        }
+
+        near.send(PlaneCommand::Stop);
+        let down = wait_for(&mut far_events, |event| {
+            matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
+        });
+        assert!(down.is_some(), "the last message is the goodbye");
+    }
+
+    #[test]
+    fn idle_plane_sleeps() {
+        let (handle, _events, _) = start("idle");
+        let (_far, near) = queue();
+        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+
+        thread::sleep(Duration::from_millis(1200));
+
+        let spent = spent_by("plane-idle");
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
+    }
+
+    #[test]
     fn name_of_the_thread_fits_into_what_the_kernel_keeps() {
         assert_eq!(thread_name("home"), "plane-home");
         assert_eq!(thread_name("a-very-long-one"), "plane-a-very-lo");
@@ -377,6 +438,56 @@ mod tests {
 
     fn start(name: &str) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
         Plane::start(name, config(), "127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    fn start_as(key: u8) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
+        let config = NodeConfig {
+            private_key: PrivateKey::from_bytes([key; 32]),
+            seed: [key; 32],
+            ..config()
+        };
+        Plane::start("home", config, "127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    fn known(
+        peer: &PlaneHandle,
+        endpoint: SocketAddr,
+        overlay: &str,
+        contact: Contact,
+    ) -> NodeCommand {
+        NodeCommand::SetPeer(PeerConfig {
+            key: peer.public_key(),
+            prefixes: vec![overlay.parse().unwrap()],
+            endpoints: vec![endpoint],
+            relay: None,
+            contact,
+            hello: Vec::new(),
+            boot: None,
+        })
+    }
+
+    /// Makes an IPv4 packet from 10.9.0.1 to 10.9.0.2
+    fn packet(number: u8) -> Vec<u8> {
+        let mut packet = vec![number; 1000];
+        packet[..10].copy_from_slice(&[0x45, 0, 3, 232, 0, number, 0, 0, 64, 253]);
+        packet[10..20].copy_from_slice(&[0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
+        let sum = packet[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let sum: u32 = sum.sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    /// Reads one packet, or nothing if none comes for a while
+    fn read(tun: &OwnedFd) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 2000];
+        (0..500).find_map(|_| match rustix::io::read(tun, &mut bytes) {
+            Ok(len) => Some(bytes[..len].to_vec()),
+            Err(_) => {
+                thread::sleep(Duration::from_millis(10));
+                None
+            }
+        })
     }
 
     fn config() -> NodeConfig {

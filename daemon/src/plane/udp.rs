@@ -179,7 +179,8 @@ impl Udp {
 
     fn lose(&mut self, error: &io::Error, transmit: &Transmit, head: &[u8]) -> Sent {
         trace!(%error, remote = %transmit.remote, bytes = head.len(), "not sent");
-        self.refused += 1;
+        let len = transmit.segment.unwrap_or(head.len()).max(1);
+        self.refused += head.len().div_ceil(len).max(1) as u64;
         Sent::Bytes(head.len())
     }
 }
@@ -290,10 +291,12 @@ const TRAIN_BYTES: usize = 65_000;
 mod tests {
     use std::time::Duration;
 
+    use rtnetlink::{LinkUnspec, LinkVeth};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
 
     use super::*;
+    use crate::netns::in_namespace;
 
     #[test]
     fn mapped_addresses_become_ipv4_and_flow_labels_go() {
@@ -405,6 +408,69 @@ mod tests {
 
         assert_eq!(sent, Sent::Bytes(5));
         assert_eq!(near.refused(), 1);
+    }
+
+    #[test]
+    fn message_beyond_the_mtu_is_too_big_alone_and_in_a_train() {
+        in_namespace(|| async {
+            let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let lo = LinkUnspec::new_with_name("lo").mtu(1300).up().build();
+            netlink.link().set(lo).execute().await.unwrap();
+            let (mut near, _) = Udp::bind("[::]:0".parse().unwrap()).unwrap();
+            let (far, to) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+
+            let alone = near.send(&transmit(to.addr, None), &[0; 1400]);
+            let train = near.send(&transmit(to.addr, Some(1400)), &[0; 2900]);
+
+            assert_eq!(alone, Sent::TooBig { len: 1400, bytes: 1400 });
+            assert_eq!(train, Sent::TooBig { len: 1400, bytes: 2900 });
+            assert!(near.trains, "trains are not given up for big messages");
+            assert_eq!(near.send(&transmit(to.addr, Some(1200)), &[0; 2400]), Sent::Bytes(2400));
+            assert_eq!(gather(&far, 2).len(), 2);
+            assert_eq!(near.refused(), 0);
+        });
+    }
+
+    #[test]
+    fn socket_that_is_full_blocks_until_there_is_room() {
+        in_namespace(|| async {
+            let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            netlink.link().add(LinkVeth::new("near", "far").build()).execute().await.unwrap();
+            for end in ["near", "far"] {
+                let up = LinkUnspec::new_with_name(end).up().build();
+                netlink.link().set(up).execute().await.unwrap();
+            }
+            let index = rustix::net::netdevice::name_to_index(
+                rustix::net::socket(
+                    rustix::net::AddressFamily::INET,
+                    rustix::net::SocketType::DGRAM,
+                    None,
+                )
+                .unwrap(),
+                "near",
+            )
+            .unwrap();
+            let address = netlink.address().add(index, "10.9.0.1".parse().unwrap(), 24);
+            address.execute().await.unwrap();
+            let (mut near, _) = Udp::bind("0.0.0.0:0".parse().unwrap()).unwrap();
+            near.socket.set_send_buffer_size(1).unwrap();
+            let mut send = || near.send(&transmit("10.9.0.9:9".parse().unwrap(), None), &[0; 1000]);
+
+            // What waits until the neighbour is found fills the socket.
+            let full = (0..100).find(|_| send() == Sent::Blocked);
+            assert!(full.is_some_and(|sent| sent > 0), "{full:?}");
+            assert_eq!(send(), Sent::Blocked);
+
+            let neighbour = netlink.neighbours().add(index, "10.9.0.9".parse().unwrap());
+            neighbour.link_layer_address(&[2, 0, 0, 0, 0, 9]).replace().execute().await.unwrap();
+            let room = (0..100).find(|_| {
+                std::thread::sleep(Duration::from_millis(10));
+                send() == Sent::Bytes(1000)
+            });
+            assert!(room.is_some());
+        });
     }
 
     #[test]
