@@ -23,9 +23,9 @@ use tracing::{debug, info, warn};
 
 use super::list::{LiveList, Offer};
 use super::network::Step;
-use super::seldom::Seldom;
 use crate::config::{HubConfig, Member};
 use crate::handle::NetworkName;
+use crate::logging::Seldom;
 use crate::registry::Members;
 
 /// Underlay addresses of one peer in the list
@@ -65,6 +65,13 @@ struct Live {
     snapshot_at: Instant,
 }
 
+/// Whether a registration comes from a session that is up, or from an init that may be a replay
+#[derive(Clone, Copy, Debug)]
+enum Proof {
+    Given,
+    Open,
+}
+
 impl Hub {
     /// Makes the hub of a network in which nobody is alive
     ///
@@ -84,9 +91,9 @@ impl Hub {
             list: LiveList::new(id),
             live: BTreeMap::new(),
             offers: BTreeMap::new(),
-            strangers: Seldom::new(LOG_SPACING),
-            refusals: Seldom::new(LOG_SPACING),
-            faults: Seldom::new(LOG_SPACING),
+            strangers: Seldom::new(1, LOG_SPACING),
+            refusals: Seldom::new(1, LOG_SPACING),
+            faults: Seldom::new(1, LOG_SPACING),
         }
     }
 
@@ -195,7 +202,7 @@ impl Hub {
             out.push(Step::Node(Command::Refuse { ticket }));
             return;
         };
-        let reply = match self.judge(&key, &register) {
+        let reply = match self.judge(&key, &register, Proof::Open) {
             Ok(addresses) => self.welcome(&key, addresses),
             Err(reason) => {
                 if let Some(more) = self.refusals.allow(now) {
@@ -222,7 +229,7 @@ impl Hub {
         let registered = Register::decode(hello)
             .ok()
             .filter(|_| self.members.find(&key).is_some())
-            .and_then(|register| Some((self.judge(&key, &register).ok()?, register)));
+            .and_then(|register| Some((self.judge(&key, &register, Proof::Given).ok()?, register)));
         let Some((addresses, register)) = registered else {
             // It was told why in our reply; an older session of the same member goes with it.
             self.leave(&key, "its registration was refused");
@@ -282,23 +289,31 @@ impl Hub {
     }
 
     /// Says which addresses a member has, or why it cannot have those that it claims
-    fn judge(&mut self, key: &PublicKey, register: &Register) -> Result<Vec<Prefix>, String> {
+    ///
+    /// Claims of an init that may be a replay are only looked at; [`Proof::Given`] remembers them.
+    fn judge(
+        &mut self,
+        key: &PublicKey,
+        register: &Register,
+        proof: Proof,
+    ) -> Result<Vec<Prefix>, String> {
         let claims: BTreeSet<_> = register.addresses.iter().copied().collect();
         let configured: BTreeSet<IpAddr> = self
             .members
             .find(key)
             .map(|member| member.addresses.iter().copied().collect())
             .unwrap_or_default();
-        let addresses = if claims.is_empty() {
-            self.members.addresses_for(key).map_err(|error| error.to_string())?
-        } else if configured.is_empty() {
-            claims.iter().map(|claim| self.claimed(key, *claim)).collect::<Result<_, _>>()?
-        } else if claims == configured {
-            configured.iter().map(|address| self.in_subnet(*address)).collect()
-        } else {
+        if !claims.is_empty() && !configured.is_empty() && claims != configured {
             let (has, claims) = (sentence(&configured), sentence(&claims));
             return Err(format!("the hub gives this peer {has}, but it claims {claims}"));
+        }
+        let wanted: Vec<_> = claims.iter().copied().collect();
+        let addresses = match proof {
+            _ if wanted.is_empty() => self.members.addresses_for(key),
+            Proof::Given => self.members.claim(key, &wanted),
+            Proof::Open => self.members.check(key, &wanted),
         };
+        let addresses = addresses.map_err(|error| error.to_string())?;
         for address in &addresses {
             if let Some(holder) = self.holder(key, address.addr()) {
                 return Err(format!("address {} is held by {holder}", address.addr()));
@@ -307,43 +322,12 @@ impl Hub {
         Ok(addresses)
     }
 
-    /// Checks one address that a member wants for itself, without the configuration naming one
-    fn claimed(&self, key: &PublicKey, claim: IpAddr) -> Result<Prefix, String> {
-        let Some(subnet) = self.config.subnets.iter().find(|subnet| subnet.contains(claim)) else {
-            return Err(format!("address {claim} is in no subnet of this network"));
-        };
-        let owner = self
-            .config
-            .members
-            .iter()
-            .find(|other| other.public_key != *key && other.addresses.contains(&claim));
-        if let Some(owner) = owner {
-            return Err(format!("address {claim} belongs to {}", owner.name));
-        }
-        if self.addresses.iter().any(|own| own.addr() == claim) {
-            return Err(format!("address {claim} belongs to the hub"));
-        }
-        if !subnet.is_host() && claim == subnet.network().addr() {
-            return Err(format!("address {claim} is that of the subnet itself"));
-        }
-        Ok(self.in_subnet(claim))
-    }
-
     /// Returns the name of another live member with this address
     fn holder(&self, key: &PublicKey, address: IpAddr) -> Option<String> {
         self.list
             .iter()
             .find(|entry| entry.key != *key && entry.addresses.contains(&address))
             .map(|entry| entry.name.clone())
-    }
-
-    fn in_subnet(&self, address: IpAddr) -> Prefix {
-        self.config
-            .subnets
-            .iter()
-            .find(|subnet| subnet.contains(address))
-            .and_then(|subnet| Prefix::new(address, subnet.len()).ok())
-            .unwrap_or_else(|| Prefix::host(address))
     }
 
     fn welcome(&mut self, key: &PublicKey, addresses: Vec<Prefix>) -> Reply {

@@ -14,7 +14,7 @@ use fastvpn_proto::time::{Duration, Instant};
 /// Shortest time between two increments
 const SPACING: Duration = Duration::from_millis(20);
 /// Changes in one increment: with the largest entries it still fits into a control message
-const CHANGES_MAX: usize = 64;
+const CHANGES_MAX: usize = 32;
 
 /// Live peers by key, and what has changed since the last increment
 #[derive(Debug)]
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn many_changes_become_a_chain_of_increments() {
         let mut list = LiveList::new(7);
-        for n in 0..150 {
+        for n in 0..80 {
             list.upsert(entry(n));
         }
 
@@ -213,7 +213,7 @@ mod tests {
             chain,
             [(Base::Revision(0), 1), (Base::Revision(1), 2), (Base::Revision(2), 3)]
         );
-        assert_eq!(pushed.iter().map(|list| list.upserts.len()).sum::<usize>(), 150);
+        assert_eq!(pushed.iter().map(|list| list.upserts.len()).sum::<usize>(), 80);
     }
 
     #[test]

@@ -10,7 +10,6 @@ mod peer;
 mod pings;
 mod pulse;
 mod roster;
-mod seldom;
 mod snapshot;
 mod state;
 #[cfg(test)]

@@ -11,7 +11,7 @@
 //! - [`Action::Stop`] is always answered by [`News::Stopped`], and nothing else is asked before.
 //! - After each input [`Network::settle`], which does what is due and answers who waits.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use fastvpn_proto::control::Register;
 use fastvpn_proto::crypto::PublicKey;
@@ -144,7 +144,7 @@ pub(super) struct Network {
     pub(super) trouble: Option<HandleError>,
     hostname: String,
     /// Underlay addresses of this machine
-    local: Vec<std::net::IpAddr>,
+    local: Vec<IpAddr>,
     wanted: bool,
     /// No longer configured: to be forgotten when it is down
     removed: bool,
@@ -319,22 +319,28 @@ impl Network {
         Ok(())
     }
 
-    /// Takes the underlay addresses of this machine, those of our own interfaces left out
-    pub(super) fn on_local(&mut self, local: &[std::net::IpAddr], now: Instant) {
-        if self.local == local {
+    /// Takes the underlay addresses of this machine
+    pub(super) fn on_local(&mut self, local: &[IpAddr], now: Instant) {
+        self.local = local.to_vec();
+        let candidates = self.candidates();
+        let mut steps = Vec::new();
+        if let Some(Role::Peer(peer)) = &mut self.role {
+            peer.on_candidates(candidates, &mut steps);
+        }
+        self.take(steps, now);
+    }
+
+    /// Takes the news that addresses or default routes of this machine changed
+    pub(super) fn on_paths_changed(&mut self, now: Instant) {
+        if self.phase != Phase::Running {
             return;
         }
-        self.local = local.to_vec();
-        if self.phase == Phase::Running {
-            self.out.push(Action::Node(Command::PathsChanged));
-            let mut steps = Vec::new();
-            let candidates = self.candidates();
-            if let Some(Role::Peer(peer)) = &mut self.role {
-                peer.on_candidates(candidates, &mut steps);
-                peer.look_again(&mut steps);
-            }
-            self.take(steps, now);
+        self.out.push(Action::Node(Command::PathsChanged));
+        let mut steps = Vec::new();
+        if let Some(Role::Peer(peer)) = &self.role {
+            peer.look_again(&mut steps);
         }
+        self.take(steps, now);
     }
 
     /// Takes news of this life

@@ -70,7 +70,8 @@ pub enum Input {
     Config(Option<RequestId>, Result<Config, String>),
     /// A signal asks to read the configuration again
     Hangup,
-    /// The underlay addresses of this machine
+    /// The underlay addresses of this machine, first when they are known and after each change of
+    /// them or of the default routes
     Local(Vec<IpAddr>),
     /// News of one network in one of its lives
     Network(NetworkName, u64, News),
@@ -109,7 +110,8 @@ pub struct State {
     hostname: String,
     config: Config,
     networks: BTreeMap<NetworkName, Network>,
-    local: Vec<IpAddr>,
+    /// Nothing before they were told for the first time
+    local: Option<Vec<IpAddr>>,
     zero: SystemTime,
     stopping: bool,
 }
@@ -121,7 +123,7 @@ impl State {
             hostname,
             config: Config::default(),
             networks: BTreeMap::new(),
-            local: Vec::new(),
+            local: None,
             zero: SystemTime::UNIX_EPOCH,
             stopping: false,
         };
@@ -142,15 +144,11 @@ impl State {
                     effects.push(Effect::ReadConfig(None));
                 }
             }
-            Input::Local(local) => {
-                self.local = local;
-                self.spread_local(now);
-            }
+            Input::Local(local) => self.on_local(local, now),
             Input::Network(name, life, news) => {
                 let network = self.networks.get_mut(&name);
                 if let Some(network) = network.filter(|network| network.life() == life) {
                     network.on_news(news, now);
-                    self.spread_local(now);
                 }
             }
             Input::Interface(interface, news) => {
@@ -271,7 +269,7 @@ impl State {
             };
             match change.kind {
                 ChangeKind::Added | ChangeKind::Removed => {
-                    self.add(new);
+                    self.add(new, now);
                     reloaded.added.push(change.name);
                 }
                 ChangeKind::Live => {
@@ -293,13 +291,14 @@ impl State {
         reloaded
     }
 
-    fn add(&mut self, config: NetworkConfig) {
+    fn add(&mut self, config: NetworkConfig, now: Instant) {
         let hostname = self.hostname.clone();
         let autoconnect = config.autoconnect;
         let fresh = || Network::new(config.clone(), hostname);
         let network = self.networks.entry(config.name.clone()).or_insert_with(fresh);
         // It may still be on its way down after an earlier reload.
         network.restart(config);
+        network.on_local(self.local.as_deref().unwrap_or_default(), now);
         if autoconnect {
             network.start();
         }
@@ -312,17 +311,13 @@ impl State {
             .ok_or_else(|| HandleError::UnknownNetwork(name.to_string()))
     }
 
-    /// Tells each network the machine's addresses, those of our own interfaces left out
-    fn spread_local(&mut self, now: Instant) {
-        let ours = |address: &&IpAddr| {
-            self.networks
-                .values()
-                .filter_map(|network| network.interface.wanted())
-                .all(|plan| plan.addresses.iter().all(|own| own.addr() != **address))
-        };
-        let local: Vec<_> = self.local.iter().filter(ours).copied().collect();
+    fn on_local(&mut self, local: Vec<IpAddr>, now: Instant) {
+        let news = self.local.replace(local.clone()).is_some();
         for network in self.networks.values_mut() {
             network.on_local(&local, now);
+            if news {
+                network.on_paths_changed(now);
+            }
         }
     }
 

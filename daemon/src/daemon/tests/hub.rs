@@ -43,6 +43,7 @@ fn newcomer_is_pushed_to_all_as_one_increment() {
     let mut world = World::new(3);
     world.join(1);
     world.join(2);
+    let _ = world.welcome(3);
 
     world.up(3, &Register::default());
     let pushed = world.lists();
@@ -81,7 +82,8 @@ fn observed_address_comes_first_in_the_entry() {
 
     world.up(1, &Register { endpoints: vec![own, seen(1)], ..Register::default() });
 
-    let entry = &world.lists()[0].1.upserts[0];
+    let lists = world.lists();
+    let entry = &lists.last().unwrap().1.upserts[0];
     assert_eq!(entry.endpoints, [seen(1), own]);
 }
 
@@ -228,7 +230,7 @@ fn two_peers_that_claim_one_address_are_told_who_holds_it() {
 fn claim_must_be_in_a_subnet_and_nobodys() {
     let mut world = World::free(2);
 
-    for (claimed, word) in [("172.16.0.1", "no subnet"), ("10.1.0.250", "hub")] {
+    for (claimed, word) in [("172.16.0.1", "no node's"), ("10.1.0.250", "hub")] {
         let Reply::Refused { reason } = world.reply(1, &claim(claimed)) else { panic!("welcomed") };
         assert!(reason.contains(word), "{reason}");
     }
@@ -298,6 +300,7 @@ fn thousand_members_that_come_at_once_share_their_increments() {
 
 /// A hub, its time, and what it said since it was last asked
 struct World {
+    _state: tempfile::TempDir,
     hub: Hub,
     now: Instant,
     out: Vec<Step>,
@@ -323,9 +326,11 @@ impl World {
 
     fn with(config: HubConfig) -> Self {
         let own = vec!["10.1.0.250/16".parse().unwrap()];
-        let members = members(&config, &own);
-        let hub = Hub::new("office".parse().unwrap(), own, config, members, LIST_ID);
-        Self { hub, now: ms(0), out: Vec::new(), plans: Vec::new() }
+        let name = "office".parse().unwrap();
+        let state = tempfile::tempdir().unwrap();
+        let members = Members::open(state.path(), &name, &config, &own).unwrap();
+        let hub = Hub::new(name, own, config, members, LIST_ID);
+        Self { _state: state, hub, now: ms(0), out: Vec::new(), plans: Vec::new() }
     }
 
     fn event(&mut self, event: Event) {
@@ -439,9 +444,3 @@ fn config(members: u16, addresses: Addresses) -> HubConfig {
         timeout: Duration::from_secs(15),
     }
 }
-
-fn members(config: &HubConfig, own: &[fastvpn_proto::ip::Prefix]) -> Members {
-    let store = std::env::temp_dir().join("fastvpn-no-such-directory").join("store");
-    Members::new(config, own, &store).unwrap()
-}
-

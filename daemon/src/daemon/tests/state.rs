@@ -1,7 +1,6 @@
 //! The whole control machine against hand-made news.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use fastvpn_proto::control::{Base, List, Reply};
@@ -370,16 +369,20 @@ fn stop_takes_everything_down_and_then_says_so() {
 }
 
 #[test]
-fn own_overlay_addresses_are_never_told_as_underlay_addresses() {
+fn changed_addresses_make_paths_prove_themselves_and_reach_the_hub() {
     let mut world = World::up(peer());
-    let local: Vec<IpAddr> = vec!["192.0.2.50".parse().unwrap(), "10.1.0.100".parse().unwrap()];
-    world.apply(Input::Local(local[..1].to_vec()));
-    let first = world.effects();
+    world.apply(Input::Local(vec!["192.0.2.50".parse().unwrap()]));
+    world.effects();
 
-    world.apply(Input::Local(local));
+    world.apply(Input::Local(vec!["192.0.2.51".parse().unwrap()]));
+    let actions = world.effects();
+    world.apply(Input::Local(vec!["192.0.2.51".parse().unwrap()]));
 
-    assert!(first.contains(&Action::Node(NodeCommand::PathsChanged)), "{first:?}");
-    assert!(world.effects().is_empty(), "our own interface is no news");
+    assert!(actions.contains(&Action::Node(NodeCommand::PathsChanged)), "{actions:?}");
+    let told = |action: &Action| matches!(action, Action::Node(NodeCommand::Send { .. }));
+    assert!(actions.iter().any(told), "{actions:?}");
+    let only_routes = world.effects();
+    assert_eq!(only_routes, [Action::Node(NodeCommand::PathsChanged)]);
 }
 
 #[test]
@@ -623,8 +626,8 @@ fn network(role: RoleConfig) -> NetworkConfig {
 fn started(config: &NetworkConfig) -> Started {
     let members = match &config.role {
         RoleConfig::Hub(hub) => {
-            let store = std::env::temp_dir().join("fastvpn-no-such-directory").join("store");
-            Some(Members::new(hub, &config.addresses, &store).unwrap())
+            let nowhere = std::path::Path::new("/nonexistent");
+            Some(Members::open(nowhere, &config.name, hub, &config.addresses).unwrap())
         }
         RoleConfig::Peer(_) => None,
     };
