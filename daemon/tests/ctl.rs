@@ -259,6 +259,30 @@ fn reader_that_leaves_is_no_failure() {
     });
 }
 
+#[test]
+fn terminal_gets_colours_and_lines_that_fit() {
+    with_daemon(async |bus, _| {
+        let on_terminal = async |environment: &str| {
+            let tool = tool().unwrap();
+            let line = format!(
+                "stty cols 70; {environment} {} --bus {} peers",
+                tool.display(),
+                bus.address()
+            );
+            let mut script = Command::new("script");
+            script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+            finish(script).await.out.replace('\r', "")
+        };
+
+        let coloured = on_terminal("").await;
+        let plain = on_terminal("NO_COLOR=1").await;
+
+        assert!(coloured.contains("\x1b[32mconnected\x1b[0m"), "{coloured:?}");
+        assert!(!plain.contains('\x1b') && plain.contains("tokyo"), "{plain:?}");
+        assert!(plain.lines().all(|line| line.chars().count() <= 70), "{plain}");
+    });
+}
+
 fn with_daemon(body: impl AsyncFnOnce(&PrivateBus, &mut Fake)) {
     if tool().is_none() {
         return;
