@@ -92,7 +92,7 @@ impl Reassembler {
             Some(at) if self.partial[at].packet.len() != total => return None,
             Some(at) => at,
             None => {
-                while self.bytes + total > REASSEMBLY_BYTES {
+                while self.bytes + total > REASSEMBLY_BYTES || self.partial.len() >= PARTIAL_MAX {
                     self.drop_oldest()?;
                 }
                 let packet = vec![0; total];
@@ -144,6 +144,8 @@ impl Partial {
     }
 }
 
+/// Incomplete packets at one time
+const PARTIAL_MAX: usize = 64;
 /// Smallest piece that is cut off while more remains
 const SLIVER: usize = 64;
 

@@ -19,6 +19,38 @@ fn welcome_takes_the_entries_that_fit_into_a_response() {
 }
 
 #[test]
+fn register_looks_as_the_protocol_says() {
+    let register = Register {
+        name: "a".into(),
+        addresses: vec![[10, 0, 0, 1].into()],
+        endpoints: vec![SocketAddr::from(([192, 0, 2, 1], 8796))],
+    };
+    let bytes = [0x11, 1, b'a', 1, 4, 10, 0, 0, 1, 1, 4, 192, 0, 2, 1, 0x22, 0x5c];
+
+    assert_eq!(register.encode(), bytes);
+}
+
+#[test]
+fn list_looks_as_the_protocol_says() {
+    let entry = Entry { subnets: vec!["10.9.0.0/16".parse().unwrap()], ..entry(2) };
+    let list = List {
+        id: 1,
+        revision: 2,
+        base: Base::Revision(1),
+        upserts: vec![entry],
+        removed: vec![key(3)],
+    };
+
+    let bytes = Message::List(list).encode();
+
+    let head =
+        [0x15, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 2, 4, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1];
+    let name = [6, b'n', b'o', b'd', b'e', b'-', b'2'];
+    let rest = [1, 4, 172, 16, 97, 2, 1, 4, 10, 9, 0, 0, 16, 1, 4, 192, 0, 2, 2, 0x22, 0x5c, 0, 1];
+    assert_eq!(bytes, [&head[..], &[2; 32], &name, &[2; 8], &rest, &[3; 32]].concat());
+}
+
+#[test]
 fn welcome_with_all_entries_is_whole() {
     let entries = [entry(1), entry(2)];
 

@@ -25,8 +25,6 @@ struct Outgoing {
     frg: u8,
     data: Vec<u8>,
     written: Instant,
-    /// Messages under way that carry it
-    copies: u32,
     state: State,
 }
 
@@ -59,7 +57,6 @@ impl Sender {
                 frg: u8::try_from(count - 1 - index).unwrap_or(u8::MAX),
                 data: message[index * SEGMENT_MAX..end].to_vec(),
                 written: now,
-                copies: 0,
                 state: State::Waiting,
             });
         }
@@ -74,7 +71,6 @@ impl Sender {
             return None;
         }
         segment.state = State::Waiting;
-        segment.copies += 1;
         self.sent = self.sent.max(index + 1);
         let sn = self.una.wrapping_add(u32::try_from(index).ok()?);
         Some((sn, segment.frg, &segment.data))
@@ -88,8 +84,7 @@ impl Sender {
 
     pub(super) fn on_lost(&mut self, sn: u32) {
         let Some(segment) = self.sent_mut(sn) else { return };
-        segment.copies = segment.copies.saturating_sub(1);
-        if segment.state == State::Waiting && segment.copies == 0 {
+        if segment.state == State::Waiting {
             segment.state = State::Lost;
         }
     }

@@ -41,7 +41,7 @@ fn lost_segment_is_sent_again_before_new_ones() {
 }
 
 #[test]
-fn segment_with_another_copy_under_way_is_not_lost() {
+fn segment_that_arrived_is_not_lost_with_another_copy() {
     let (mut near, _) = pair(0);
     near.write(b"once", NOW).unwrap();
     let (sn, _) = near.next_segment(ROOM, NOW).unwrap();

@@ -48,6 +48,9 @@ pub struct Sent<T> {
     /// Contents that the full ring gave up, until somebody takes them
     overflow: Vec<T>,
     overflowed: Instant,
+    /// Messages looked at for acknowledgements
+    #[cfg(test)]
+    steps: u64,
 }
 
 /// What an acknowledgement told
@@ -106,6 +109,8 @@ impl<T> Sent<T> {
             loss: LossShare::new(),
             overflow: Vec::new(),
             overflowed: Instant::ZERO,
+            #[cfg(test)]
+            steps: 0,
         }
     }
 
@@ -269,6 +274,10 @@ impl<T> Sent<T> {
             match lowest.checked_sub(1) {
                 Some(below) if lowest > start => next = below,
                 _ => break,
+            }
+            #[cfg(test)]
+            {
+                self.steps += 1;
             }
         }
         let run = end - lowest.max(self.base);
@@ -537,3 +546,6 @@ const LOSS_MANY: u64 = 1000 * LOSS_UNIT;
 const LOSS_FEW: u64 = 100 * LOSS_UNIT;
 /// Age at which the past is halved
 const LOSS_SPAN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

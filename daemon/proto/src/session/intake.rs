@@ -75,7 +75,8 @@ impl Session {
         self.on_heard(intake, newest, left, challenge, now);
         let mut eliciting = false;
         let mut result = Ok(());
-        for frame in frames(plain) {
+        let mut frames = frames(plain);
+        for frame in &mut frames {
             let Ok(frame) = frame else {
                 result = Err(Refusal::Malformed);
                 break;
@@ -86,6 +87,8 @@ impl Session {
                 break;
             }
         }
+        // Whoever sends what we do not know may want to hear that it arrived.
+        eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
             inbound.received.on_message(count, eliciting, now);
         }
@@ -156,7 +159,11 @@ impl Session {
             }
             Frame::Answer(answer) => self.on_answer(*answer, now),
             Frame::Segment(segment) => {
-                self.control.on_segment(segment).map_err(|_| Refusal::Malformed)?;
+                if self.control.on_segment(segment).is_err() {
+                    // The lane is of no use from here on, and the session without it neither.
+                    self.output.push_back(Output::Closed);
+                    return Err(Refusal::Malformed);
+                }
                 while let Some(message) = self.control.read() {
                     self.output.push_back(Output::Control(message));
                 }

@@ -161,3 +161,182 @@ impl Received {
 
 /// Ranges that are remembered; more than one acknowledgement holds, as the oldest may yet close up
 const RANGES_KEPT: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::Duration;
+    use crate::wire::frame::{Ack, Frame, frames};
+
+    #[test]
+    fn acknowledgement_waits_a_little_for_company() {
+        let mut received = Received::new();
+
+        received.on_message(0, true, at(10));
+        received.on_message(1, true, at(11));
+
+        assert_eq!(received.ack_due(), Some(at(10) + ACK_DELAY));
+    }
+
+    #[test]
+    fn many_messages_are_acknowledged_at_once() {
+        let mut received = Received::new();
+
+        (0..ACK_EVERY).for_each(|count| received.on_message(count, true, at(10)));
+
+        assert_eq!(received.ack_due(), Some(at(10)));
+    }
+
+    #[test]
+    fn gap_is_told_at_once_but_not_without_pause() {
+        let mut received = Received::new();
+        received.on_message(0, true, at(10));
+        received.on_message(2, true, at(11));
+        assert_eq!(received.ack_due(), Some(at(11)));
+        take(&mut received, at(11));
+
+        received.on_message(4, true, at(11));
+
+        assert_eq!(received.ack_due(), Some(at(12)));
+    }
+
+    #[test]
+    fn messages_that_ask_for_nothing_are_told_only_with_others() {
+        let mut received = Received::new();
+        received.on_message(0, false, at(10));
+        received.on_message(5, false, at(10));
+        assert_eq!((received.ack_due(), take(&mut received, at(10))), (None, None));
+
+        received.on_message(6, true, at(10));
+
+        assert_eq!(take(&mut received, at(10)), Some(vec![(5, 6), (0, 0)]));
+    }
+
+    #[test]
+    fn acknowledgement_tells_how_long_it_was_held_back() {
+        let mut received = Received::new();
+        received.on_message(1, true, at(10));
+        received.on_message(0, true, at(12));
+        let mut out = Vec::new();
+
+        assert!(received.take_ack(7, at(13), &mut out, 1000));
+
+        let ack = parse(&out);
+        assert_eq!((ack.path, ack.largest, ack.delay), (7, 1, Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn ranges_are_repeated_until_they_were_told_for_sure() {
+        let mut received = Received::new();
+        [0, 2, 4].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        assert_eq!(take(&mut received, at(0)), Some(vec![(4, 4), (2, 2), (0, 0)]));
+        [5, 6].into_iter().for_each(|count| received.on_message(count, true, at(1)));
+        assert_eq!(take(&mut received, at(1)), Some(vec![(4, 6), (2, 2), (0, 0)]));
+
+        received.on_ack_of_ack(4);
+        received.on_message(7, true, at(2));
+
+        assert_eq!(take(&mut received, at(2)), Some(vec![(5, 7)]));
+    }
+
+    #[test]
+    fn late_arrival_is_told_although_its_neighbours_are_done() {
+        let mut received = Received::new();
+        [0, 1, 3].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        take(&mut received, at(0));
+
+        received.on_message(2, true, at(1));
+        received.on_ack_of_ack(3);
+
+        let told = take(&mut received, at(1)).unwrap();
+        assert!(told.iter().any(|(start, end)| (*start..=*end).contains(&2)), "{told:?}");
+    }
+
+    #[test]
+    fn acknowledgement_that_does_not_fit_is_not_taken() {
+        let mut received = Received::new();
+        received.on_message(0, true, at(0));
+        let mut out = Vec::new();
+
+        assert!(!received.take_ack(0, at(0), &mut out, 16));
+
+        assert!(out.is_empty() && received.ack_due().is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_are_kept() {
+        let mut received = Received::new();
+
+        (0..10_000).for_each(|n| received.on_message(n * 2, true, at(0)));
+
+        assert_eq!(received.ranges.len(), RANGES_KEPT);
+        assert_eq!(received.largest_acked_candidate(), Some(19_998));
+    }
+
+    proptest! {
+        /// Over a way that loses and reorders acknowledgements, the other node learns of each
+        /// message that arrived, and of no other
+        #[test]
+        fn each_arrival_is_told_in_the_end(
+            steps in prop::collection::vec((any::<bool>(), 0..6_u64, any::<bool>(), 0..4_usize), 1..200),
+        ) {
+            let mut received = Received::new();
+            let (mut arrived, mut told) = (BTreeSet::new(), BTreeSet::new());
+            let mut under_way: Vec<(u64, Vec<(u64, u64)>)> = Vec::new();
+            let mut next = 0;
+            for (forward, distance, room, fate) in steps {
+                let count = if forward { next + distance } else { u64::saturating_sub(next, distance) };
+                if arrived.insert(count) {
+                    next = next.max(count + 1);
+                    received.on_message(count, true, at(count));
+                }
+                let largest = received.largest_acked_candidate();
+                let mut out = Vec::new();
+                // Now and then there is room for hardly anything.
+                if received.take_ack(0, at(count), &mut out, if room { 1000 } else { 19 }) {
+                    under_way.push((largest.unwrap(), ranges(&out)));
+                }
+                if fate < under_way.len() {
+                    let (largest, ranges) = under_way.remove(fate);
+                    if distance != 0 {
+                        told.extend(ranges.into_iter().flat_map(|(start, end)| start..=end));
+                        received.on_ack_of_ack(largest);
+                    }
+                }
+            }
+            for _ in 0..3 {
+                received.on_message(next, true, at(next));
+                arrived.insert(next);
+                next += 1;
+                told.extend(take(&mut received, at(next)).unwrap().into_iter().flat_map(|(start, end)| start..=end));
+            }
+            prop_assert!(told.is_subset(&arrived), "told what never came");
+            let missing: Vec<_> = arrived.difference(&told).collect();
+            prop_assert!(missing.is_empty(), "{missing:?}");
+        }
+    }
+
+    fn take(received: &mut Received, now: Instant) -> Option<Vec<(u64, u64)>> {
+        let mut out = Vec::new();
+        received.take_ack(0, now, &mut out, 1000).then(|| ranges(&out))
+    }
+
+    fn ranges(out: &[u8]) -> Vec<(u64, u64)> {
+        parse(out).ranges().map(|range| (*range.start(), *range.end())).collect()
+    }
+
+    fn parse(out: &[u8]) -> Ack<'_> {
+        match frames(out).next() {
+            Some(Ok(Frame::Ack(ack))) => ack,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(millis)
+    }
+}

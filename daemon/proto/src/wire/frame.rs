@@ -432,3 +432,6 @@ const RELAY: u8 = 0x09;
 const ECHO: u8 = 0x0a;
 const ECHO_REPLY: u8 = 0x0b;
 const CLOSE: u8 = 0x0c;
+
+#[cfg(test)]
+mod tests;
