@@ -1,1 +1,3 @@
 //! The laboratory of fastvpn.
+
+pub mod link;
