@@ -1,3 +1,4 @@
 //! The laboratory of fastvpn.
 
 pub mod link;
+pub mod world;

@@ -145,7 +145,7 @@ impl Host {
             site,
             power: Power::Off,
             node: None,
-            key: private_key.public(),
+            key: private_key.public_key(),
             private_key,
             zero: Duration::from_secs(1 + 1_000 * number as u64),
             members: BTreeMap::new(),

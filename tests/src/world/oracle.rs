@@ -94,7 +94,10 @@ impl Oracle {
             return Err(format!("packet {id} with the forged source {} arrived", sent.src));
         }
         if sent.to != host {
-            return Err(format!("packet {id} for {:?} arrived at {host:?}", sent.to));
+            return Err(format!(
+                "packet {id} of {:?} for {:?} arrived at {host:?}",
+                sent.from, sent.to
+            ));
         }
         if let Some(before) = sent.arrived.replace(now) {
             return Err(format!("packet {id} arrived twice, first at {before:?}"));
