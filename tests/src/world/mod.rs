@@ -148,10 +148,11 @@ impl World {
 
     /// Adds a hub and one peer of it, with such a wire in both directions, and waits for the session
     pub fn pair(&mut self, link: LinkConfig) -> (HostId, HostId) {
-        let (hub, peers) = self.star(1);
-        self.link(peers[0], hub, link);
-        self.run_until_connected(peers[0], hub, Duration::from_secs(60));
-        (peers[0], hub)
+        let (hub, peer) = (self.hub(), self.peer());
+        self.link(peer, hub, link);
+        self.join(peer, hub);
+        self.run_until_connected(peer, hub, Duration::from_secs(60));
+        (peer, hub)
     }
 
     /// Adds a host and starts it
