@@ -88,7 +88,11 @@ fn recover(world: &mut World, all: &[HostId]) {
     let mut streams = Vec::new();
     for one in all {
         for other in all.iter().filter(|other| *other != one) {
-            streams.push((one, other, world.stream(*one, *other, Flow::new(1, 100).lasting(secs(180)))));
+            streams.push((
+                one,
+                other,
+                world.stream(*one, *other, Flow::new(1, 100).lasting(secs(180))),
+            ));
         }
     }
     world.run(secs(181));
