@@ -1,1 +1,5 @@
 //! The laboratory of fastvpn.
+
+pub mod fuzz;
+pub mod link;
+pub mod world;
