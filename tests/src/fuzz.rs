@@ -182,8 +182,9 @@ impl Pair {
             7 => self.pass(Duration::from_millis(u64::from(argument))),
             8 => self.pass(Duration::from_secs(u64::from(argument))),
             9 => {
+                // only one of them moves: two that move at once need a third to meet again
                 self.fresh += 1;
-                self.addresses[who] = address(self.fresh);
+                self.addresses[0] = address(self.fresh);
             }
             10 => self.input(who, |node, now| node.handle_command(Command::PathsChanged, now)),
             _ => {
