@@ -18,9 +18,13 @@ mod config;
 mod deliver;
 mod event;
 mod greet;
+#[cfg(test)]
+mod hostile;
 mod peer;
 mod refusal;
 mod stats;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -365,7 +369,9 @@ impl Node {
     /// Does what time demands of one peer
     fn time_peer(&mut self, key: PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.scheduled = None;
+        if let Some(at) = peer.scheduled.take() {
+            self.schedule.remove(&(at, key));
+        }
         peer.turns = if peer.turns.0 == now { (now, peer.turns.1 + 1) } else { (now, 1) };
         for index in peer.half_open.expire(now) {
             self.indices.remove(&index);
