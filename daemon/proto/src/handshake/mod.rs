@@ -101,6 +101,8 @@ pub struct Established {
     pub remote: PublicKey,
     /// Boot id of the other node
     pub boot: BootId,
+    /// Which session of the other node with us since its boot
+    pub incarnation: u32,
     /// What the other node said: its hello if it initiated, its reply if we did
     pub greeting: Vec<u8>,
     /// Whether we initiated
@@ -252,7 +254,7 @@ mod tests {
         let init = pair.init(at(0));
         let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
         let digest = received.digest;
-        let (response, established) = received.answer(&pair.far, 7, b"reply").unwrap();
+        let (response, established) = received.answer(&pair.far, 7, 0, b"reply").unwrap();
         let mut half_open = HalfOpen::default();
         assert!(half_open.insert(digest, response.clone(), established, at(0)).is_empty());
 
@@ -298,7 +300,7 @@ mod tests {
             pair.rng = rng(seed);
             let init = pair.init(at(0));
             let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
-            let (response, far) = received.answer(&pair.far, 7, b"").unwrap();
+            let (response, far) = received.answer(&pair.far, 7, 0, b"").unwrap();
             (init, response, seal(&far, b"frames"))
         };
 
@@ -312,7 +314,7 @@ mod tests {
         let init = pair.init(now);
         let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
         let digest = received.digest;
-        let (response, established) = received.answer(&pair.far, index, b"").unwrap();
+        let (response, established) = received.answer(&pair.far, index, 0, b"").unwrap();
         half_open.insert(digest, response, established, now)
     }
 

@@ -87,7 +87,8 @@ impl Node {
         let held = Held { received, way, local, since: now };
         let peer = self.peers.get(&key);
         let goes_on = peer.and_then(|peer| peer.session.as_ref());
-        let goes_on = goes_on.is_some_and(|session| session.boot == held.received.boot);
+        let goes_on = goes_on
+            .is_some_and(|session| session.is_meant(held.received.boot, held.received.incarnation));
         if peer.is_some() && (goes_on || self.admission == Admission::Known) {
             self.answer(held, &[], now)
         } else {
@@ -152,8 +153,8 @@ impl Node {
         let key = held.received.key;
         let index = self.free_index();
         let digest = held.received.digest;
-        let (response, keys) = held.received.answer(&self.local, index, reply)?;
         let Some(peer) = self.peers.get_mut(&key) else { return Err(Refusal::NotMember) };
+        let (response, keys) = held.received.answer(&self.local, index, peer.incarnation, reply)?;
         let evicted = peer.half_open.insert(digest, response.clone(), keys, now);
         for old in evicted {
             self.indices.remove(&old);
@@ -260,8 +261,8 @@ impl Node {
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.silence_told = false;
-        let same = peer.session.as_ref().is_some_and(|session| session.boot == keys.boot);
-        if !same && peer.session.is_some() {
+        let other = |session: &Session| !session.is_meant(keys.boot, keys.incarnation);
+        if peer.session.as_ref().is_some_and(other) {
             self.end_session(key, DownReason::Restarted);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -332,7 +333,8 @@ impl Node {
         }
         let hello = peer.config.hello.clone();
         let rtt = peer.session.as_ref().and_then(Session::rtt);
-        let initiator = Initiator::new(&self.local, key, hello, rtt, now);
+        let initiator =
+            Initiator::new(&self.local, key, hello, rtt, now).with_incarnation(peer.incarnation);
         let until = now + CALL_LIFE;
         peer.call = Some(Call { initiator, reason, until, indices: Vec::new() });
         self.time_call(key, now);

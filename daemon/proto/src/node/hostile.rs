@@ -1,8 +1,65 @@
 //! Nodes among liars, replays and black-outs.
 
-use super::testing::{Net, node, overlay, packet};
+use super::testing::{Net, node};
 use super::*;
-use crate::wire::frame::Frame;
+
+#[test]
+fn a_peer_that_was_removed_while_nobody_heard_it_comes_anew() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let [hub, peer] = [0, 1].map(|at| net.nodes[at].public_key());
+    for _ in 0..20 {
+        net.command(1, Command::Send { peer: hub, message: b"before".to_vec() });
+        net.command(0, Command::Send { peer, message: b"before".to_vec() });
+        net.run(secs(1));
+    }
+
+    net.blocked.push((0, 1));
+    net.run(secs(20));
+    net.command(0, Command::RemovePeer(peer));
+    net.run(secs(20));
+    net.blocked.clear();
+    net.run(secs(20));
+    net.events.iter_mut().for_each(Vec::clear);
+    net.command(1, Command::Send { peer: hub, message: b"after".to_vec() });
+    net.command(0, Command::Send { peer, message: b"after".to_vec() });
+    net.run(secs(1));
+
+    assert_eq!(controls(&net, 0), [b"after"]);
+    assert_eq!(controls(&net, 1), [b"after"]);
+}
+
+#[test]
+fn a_peer_that_forgot_a_session_alone_begins_a_new_one() {
+    let mut net = Net::triangle();
+    net.send(1, 2, 1);
+    net.run(secs(5));
+    for id in 0..50 {
+        net.send(1, 2, id);
+        net.send(2, 1, id);
+        net.run(millis(100));
+    }
+    let mut other = net.peer(2, Contact::OnDemand);
+    other.relay = Some(net.nodes[0].public_key());
+
+    net.blocked = vec![(0, 1), (1, 2)];
+    net.command(1, Command::RemovePeer(other.key));
+    net.run(millis(100));
+    net.blocked.clear();
+    net.command(1, Command::SetPeer(other));
+    net.packets.iter_mut().for_each(Vec::clear);
+    for id in 100..110 {
+        net.send(1, 2, id);
+        net.run(millis(100));
+    }
+    for id in 100..110 {
+        net.send(2, 1, id);
+        net.run(millis(100));
+    }
+
+    assert_eq!(net.received(2), (100..110).collect::<Vec<_>>());
+    assert_eq!(net.received(1), (100..110).collect::<Vec<_>>());
+}
 
 #[test]
 fn tables_are_clean_and_nothing_spins_after_hours_of_trouble() {

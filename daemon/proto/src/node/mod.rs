@@ -64,6 +64,8 @@ pub struct Node {
     rng: ChaCha20Rng,
     /// Handshakes started since the node was made
     sequence: u64,
+    /// Sessions that ended on our side alone, since the node was made
+    incarnations: u32,
     gate: Gate,
     peers: BTreeMap<PublicKey, Peer>,
     /// Whose session, attempt or half-open handshake an index of ours names
@@ -117,6 +119,7 @@ impl Node {
             silence: config.silence,
             rng,
             sequence: 0,
+            incarnations: 0,
             peers: BTreeMap::new(),
             indices: BTreeMap::new(),
             router: Router::default(),
@@ -279,7 +282,8 @@ impl Node {
             return;
         }
         let eager = config.contact == Contact::Always;
-        let peer = self.peers.entry(key).or_insert_with(|| Peer::new(config.clone()));
+        let new = || Peer::new(config.clone(), self.incarnations);
+        let peer = self.peers.entry(key).or_insert_with(new);
         self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
         peer.config = config;
         let ways = peer.ways();
@@ -298,6 +302,7 @@ impl Node {
 
     fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
         let Some(mut peer) = self.peers.remove(key) else { return };
+        self.incarnations += 1;
         if let Some(at) = peer.scheduled {
             self.schedule.remove(&(at, *key));
         }

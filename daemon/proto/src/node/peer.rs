@@ -15,6 +15,8 @@ use crate::time::{Duration, Instant};
 pub(super) struct Peer {
     pub(super) config: PeerConfig,
     pub(super) session: Option<Session>,
+    /// Which session of ours with it the present one is, or the next one will be
+    pub(super) incarnation: u32,
     pub(super) call: Option<Call>,
     pub(super) half_open: HalfOpen,
     pub(super) waiting: Waiting,
@@ -67,10 +69,11 @@ struct Past {
 }
 
 impl Peer {
-    pub(super) fn new(config: PeerConfig) -> Self {
+    pub(super) fn new(config: PeerConfig, incarnation: u32) -> Self {
         Self {
             config,
             session: None,
+            incarnation,
             call: None,
             half_open: HalfOpen::default(),
             waiting: Waiting::default(),

@@ -41,6 +41,8 @@ pub use self::outbox::Sealed;
 pub struct Session {
     /// Boot id of the other node
     pub boot: BootId,
+    /// Which session of the other node with us since its boot
+    incarnation: u32,
     epochs: Epochs,
     paths: Vec<Path>,
     /// Number of the path in use
@@ -103,7 +105,7 @@ struct Scratch {
 impl Session {
     /// Begins a session with its first keys; the handshake went by `way`
     pub fn new(keys: Established, way: Way, local: Option<IpAddr>, now: Instant) -> Self {
-        let boot = keys.boot;
+        let (boot, incarnation) = (keys.boot, keys.incarnation);
         let mut epochs = Epochs::default();
         let none = epochs.enter(keys, now);
         debug_assert!(none.is_none(), "a first epoch displaces nothing");
@@ -111,6 +113,7 @@ impl Session {
         first.owe_ping();
         Self {
             boot,
+            incarnation,
             epochs,
             paths: vec![first],
             active: Some(0),
@@ -249,6 +252,11 @@ impl Session {
             return Some(Wish::Silence);
         }
         self.epochs.is_stale(now).then_some(Wish::Age)
+    }
+
+    /// Tells whether a handshake in which the other node said this is about this session
+    pub fn is_meant(&self, boot: BootId, incarnation: u32) -> bool {
+        (self.boot, self.incarnation) == (boot, incarnation)
     }
 
     /// Tells whether there are keys to seal with
