@@ -2,6 +2,7 @@
 
 use super::testing::{Net, node};
 use super::*;
+use crate::wire::frame::Frame;
 
 #[test]
 fn a_peer_that_was_removed_while_nobody_heard_it_comes_anew() {
@@ -128,6 +129,32 @@ fn a_session_comes_back_after_a_blackout_of_any_length() {
         assert_eq!(net.received(1).last(), Some(&9), "{length} s");
         assert_eq!(net.received(2).last(), Some(&9), "{length} s");
     }
+}
+
+#[test]
+fn an_address_that_was_only_claimed_gets_three_times_what_came_from_it() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let victim = SocketAddr::from(([203, 0, 113, 9], 9));
+    let mut echoes = Vec::new();
+    for number in 0..16 {
+        Frame::Echo(number).encode(&mut echoes);
+    }
+    let mut ping = Vec::new();
+    Frame::Ping.encode(&mut ping);
+    net.tape = Some(Vec::new());
+
+    let mut spent = 0;
+    for frames in [ping, echoes] {
+        let message = net.forge(1, 0, &frames);
+        spent += message.len();
+        net.inject(victim, 0, &message);
+        net.run(secs(20));
+    }
+
+    let tape = net.tape.take().unwrap();
+    let got: usize = tape.iter().filter(|sent| sent.1 == victim).map(|sent| sent.2.len()).sum();
+    assert!(got > 0 && got <= 3 * spent, "{got} bytes for {spent}");
 }
 
 #[test]
