@@ -75,6 +75,9 @@ impl Node {
             }
             if let Some(response) = peer.half_open.response(&received.digest) {
                 let response = response.to_vec();
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.half_open.on_answered(&received.digest, way);
+                }
                 self.send_way(&key, way, local, response);
                 return Ok(());
             }
@@ -156,6 +159,7 @@ impl Node {
         let Some(peer) = self.peers.get_mut(&key) else { return Err(Refusal::NotMember) };
         let (response, keys) = held.received.answer(&self.local, index, peer.incarnation, reply)?;
         let evicted = peer.half_open.insert(digest, response.clone(), keys, now);
+        peer.half_open.on_answered(&digest, held.way);
         for old in evicted {
             self.indices.remove(&old);
         }
@@ -178,9 +182,15 @@ impl Node {
         let call = call.filter(|call| call.initiator.owns(index));
         let call = call.ok_or(Refusal::UnknownSession)?;
         let keys = call.initiator.handle_response(&self.local, bytes, now)?;
+        let asked = call.ways.contains(&way);
         self.end_call(&key);
         self.indices.insert(keys.local_index, key);
-        self.on_keys(&key, keys, way, local, now);
+        self.on_keys(&key, keys, way, local, asked, now);
+        let session = self.peers.get_mut(&key).and_then(|peer| peer.session.as_mut());
+        if let Some(session) = session.filter(|_| !asked) {
+            // Nobody was asked there: whoever answers from there must be seen to listen there.
+            session.doubt_way(way, local, self.rng.next_u64(), bytes.len(), now);
+        }
         Ok(())
     }
 
@@ -241,9 +251,10 @@ impl Node {
         }
         let (head, sealed) = bytes.split_at_mut(DATA_HEADER_LEN);
         let len = keys.open.open(header.number, head, sealed).ok_or(Refusal::BadSeal)?;
+        let proven = peer.half_open.proves(header.receiver, intake.way);
         let keys = peer.half_open.take(header.receiver).ok_or(Refusal::UnknownSession)?;
         peer.on_confirmed(keys.boot, keys.sequence);
-        self.on_keys(key, keys, intake.way, intake.local, now);
+        self.on_keys(key, keys, intake.way, intake.local, proven, now);
         let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
         let session = session.ok_or(Refusal::UnknownSession)?;
         let rng = &mut self.rng;
@@ -251,12 +262,15 @@ impl Node {
     }
 
     /// New keys that both nodes are known to have: the session goes on with them, or begins
+    ///
+    /// `proven` tells whether the handshake proves that the other node is at the end of `way`.
     fn on_keys(
         &mut self,
         key: &PublicKey,
         mut keys: Established,
         way: Way,
         local: Option<IpAddr>,
+        proven: bool,
         now: Instant,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -271,12 +285,14 @@ impl Node {
                 if let Some(index) = session.on_keys(keys, now) {
                     self.indices.remove(&index);
                 }
-                session.adopt_way(way, local, now);
+                if proven {
+                    session.adopt_way(way, local, now);
+                }
             }
             None => {
                 let (boot, initiator) = (keys.boot, keys.initiator);
                 let greeting = core::mem::take(&mut keys.greeting);
-                peer.session = Some(Session::new(keys, way, local, now));
+                peer.session = Some(Session::new(keys, proven.then_some((way, local)), now));
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
                 self.events.push_back(event);
             }
@@ -336,7 +352,7 @@ impl Node {
         let initiator =
             Initiator::new(&self.local, key, hello, rtt, now).with_incarnation(peer.incarnation);
         let until = now + CALL_LIFE;
-        peer.call = Some(Call { initiator, reason, until, indices: Vec::new() });
+        peer.call = Some(Call { initiator, reason, until, indices: Vec::new(), ways: Vec::new() });
         self.time_call(key, now);
         self.dirty.insert(key);
     }
@@ -360,7 +376,13 @@ impl Node {
             self.indices.remove(&old);
         }
         let attempts = call.initiator.attempts();
-        for way in Self::ways_of_call(peer, attempts) {
+        let ways = Self::ways_of_call(peer, attempts);
+        if let Some(call) = &mut peer.call {
+            let news = ways.iter().filter(|way| !call.ways.contains(way)).copied();
+            let news: Vec<Way> = news.collect();
+            call.ways.extend(news);
+        }
+        for way in ways {
             self.send_way(&key, way, None, init.clone());
         }
     }

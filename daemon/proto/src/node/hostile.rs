@@ -1,6 +1,6 @@
 //! Nodes among liars, replays and black-outs.
 
-use super::testing::{Net, node};
+use super::testing::{Net, node, overlay, packet};
 use super::*;
 use crate::wire::frame::Frame;
 
@@ -155,6 +155,46 @@ fn an_address_that_was_only_claimed_gets_three_times_what_came_from_it() {
     let tape = net.tape.take().unwrap();
     let got: usize = tape.iter().filter(|sent| sent.1 == victim).map(|sent| sent.2.len()).sum();
     assert!(got > 0 && got <= 3 * spent, "{got} bytes for {spent}");
+}
+
+#[test]
+fn a_handshake_proves_no_address_that_did_not_take_part() {
+    let victim = SocketAddr::from(([203, 0, 113, 9], 9));
+    for kind in [2, 4] {
+        let mut net = Net::triangle();
+        net.run(secs(1));
+        net.tape = Some(Vec::new());
+        net.nodes[1].handle_packet(&packet(overlay(1), overlay(2), 0), net.now);
+        let key = net.nodes[2].public_key();
+        // The first message of this kind between the two comes from elsewhere, and only from there.
+        let stolen = loop {
+            net.drain(1);
+            net.run(millis(1));
+            let direct = |from: &SocketAddr, to: &SocketAddr| {
+                [net.addrs[1], net.addrs[2]].contains(from)
+                    && [net.addrs[1], net.addrs[2]].contains(to)
+            };
+            let found =
+                net.wire.iter().find(|(_, (from, to, bytes))| direct(from, to) && bytes[0] == kind);
+            if let Some((due, (_, to, bytes))) = found.map(|(due, message)| (*due, message.clone()))
+            {
+                net.wire.remove(&due);
+                break (to, bytes);
+            }
+        };
+        net.blocked.push((1, 2));
+        let at = net.addrs.iter().position(|addr| *addr == stolen.0).unwrap();
+        net.inject(victim, at, &stolen.1);
+        net.tape = Some(Vec::new());
+        for _ in 0..50 {
+            net.send(at, 3 - at, 7);
+        }
+        net.run(millis(100));
+
+        let tape = net.tape.take().unwrap();
+        let got: usize = tape.iter().filter(|sent| sent.1 == victim).map(|sent| sent.2.len()).sum();
+        assert!(got <= 3 * stolen.1.len(), "kind {kind}: {got} bytes to {victim}, key {key:?}");
+    }
 }
 
 #[test]

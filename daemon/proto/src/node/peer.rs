@@ -39,6 +39,8 @@ pub(super) struct Call {
     pub(super) until: Instant,
     /// Indices that its attempts use
     pub(super) indices: Vec<u32>,
+    /// Ways that its inits went
+    pub(super) ways: Vec<Way>,
 }
 
 /// Why we started a handshake

@@ -103,20 +103,20 @@ struct Scratch {
 }
 
 impl Session {
-    /// Begins a session with its first keys; the handshake went by `way`
-    pub fn new(keys: Established, way: Way, local: Option<IpAddr>, now: Instant) -> Self {
+    /// Begins a session with its first keys; `way` was proven by the handshake, if any was
+    pub fn new(keys: Established, way: Option<(Way, Option<IpAddr>)>, now: Instant) -> Self {
         let (boot, incarnation) = (keys.boot, keys.incarnation);
         let mut epochs = Epochs::default();
         let none = epochs.enter(keys, now);
         debug_assert!(none.is_none(), "a first epoch displaces nothing");
-        let mut first = Path::proven(0, way, local, now);
-        first.owe_ping();
+        let mut first = way.map(|(way, local)| Path::proven(0, way, local, now));
+        first.iter_mut().for_each(Path::owe_ping);
         Self {
             boot,
             incarnation,
             epochs,
-            paths: vec![first],
-            active: Some(0),
+            active: first.as_ref().map(|path| path.number),
+            paths: first.into_iter().collect(),
             retired: [0; PATHS_MAX],
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
@@ -214,6 +214,20 @@ impl Session {
             path.owe_ping();
         }
         self.choose_path(now);
+    }
+
+    /// Takes a way that may lead to the other node, as `heard` bytes say that came from there
+    pub fn doubt_way(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        challenge: u64,
+        heard: usize,
+        now: Instant,
+    ) {
+        if self.paths.iter().all(|path| path.way != way) {
+            self.open_path(way, local, challenge, heard, now);
+        }
     }
 
     /// Takes the news that `outer` bytes of UDP payload were too big for the way to an address
