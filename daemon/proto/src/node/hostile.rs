@@ -248,6 +248,26 @@ fn whatever_is_replayed_or_damaged_changes_nothing() {
 }
 
 #[test]
+fn relayed_messages_of_no_length_do_not_pile_up() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    net.blocked.push((0, 2));
+    net.run(secs(200));
+    let node = net.nodes[2].public_key();
+    let mut frames = Vec::new();
+    for _ in 0..30 {
+        Frame::Relay { node, message: &[] }.encode(&mut frames);
+    }
+
+    for _ in 0..1000 {
+        let message = net.forge(1, 0, &frames);
+        net.inject(net.addrs[1], 0, &message);
+    }
+
+    assert!(net.nodes[0].stats(net.now).dropped > 0);
+}
+
+#[test]
 fn everybody_restarts_at_once_and_meets_again() {
     let mut net = Net::triangle();
     net.send(1, 2, 1);

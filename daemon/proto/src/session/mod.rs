@@ -32,6 +32,7 @@ use crate::node::{BootId, PathStats, Way, Why};
 use crate::path::sent::Sent;
 use crate::path::{Content, Fate, Path, select};
 use crate::time::{Duration, Instant};
+use crate::wire::frame::RELAY_OVERHEAD;
 
 pub use self::intake::Intake;
 pub use self::outbox::Sealed;
@@ -162,9 +163,11 @@ impl Session {
     /// Queues a message to carry for another node; tells whether there was room
     #[must_use]
     pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>) -> bool {
-        let fits = self.relay_bytes + message.len() <= RELAY_BYTES;
+        // The name counts as well: messages of no length must not pile up.
+        let bytes = RELAY_OVERHEAD + message.len();
+        let fits = self.relay_bytes + bytes <= RELAY_BYTES;
         if fits {
-            self.relay_bytes += message.len();
+            self.relay_bytes += bytes;
             self.relays.push_back((node, message));
         }
         fits

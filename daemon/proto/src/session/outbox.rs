@@ -221,7 +221,7 @@ impl Session {
                 draft.put(&Frame::Relay { node: *node, message }, buffer);
             }
             // One that does not fit an empty message is dropped: its sender's MTU search learns.
-            self.relay_bytes -= message.len();
+            self.relay_bytes -= len;
             self.relays.pop_front();
         }
         false
