@@ -268,6 +268,24 @@ fn relayed_messages_of_no_length_do_not_pile_up() {
 }
 
 #[test]
+fn a_failed_delivery_is_told_each_time() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let peer = net.nodes[1].public_key();
+
+    for _ in 0..2 {
+        net.blocked.push((0, 1));
+        net.command(0, Command::Send { peer, message: b"lost".to_vec() });
+        net.run(secs(20));
+        net.blocked.clear();
+        net.run(secs(60));
+    }
+
+    let told = net.events[0].iter().filter(|event| **event == Event::Undelivered { peer }).count();
+    assert_eq!(told, 2);
+}
+
+#[test]
 fn everybody_restarts_at_once_and_meets_again() {
     let mut net = Net::triangle();
     net.send(1, 2, 1);

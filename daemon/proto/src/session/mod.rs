@@ -247,9 +247,9 @@ impl Session {
         self.reassembler.expire(now);
         let overdue = self.control.oldest_unacked().is_some_and(|at| now >= at + PUSH_TIMEOUT);
         if overdue && !self.undelivered_told {
-            self.undelivered_told = true;
             self.output.push_back(Output::Undelivered);
         }
+        self.undelivered_told = overdue;
         self.choose_path(now);
     }
 
