@@ -286,6 +286,19 @@ fn a_failed_delivery_is_told_each_time() {
 }
 
 #[test]
+fn a_frame_of_a_later_version_is_acknowledged() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let message = net.forge(1, 0, &[200, 0, 1, 7]);
+    net.tape = Some(Vec::new());
+
+    net.inject(net.addrs[1], 0, &message);
+    net.run(millis(9));
+
+    assert!(!net.tape.take().unwrap().is_empty());
+}
+
+#[test]
 fn everybody_restarts_at_once_and_meets_again() {
     let mut net = Net::triangle();
     net.send(1, 2, 1);

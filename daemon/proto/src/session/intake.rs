@@ -75,7 +75,8 @@ impl Session {
         self.on_heard(intake, newest, left, challenge, now);
         let mut eliciting = false;
         let mut result = Ok(());
-        for frame in frames(plain) {
+        let mut frames = frames(plain);
+        for frame in frames.by_ref() {
             let Ok(frame) = frame else {
                 result = Err(Refusal::Malformed);
                 break;
@@ -86,6 +87,7 @@ impl Session {
                 break;
             }
         }
+        eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
             inbound.received.on_message(count, eliciting, now);
         }
