@@ -43,8 +43,8 @@ impl Node {
     ) -> Result<(), Refusal> {
         match parse_kind(bytes)? {
             Kind::Init => self.on_init(way, local, origin, bytes, now),
-            Kind::Response => self.on_response(way, local, bytes, now),
-            Kind::Cookie => self.on_cookie(bytes, now),
+            Kind::Response => self.on_response(way, local, origin, bytes, now),
+            Kind::Cookie => self.on_cookie(origin, bytes, now),
             Kind::Data => self.on_data(way, local, origin, bytes, now),
         }
     }
@@ -173,11 +173,12 @@ impl Node {
         &mut self,
         way: Way,
         local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), Refusal> {
         let index = Response::parse(bytes)?.receiver;
-        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        let key = self.owner(index, origin)?;
         let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
         let call = call.filter(|call| call.initiator.owns(index));
         let call = call.ok_or(Refusal::UnknownSession)?;
@@ -194,9 +195,13 @@ impl Node {
         Ok(())
     }
 
-    fn on_cookie(&mut self, bytes: &[u8], now: Instant) -> Result<(), Refusal> {
-        let index = CookieReply::parse(bytes)?.receiver;
-        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+    fn on_cookie(
+        &mut self,
+        origin: Option<&PublicKey>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let key = self.owner(CookieReply::parse(bytes)?.receiver, origin)?;
         let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
         let call = call.ok_or(Refusal::UnknownSession)?;
         call.initiator.handle_cookie(&self.local, bytes, now)?;
@@ -214,10 +219,7 @@ impl Node {
         now: Instant,
     ) -> Result<(), Refusal> {
         let header = DataHeader::parse(bytes)?;
-        let key = *self.indices.get(&header.receiver).ok_or(Refusal::UnknownSession)?;
-        if origin.is_some_and(|origin| *origin != key) {
-            return Err(Refusal::UnknownSession);
-        }
+        let key = self.owner(header.receiver, origin)?;
         let peer = self.peers.get_mut(&key).ok_or(Refusal::UnknownSession)?;
         let intake = Intake { way, local, bytes: bytes.len() };
         let known = peer.session.as_ref().is_some_and(|s| s.has_index(header.receiver));
@@ -233,6 +235,16 @@ impl Node {
             self.dirty.insert(key);
         }
         result
+    }
+
+    /// Returns the peer that an index of ours was given to; where a relay names the origin of a
+    /// message, that must be it
+    fn owner(&self, index: u32, origin: Option<&PublicKey>) -> Result<PublicKey, Refusal> {
+        let key = self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        match origin {
+            Some(origin) if origin != key => Err(Refusal::UnknownSession),
+            _ => Ok(*key),
+        }
     }
 
     /// The first message under keys that we answered with: from here on they count

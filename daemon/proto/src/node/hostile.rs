@@ -355,6 +355,27 @@ fn the_relay_restarts_under_a_relayed_session() {
     assert_eq!(net.ups(1), 3, "{:?}", net.events[1]);
 }
 
+#[test]
+fn a_relay_speaks_for_the_origin_that_it_names_only() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    net.blocked.push((1, 2));
+    net.tape = Some(Vec::new());
+    net.send(1, 2, 1);
+    let init = net.tape.take().unwrap().into_iter().find(|sent| sent.2[0] == 1).unwrap().2;
+    net.tape = Some(Vec::new());
+    net.inject(net.addrs[1], 2, &init);
+    let response = net.tape.take().unwrap().into_iter().find(|sent| sent.2[0] == 2).unwrap().2;
+
+    // The relay brings the genuine response, but says that a third node sent it.
+    let mut frames = Vec::new();
+    Frame::Relay { node: PublicKey::from_bytes([9; 32]), message: &response }.encode(&mut frames);
+    let message = net.forge(0, 1, &frames);
+    net.inject(net.addrs[0], 1, &message);
+
+    assert_eq!(net.way(1, 2), None);
+}
+
 fn restart(net: &mut Net, at: usize, seed: u8) {
     net.nodes[at] = node(at as u8, 100 ^ seed, false);
     let hub = net.peer(0, Contact::Always);
