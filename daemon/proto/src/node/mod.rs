@@ -18,9 +18,13 @@ mod config;
 mod deliver;
 mod event;
 mod greet;
+#[cfg(test)]
+mod hostile;
 mod peer;
 mod refusal;
 mod stats;
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;
 
@@ -60,6 +64,8 @@ pub struct Node {
     rng: ChaCha20Rng,
     /// Handshakes started since the node was made
     sequence: u64,
+    /// Sessions that ended on our side alone, since the node was made
+    incarnations: u32,
     gate: Gate,
     peers: BTreeMap<PublicKey, Peer>,
     /// Whose session, attempt or half-open handshake an index of ours names
@@ -113,6 +119,7 @@ impl Node {
             silence: config.silence,
             rng,
             sequence: 0,
+            incarnations: 0,
             peers: BTreeMap::new(),
             indices: BTreeMap::new(),
             router: Router::default(),
@@ -275,7 +282,8 @@ impl Node {
             return;
         }
         let eager = config.contact == Contact::Always;
-        let peer = self.peers.entry(key).or_insert_with(|| Peer::new(config.clone()));
+        let new = || Peer::new(config.clone(), self.incarnations);
+        let peer = self.peers.entry(key).or_insert_with(new);
         self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
         peer.config = config;
         let ways = peer.ways();
@@ -294,6 +302,7 @@ impl Node {
 
     fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
         let Some(mut peer) = self.peers.remove(key) else { return };
+        self.incarnations += 1;
         if let Some(at) = peer.scheduled {
             self.schedule.remove(&(at, *key));
         }
@@ -365,7 +374,9 @@ impl Node {
     /// Does what time demands of one peer
     fn time_peer(&mut self, key: PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.scheduled = None;
+        if let Some(at) = peer.scheduled.take() {
+            self.schedule.remove(&(at, key));
+        }
         peer.turns = if peer.turns.0 == now { (now, peer.turns.1 + 1) } else { (now, 1) };
         for index in peer.half_open.expire(now) {
             self.indices.remove(&index);
