@@ -376,6 +376,244 @@ fn a_relay_speaks_for_the_origin_that_it_names_only() {
     assert_eq!(net.way(1, 2), None);
 }
 
+#[test]
+fn a_member_that_sends_rubbish_harms_only_itself() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let mut chance = 1_u64;
+    let mut next = || {
+        chance =
+            chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        chance >> 33
+    };
+    let other = *net.nodes[2].public_key().as_bytes();
+    for round in 0..3000_u64 {
+        let mut frames = Vec::new();
+        for _ in 0..next() % 12 {
+            let len = [0, 1, 4, 7, 8, 9, 13, 14, 32, 33, 60][next() as usize % 11];
+            frames.extend([(next() % 14) as u8, 0, len]);
+            let at = frames.len();
+            frames.extend((0..len).map(|_| if next() % 3 == 0 { next() as u8 } else { 0 }));
+            if len >= 32 && next() % 2 == 0 {
+                frames[at..at + 32].copy_from_slice(&other);
+            }
+        }
+        let cut = next() as usize % 20;
+        frames.truncate(frames.len().saturating_sub(cut / 15));
+        if net.nodes[1].stats(net.now).peers.iter().all(|peer| peer.last_heard.is_none()) {
+            net.run(secs(3));
+        }
+        let hub = net.nodes[0].public_key();
+        if net.nodes[1].peers[&hub].session.is_none() {
+            net.run(secs(3));
+            continue;
+        }
+        let message = net.forge(1, 0, &frames);
+        let from = match round % 7 {
+            0 => SocketAddr::from(([203, 0, 113, (next() % 20) as u8], 9)),
+            _ => net.addrs[1],
+        };
+        net.inject(from, 0, &message);
+        if round % 10 == 0 {
+            let before = net.timeouts;
+            net.run(millis(next() % 300));
+            assert!(net.timeouts - before < 2000);
+        }
+    }
+    let [hub, peer] = [0, 2].map(|at| net.nodes[at].public_key());
+    net.command(0, Command::Send { peer, message: b"well".to_vec() });
+    net.command(2, Command::Send { peer: hub, message: b"well".to_vec() });
+    net.run(secs(1));
+    assert_eq!(controls(&net, 2).last(), Some(&&b"well"[..]));
+    assert_eq!(controls(&net, 0).last(), Some(&&b"well"[..]));
+}
+
+#[test]
+fn a_copy_that_is_faster_from_another_address_never_stops_the_traffic() {
+    let mut net = Net::triangle();
+    net.send(1, 2, 1);
+    net.send(2, 1, 1);
+    net.run(secs(5));
+    net.packets.iter_mut().for_each(Vec::clear);
+    let attacker = SocketAddr::from(([203, 0, 113, 9], 9));
+
+    for id in 0..100 {
+        net.tape = Some(Vec::new());
+        net.send(1, 2, id);
+        net.send(2, 1, id);
+        for (_, to, bytes) in net.tape.take().unwrap() {
+            if let Some(at) = net.addrs.iter().position(|addr| *addr == to) {
+                net.inject(attacker, at, &bytes);
+            }
+        }
+        net.run(millis(50));
+    }
+
+    assert_eq!((net.received(1).len(), net.received(2).len()), (100, 100));
+    assert_eq!(net.way(1, 2), Some(Way::Direct(net.addrs[2])));
+    assert_eq!(net.way(2, 1), Some(Way::Direct(net.addrs[1])));
+}
+
+#[test]
+fn a_narrow_way_to_the_relay_stops_nobody() {
+    let mut net = Net::triangle();
+    net.blocked.push((1, 2));
+    for id in 0..20 {
+        net.send(1, 2, id);
+        net.run(secs(1));
+    }
+    assert!(net.received(2).len() >= 19);
+    assert!(net.nodes[1].stats(net.now).peers.iter().all(|peer| peer.path.unwrap().mtu > 1400));
+
+    net.narrow = vec![(0, 2, 1300)];
+    net.packets.iter_mut().for_each(Vec::clear);
+    for id in 0..100 {
+        net.send(1, 2, id);
+        net.run(millis(300));
+    }
+
+    let late = net.received(2).iter().filter(|id| **id >= 50).count();
+    assert!(late >= 45, "{late}: {:?}", net.received(2));
+}
+
+#[test]
+fn a_member_comes_in_through_a_flood() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let mut stranger = Net::new(1);
+    stranger.nodes[0] = node(77, 77, false);
+    let hub = net.peer(0, Contact::Always);
+    stranger.tape = Some(Vec::new());
+    stranger.addrs = vec![SocketAddr::from(([203, 0, 113, 77], 1))];
+    stranger.command(0, Command::SetPeer(hub));
+    let init = stranger.tape.take().unwrap().remove(0).2;
+
+    restart(&mut net, 1, 3);
+    for count in 0..200_u16 {
+        for port in 0..10 {
+            net.inject(SocketAddr::from(([203, 0, 113, 78], 1 + count * 10 + port)), 0, &init);
+        }
+        net.run(millis(20));
+    }
+
+    let cookies = net.nodes[0].stats(net.now).refusals.of(Refusal::Cookie);
+    assert!(cookies > 100, "{cookies}");
+    assert_eq!(net.ups(0), 3);
+}
+
+#[test]
+fn goodbyes_reach_those_who_are_behind_the_relay() {
+    let mut net = Net::triangle();
+    net.blocked.push((1, 2));
+    net.send(1, 2, 1);
+    net.run(secs(5));
+
+    net.command(1, Command::Close);
+    net.run(secs(1));
+
+    for at in [0, 2] {
+        let closed =
+            |event: &Event| matches!(event, Event::SessionDown { reason: DownReason::Closed, .. });
+        assert!(net.events[at].iter().any(closed), "node {at}");
+    }
+}
+
+#[test]
+fn an_old_word_of_a_boot_id_ends_no_session() {
+    let mut net = Net::triangle();
+    net.send(1, 2, 1);
+    net.run(secs(5));
+    let mut other = net.peer(2, Contact::OnDemand);
+    other.boot = Some(BootId([7; 8]));
+
+    for _ in 0..10 {
+        net.command(1, Command::SetPeer(other.clone()));
+        net.send(1, 2, 2);
+        net.run(secs(1));
+    }
+
+    assert_eq!((net.ups(1), net.received(2).len()), (2, 11));
+}
+
+#[test]
+fn keys_change_while_a_third_of_all_is_lost() {
+    let mut net = Net::triangle();
+    net.loss = 30;
+    for count in 0..4000_u32 {
+        net.send(1, 2, count as u8);
+        net.send(2, 1, count as u8);
+        net.run(millis(300));
+    }
+
+    assert_eq!((net.ups(1), net.ups(2)), (2, 2));
+    for at in [1, 2] {
+        let share = net.received(at).len() as f64 / 4000.0;
+        assert!(share > 0.6, "{share}");
+    }
+}
+
+#[test]
+fn whoever_hears_nothing_for_long_is_heard_again() {
+    for (deaf, other) in [(1, 2), (2, 1), (1, 0), (0, 1)] {
+        let mut net = Net::triangle();
+        net.send(1, 2, 1);
+        net.send(2, 1, 1);
+        net.run(secs(5));
+        net.deaf = vec![(deaf, other), (deaf, 0)];
+        for _ in 0..100 {
+            net.send(1, 2, 1);
+            net.run(secs(11));
+        }
+        net.deaf.clear();
+        net.run(secs(20));
+        net.packets.iter_mut().for_each(Vec::clear);
+        for id in 0..10 {
+            net.send(1, 2, id);
+            net.send(2, 1, id);
+            net.run(secs(1));
+        }
+
+        assert_eq!(net.received(1).last(), Some(&9), "{deaf} deaf to {other}");
+        assert_eq!(net.received(2).last(), Some(&9), "{deaf} deaf to {other}");
+    }
+}
+
+#[test]
+fn handshakes_that_cross_make_one_session() {
+    for shift in [0, 1, 5, 9, 10, 11, 19, 20, 21, 30] {
+        let mut net = Net::triangle();
+        net.run(secs(2));
+        net.send(1, 2, 1);
+        net.run(millis(shift));
+        net.send(2, 1, 2);
+        net.run(secs(2));
+
+        assert_eq!((net.received(2), net.received(1)), (vec![1], vec![2]), "{shift} ms");
+        assert_eq!((net.ups(1), net.ups(2)), (2, 2), "{shift} ms");
+    }
+}
+
+#[test]
+fn two_addresses_of_one_node_are_no_trouble() {
+    let mut net = Net::triangle();
+    let second = SocketAddr::from(([198, 51, 100, 2], 8796));
+    let mut other = net.peer(2, Contact::OnDemand);
+    other.endpoints.push(second);
+    net.command(1, Command::SetPeer(other));
+    net.send(1, 2, 1);
+    net.run(secs(1));
+
+    for id in 0..100 {
+        if id % 10 == 0 {
+            net.command(1, Command::PathsChanged);
+        }
+        net.send(1, 2, id);
+        net.run(secs(1));
+    }
+
+    assert_eq!(net.received(2).len(), 101);
+}
+
 fn restart(net: &mut Net, at: usize, seed: u8) {
     net.nodes[at] = node(at as u8, 100 ^ seed, false);
     let hub = net.peer(0, Contact::Always);
