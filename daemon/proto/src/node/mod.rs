@@ -27,6 +27,8 @@ mod stats;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

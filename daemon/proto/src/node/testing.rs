@@ -246,3 +246,29 @@ pub(super) fn packet(src: IpAddr, dst: IpAddr, id: u8) -> Vec<u8> {
     packet[20] = id;
     packet
 }
+
+pub(super) fn restart(net: &mut Net, at: usize, seed: u8) {
+    net.nodes[at] = node(at as u8, 100 ^ seed, false);
+    let hub = net.peer(0, Contact::Always);
+    let mut other = net.peer(3 - at, Contact::OnDemand);
+    other.relay = Some(hub.key);
+    net.command(at, Command::SetPeer(hub));
+    net.command(at, Command::SetPeer(other));
+}
+
+pub(super) fn controls(net: &Net, at: usize) -> Vec<&[u8]> {
+    let events = net.events[at].iter();
+    let control = events.filter_map(|event| match event {
+        Event::Control { message, .. } => Some(message.as_slice()),
+        _ => None,
+    });
+    control.collect()
+}
+
+pub(super) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(super) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
