@@ -403,10 +403,9 @@ impl Node {
     /// init has the same response, so this costs bytes and no state
     fn ways_of_call(peer: &Peer, attempts: u32) -> Vec<Way> {
         let reason = peer.call.as_ref().map(|call| call.reason);
-        let used = peer.session.as_ref().and_then(Session::way);
         if reason == Some(Reason::Keys)
             && attempts <= 2
-            && let Some(way) = used
+            && let Some(way) = peer.way()
         {
             return vec![way];
         }

@@ -1,135 +1,8 @@
 //! Nodes among liars, replays and black-outs.
 
-use super::testing::{Net, node, overlay, packet};
+use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs};
 use super::*;
 use crate::wire::frame::Frame;
-
-#[test]
-fn a_peer_that_was_removed_while_nobody_heard_it_comes_anew() {
-    let mut net = Net::triangle();
-    net.run(secs(5));
-    let [hub, peer] = [0, 1].map(|at| net.nodes[at].public_key());
-    for _ in 0..20 {
-        net.command(1, Command::Send { peer: hub, message: b"before".to_vec() });
-        net.command(0, Command::Send { peer, message: b"before".to_vec() });
-        net.run(secs(1));
-    }
-
-    net.blocked.push((0, 1));
-    net.run(secs(20));
-    net.command(0, Command::RemovePeer(peer));
-    net.run(secs(20));
-    net.blocked.clear();
-    net.run(secs(20));
-    net.events.iter_mut().for_each(Vec::clear);
-    net.command(1, Command::Send { peer: hub, message: b"after".to_vec() });
-    net.command(0, Command::Send { peer, message: b"after".to_vec() });
-    net.run(secs(1));
-
-    assert_eq!(controls(&net, 0), [b"after"]);
-    assert_eq!(controls(&net, 1), [b"after"]);
-}
-
-#[test]
-fn a_peer_that_forgot_a_session_alone_begins_a_new_one() {
-    let mut net = Net::triangle();
-    net.send(1, 2, 1);
-    net.run(secs(5));
-    for id in 0..50 {
-        net.send(1, 2, id);
-        net.send(2, 1, id);
-        net.run(millis(100));
-    }
-    let mut other = net.peer(2, Contact::OnDemand);
-    other.relay = Some(net.nodes[0].public_key());
-
-    net.blocked = vec![(0, 1), (1, 2)];
-    net.command(1, Command::RemovePeer(other.key));
-    net.run(millis(100));
-    net.blocked.clear();
-    net.command(1, Command::SetPeer(other));
-    net.packets.iter_mut().for_each(Vec::clear);
-    for id in 100..110 {
-        net.send(1, 2, id);
-        net.run(millis(100));
-    }
-    for id in 100..110 {
-        net.send(2, 1, id);
-        net.run(millis(100));
-    }
-
-    assert_eq!(net.received(2), (100..110).collect::<Vec<_>>());
-    assert_eq!(net.received(1), (100..110).collect::<Vec<_>>());
-}
-
-#[test]
-fn tables_are_clean_and_nothing_spins_after_hours_of_trouble() {
-    let mut net = Net::triangle();
-    let mut seed = 0x9e37_79b9_u64;
-    for round in 0..60_u32 {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        let chance = seed >> 33;
-        net.lossy = [None, Some(3), Some(2), None][chance as usize % 4];
-        net.blocked = match (chance >> 3) % 6 {
-            0 => vec![(0, 1)],
-            1 => vec![(1, 2)],
-            2 => vec![(0, 1), (0, 2), (1, 2)],
-            _ => Vec::new(),
-        };
-        let at = 1 + (chance >> 7) as usize % 2;
-        if (chance >> 9).is_multiple_of(8) {
-            restart(&mut net, at, round as u8);
-        }
-        if (chance >> 13).is_multiple_of(4) {
-            net.addrs[at] = SocketAddr::from(([198, 51, 100, round as u8], 1000 + round as u16));
-            net.command(at, Command::PathsChanged);
-        }
-        for id in 0..4 {
-            net.send(1, 2, id);
-            net.send(2, 1, id);
-            let before = net.timeouts;
-            net.run(secs((chance >> 17) % 60));
-            assert!(net.timeouts - before < 30_000, "{} timeouts", net.timeouts - before);
-        }
-    }
-    net.lossy = None;
-    net.blocked.clear();
-    net.run(secs(60));
-    net.packets.iter_mut().for_each(Vec::clear);
-    for id in 0..10 {
-        net.send(1, 2, id);
-        net.send(2, 1, id);
-        net.run(secs(1));
-    }
-
-    assert_eq!(net.received(1).last(), Some(&9));
-    assert_eq!(net.received(2).last(), Some(&9));
-}
-
-#[test]
-fn a_session_comes_back_after_a_blackout_of_any_length() {
-    for length in
-        [1, 10, 60, 170, 179, 181, 200, 600, 880, 895, 899, 900, 901, 905, 910, 1000, 4000]
-    {
-        let mut net = Net::triangle();
-        net.send(1, 2, 1);
-        net.send(2, 1, 1);
-        net.run(secs(7));
-        net.blocked = vec![(0, 1), (0, 2), (1, 2)];
-        net.run(secs(length));
-        net.blocked.clear();
-        net.run(secs(30));
-        net.packets.iter_mut().for_each(Vec::clear);
-        for id in 0..10 {
-            net.send(1, 2, id);
-            net.send(2, 1, id);
-            net.run(secs(1));
-        }
-
-        assert_eq!(net.received(1).last(), Some(&9), "{length} s");
-        assert_eq!(net.received(2).last(), Some(&9), "{length} s");
-    }
-}
 
 #[test]
 fn an_address_that_was_only_claimed_gets_three_times_what_came_from_it() {
@@ -268,24 +141,6 @@ fn relayed_messages_of_no_length_do_not_pile_up() {
 }
 
 #[test]
-fn a_failed_delivery_is_told_each_time() {
-    let mut net = Net::triangle();
-    net.run(secs(5));
-    let peer = net.nodes[1].public_key();
-
-    for _ in 0..2 {
-        net.blocked.push((0, 1));
-        net.command(0, Command::Send { peer, message: b"lost".to_vec() });
-        net.run(secs(20));
-        net.blocked.clear();
-        net.run(secs(60));
-    }
-
-    let told = net.events[0].iter().filter(|event| **event == Event::Undelivered { peer }).count();
-    assert_eq!(told, 2);
-}
-
-#[test]
 fn a_frame_of_a_later_version_is_acknowledged() {
     let mut net = Net::triangle();
     net.run(secs(5));
@@ -296,63 +151,6 @@ fn a_frame_of_a_later_version_is_acknowledged() {
     net.run(millis(9));
 
     assert!(!net.tape.take().unwrap().is_empty());
-}
-
-#[test]
-fn everybody_restarts_at_once_and_meets_again() {
-    let mut net = Net::triangle();
-    net.send(1, 2, 1);
-    net.run(secs(125));
-    for round in 0..3 {
-        restart(&mut net, 1, 60 + round);
-        restart(&mut net, 2, 70 + round);
-        net.run(secs(10));
-        net.packets.iter_mut().for_each(Vec::clear);
-        for id in 0..5 {
-            net.send(1, 2, id);
-            net.send(2, 1, id);
-            net.run(secs(1));
-        }
-        assert_eq!((net.received(1).len(), net.received(2).len()), (5, 5));
-    }
-}
-
-#[test]
-fn both_addresses_change_at_once_and_the_relay_helps() {
-    let mut net = Net::triangle();
-    net.send(1, 2, 1);
-    net.run(secs(5));
-    net.addrs[1] = SocketAddr::from(([198, 51, 100, 1], 1234));
-    net.addrs[2] = SocketAddr::from(([198, 51, 100, 2], 1234));
-    net.packets.iter_mut().for_each(Vec::clear);
-
-    for id in 0..40 {
-        net.send(1, 2, id);
-        net.send(2, 1, id);
-        net.run(secs(1));
-    }
-
-    assert_eq!((net.received(1).last(), net.received(2).last()), (Some(&39), Some(&39)));
-}
-
-#[test]
-fn the_relay_restarts_under_a_relayed_session() {
-    let mut net = Net::triangle();
-    net.blocked.push((1, 2));
-    net.send(1, 2, 1);
-    net.run(secs(5));
-    assert!(matches!(net.way(1, 2), Some(Way::Relayed(_))));
-
-    net.nodes[0] = node(0, 90, true);
-    net.packets.iter_mut().for_each(Vec::clear);
-    for id in 0..40 {
-        net.send(1, 2, id);
-        net.send(2, 1, id);
-        net.run(secs(1));
-    }
-
-    assert_eq!((net.received(1).last(), net.received(2).last()), (Some(&39), Some(&39)));
-    assert_eq!(net.ups(1), 3, "{:?}", net.events[1]);
 }
 
 #[test]
@@ -376,27 +174,128 @@ fn a_relay_speaks_for_the_origin_that_it_names_only() {
     assert_eq!(net.way(1, 2), None);
 }
 
-fn restart(net: &mut Net, at: usize, seed: u8) {
-    net.nodes[at] = node(at as u8, 100 ^ seed, false);
-    let hub = net.peer(0, Contact::Always);
-    let mut other = net.peer(3 - at, Contact::OnDemand);
-    other.relay = Some(hub.key);
-    net.command(at, Command::SetPeer(hub));
-    net.command(at, Command::SetPeer(other));
-}
-
-fn controls(net: &Net, at: usize) -> Vec<&[u8]> {
-    let control = |event| match event {
-        &Event::Control { ref message, .. } => Some(message.as_slice()),
-        _ => None,
+#[test]
+fn a_member_that_sends_rubbish_harms_only_itself() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let mut chance = 1_u64;
+    let mut next = || {
+        chance =
+            chance.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        chance >> 33
     };
-    net.events[at].iter().filter_map(control).collect()
+    let other = *net.nodes[2].public_key().as_bytes();
+    for round in 0..3000_u64 {
+        let mut frames = Vec::new();
+        for _ in 0..next() % 12 {
+            let len = [0, 1, 4, 7, 8, 9, 13, 14, 32, 33, 60][next() as usize % 11];
+            frames.extend([(next() % 14) as u8, 0, len]);
+            let at = frames.len();
+            frames.extend((0..len).map(|_| if next() % 3 == 0 { next() as u8 } else { 0 }));
+            if len >= 32 && next() % 2 == 0 {
+                frames[at..at + 32].copy_from_slice(&other);
+            }
+        }
+        let cut = next() as usize % 20;
+        frames.truncate(frames.len().saturating_sub(cut / 15));
+        if net.nodes[1].stats(net.now).peers.iter().all(|peer| peer.last_heard.is_none()) {
+            net.run(secs(3));
+        }
+        let hub = net.nodes[0].public_key();
+        if net.nodes[1].peers[&hub].session.is_none() {
+            net.run(secs(3));
+            continue;
+        }
+        let message = net.forge(1, 0, &frames);
+        let from = match round % 7 {
+            0 => SocketAddr::from(([203, 0, 113, (next() % 20) as u8], 9)),
+            _ => net.addrs[1],
+        };
+        net.inject(from, 0, &message);
+        if round % 10 == 0 {
+            let before = net.timeouts;
+            net.run(millis(next() % 300));
+            assert!(net.timeouts - before < 2000);
+        }
+    }
+    let [hub, peer] = [0, 2].map(|at| net.nodes[at].public_key());
+    net.command(0, Command::Send { peer, message: b"well".to_vec() });
+    net.command(2, Command::Send { peer: hub, message: b"well".to_vec() });
+    net.run(secs(1));
+    assert_eq!(controls(&net, 2).last(), Some(&&b"well"[..]));
+    assert_eq!(controls(&net, 0).last(), Some(&&b"well"[..]));
 }
 
-fn secs(secs: u64) -> Duration {
-    Duration::from_secs(secs)
+#[test]
+fn a_copy_that_is_faster_from_another_address_never_stops_the_traffic() {
+    let mut net = Net::triangle();
+    net.send(1, 2, 1);
+    net.send(2, 1, 1);
+    net.run(secs(5));
+    net.packets.iter_mut().for_each(Vec::clear);
+    let attacker = SocketAddr::from(([203, 0, 113, 9], 9));
+
+    for id in 0..100 {
+        net.tape = Some(Vec::new());
+        net.send(1, 2, id);
+        net.send(2, 1, id);
+        for (_, to, bytes) in net.tape.take().unwrap() {
+            if let Some(at) = net.addrs.iter().position(|addr| *addr == to) {
+                net.inject(attacker, at, &bytes);
+            }
+        }
+        net.run(millis(50));
+    }
+
+    assert_eq!((net.received(1).len(), net.received(2).len()), (100, 100));
+    assert_eq!(net.way(1, 2), Some(Way::Direct(net.addrs[2])));
+    assert_eq!(net.way(2, 1), Some(Way::Direct(net.addrs[1])));
 }
 
-fn millis(millis: u64) -> Duration {
-    Duration::from_millis(millis)
+#[test]
+fn a_member_comes_in_through_a_flood() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    let mut stranger = Net::new(1);
+    stranger.nodes[0] = node(77, 77, false);
+    let hub = net.peer(0, Contact::Always);
+    stranger.tape = Some(Vec::new());
+    stranger.addrs = vec![SocketAddr::from(([203, 0, 113, 77], 1))];
+    stranger.command(0, Command::SetPeer(hub));
+    let init = stranger.tape.take().unwrap().remove(0).2;
+
+    restart(&mut net, 1, 3);
+    for count in 0..200_u16 {
+        for port in 0..10 {
+            net.inject(SocketAddr::from(([203, 0, 113, 78], 1 + count * 10 + port)), 0, &init);
+        }
+        net.run(millis(20));
+    }
+
+    let cookies = net.nodes[0].stats(net.now).refusals.of(Refusal::Cookie);
+    assert!(cookies > 100, "{cookies}");
+    assert_eq!(net.ups(0), 3);
+}
+
+#[test]
+fn old_inits_of_a_member_do_not_keep_it_out() {
+    let mut net = Net::triangle();
+    net.run(secs(5));
+    net.blocked.push((0, 1));
+    net.tape = Some(Vec::new());
+    net.run(secs(120));
+    let inits = net.tape.take().unwrap().into_iter().filter(|sent| sent.2[0] == 1);
+    let inits: Vec<_> = inits.filter(|sent| sent.0 == net.addrs[1]).map(|sent| sent.2).collect();
+    net.blocked.clear();
+    net.delay = millis(200);
+    net.nodes[0] = node(0, 40, true);
+    net.events.iter_mut().for_each(Vec::clear);
+    let attacker = SocketAddr::from(([203, 0, 113, 9], 9));
+
+    for count in 0..400 {
+        net.inject(attacker, 0, &inits[count % inits.len()]);
+        net.run(millis(50));
+    }
+
+    assert_eq!(net.ups(1), 1, "{:?}", net.events[0]);
 }

@@ -27,6 +27,8 @@ mod stats;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -179,7 +181,10 @@ impl Node {
         match command {
             Command::Admit { ticket, peer, reply } => self.admit(ticket, peer, &reply, now),
             Command::Close => {
-                let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                // Goodbyes that a relay carries must be with it before it is gone itself.
+                let relayed = |peer: &Peer| matches!(peer.way(), Some(Way::Relayed(_)));
+                let mut keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
                 for key in keys {
                     self.remove_peer(&key, now);
                 }
@@ -311,6 +316,9 @@ impl Node {
         self.router_is_stale = true;
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
+            while let Some(sealed) = session.poll_message(&mut bytes, now) {
+                self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes));
+            }
             if let Some(sealed) = session.close(&mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, bytes);
             }

@@ -117,6 +117,11 @@ impl Peer {
         ways
     }
 
+    /// Returns the path in use
+    pub(super) fn way(&self) -> Option<Way> {
+        self.session.as_ref().and_then(Session::way)
+    }
+
     /// Returns when the node must look at this peer again, and what for
     pub(super) fn deadline(&self, silence: Duration, now: Instant) -> Option<(Instant, Why)> {
         let call = self.call.as_ref().map(|call| (call.initiator.deadline(), Why::Handshake));

@@ -17,6 +17,12 @@ pub(super) struct Net {
     pub(super) delay: Duration,
     /// Pairs of nodes that cannot hear one another directly
     pub(super) blocked: Vec<(usize, usize)>,
+    /// From whom to whom nothing passes that is larger than this
+    pub(super) narrow: Vec<(usize, usize, usize)>,
+    /// Who cannot hear whom, though the other way round it may work
+    pub(super) deaf: Vec<(usize, usize)>,
+    /// Drops so many of a hundred, by chance
+    pub(super) loss: u64,
     /// Drops each message whose number this divides
     pub(super) lossy: Option<u64>,
     pub(super) events: Vec<Vec<Event>>,
@@ -39,6 +45,9 @@ impl Net {
             sent: 0,
             delay: Duration::from_millis(10),
             blocked: Vec::new(),
+            narrow: Vec::new(),
+            deaf: Vec::new(),
+            loss: 0,
             lossy: None,
             events: vec![Vec::new(); count.into()],
             packets: vec![Vec::new(); count.into()],
@@ -80,6 +89,14 @@ impl Net {
                 }
                 let to = self.addrs.iter().position(|addr| *addr == transmit.remote);
                 let blocked = to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
+                let narrow = |(from, of, size): &(usize, usize, usize)| {
+                    *from == at && Some(*of) == to && message.len() > *size
+                };
+                let hash = self.sent.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (self.sent >> 7);
+                let chance = (hash.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) % 100;
+                let deaf = to.is_some_and(|to| self.deaf.contains(&(to, at)));
+                let blocked = blocked || deaf || chance < self.loss;
+                let blocked = blocked || self.narrow.iter().any(narrow);
                 if !blocked && self.lossy.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                     let due = (self.now + self.delay, self.sent);
                     self.wire.insert(due, (self.addrs[at], transmit.remote, message.to_vec()));
@@ -228,4 +245,30 @@ pub(super) fn packet(src: IpAddr, dst: IpAddr, id: u8) -> Vec<u8> {
     packet[16..20].copy_from_slice(&dst.octets());
     packet[20] = id;
     packet
+}
+
+pub(super) fn restart(net: &mut Net, at: usize, seed: u8) {
+    net.nodes[at] = node(at as u8, 100 ^ seed, false);
+    let hub = net.peer(0, Contact::Always);
+    let mut other = net.peer(3 - at, Contact::OnDemand);
+    other.relay = Some(hub.key);
+    net.command(at, Command::SetPeer(hub));
+    net.command(at, Command::SetPeer(other));
+}
+
+pub(super) fn controls(net: &Net, at: usize) -> Vec<&[u8]> {
+    let events = net.events[at].iter();
+    let control = events.filter_map(|event| match event {
+        Event::Control { message, .. } => Some(message.as_slice()),
+        _ => None,
+    });
+    control.collect()
+}
+
+pub(super) fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub(super) fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
 }
