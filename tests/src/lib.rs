@@ -1,3 +1,4 @@
 //! The laboratory of fastvpn.
 
+pub mod lab;
 pub mod link;
