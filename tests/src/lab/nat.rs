@@ -81,6 +81,7 @@ impl Nat {
     }
 }
 
+/// Rules of a box; what comes uninvited is dropped before it can occupy a mapping
 fn rules(kind: NatKind) -> String {
     let (seen, inwards, outwards) = match kind {
         NatKind::FullCone => {
@@ -102,6 +103,8 @@ fn rules(kind: NatKind) -> String {
            chain after {{ type nat hook postrouting priority 100; oifname wan0 {outwards}
            }}
            chain forward {{ type filter hook forward priority 10; {seen}
+           }}
+           chain input {{ type filter hook input priority 0; iifname wan0 meta l4proto udp drop
            }}
          }}"
     )

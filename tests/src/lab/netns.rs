@@ -19,14 +19,17 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressAttribute;
-use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use rustix::thread::{Pid, UnshareFlags, gettid};
 use tokio::runtime::Runtime;
+
+use super::wait::until;
 
 /// A network namespace with a thread inside
 #[derive(Debug)]
@@ -103,7 +106,13 @@ impl Host {
     /// # Errors
     /// If it cannot be started.
     pub fn spawn(&self, mut command: Command) -> io::Result<Child> {
-        self.run(move |_| command.spawn())
+        let child = self.run(move |_| command.spawn())?;
+        // until `setpriv` has become the program, the host's end would not reach it
+        let comm = format!("/proc/{}/comm", child.id());
+        until(Duration::from_secs(5), || {
+            fs::read_to_string(&comm).unwrap_or_default().trim_end() != "setpriv"
+        });
+        Ok(child)
     }
 
     /// Runs a program inside the namespace to its end
@@ -154,15 +163,12 @@ impl Host {
     /// # Errors
     /// If netlink refuses.
     pub fn veth(&self, here: &str, other: &Self, there: &str) -> Result<()> {
-        let (name, peer) = (here.to_owned(), there.to_owned());
         let fd = other.namespace.as_raw_fd();
-        self.netlink(async move |netlink| {
-            netlink.link().add(LinkVeth::new(&name, &peer).build()).execute().await?;
-            let index = index_of(&netlink, &peer).await?;
-            let moved = LinkUnspec::new_with_index(index).setns_by_fd(fd).build();
-            netlink.link().set(moved).execute().await?;
-            Ok(())
-        })?;
+        let peer = LinkUnspec::new_with_name(there).setns_by_fd(fd).build();
+        let pair = LinkVeth::new(here, there)
+            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+            .build();
+        self.netlink(async move |netlink| Ok(netlink.link().add(pair).execute().await?))?;
         self.up(here)?;
         other.up(there)
     }
@@ -438,7 +444,7 @@ mod tests {
         near.must("ping", &["-c1", "-W2", "192.0.2.2"], "").unwrap();
         assert_eq!(near.devices().unwrap(), ["lo", "eth0"]);
         drop(near);
-        assert_eq!(far.devices().unwrap(), ["lo"]);
+        assert!(until(Duration::from_secs(5), || far.devices().unwrap() == ["lo"]));
     }
 
     #[test]
