@@ -2,3 +2,4 @@
 
 pub mod lab;
 pub mod link;
+pub mod world;

@@ -7,7 +7,9 @@
 
 pub mod control;
 pub mod crypto;
+pub mod handshake;
 pub mod ip;
 pub mod limits;
 pub mod node;
 pub mod time;
+pub mod wire;

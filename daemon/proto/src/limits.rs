@@ -42,6 +42,12 @@ pub const REJECT_AFTER_MESSAGES: u64 = 1 << 32;
 pub const SESSION_SILENCE: Duration = Duration::from_secs(15 * 60);
 /// Initiator's attempts that are remembered, so that a slow answer still counts
 pub const INIT_ATTEMPTS_KEPT: usize = 3;
+/// Shortest time between two inits to one node
+pub const INIT_RETRY_MIN: Duration = Duration::from_millis(500);
+/// Longest time between two inits to one node
+pub const INIT_RETRY_MAX: Duration = Duration::from_secs(5);
+/// Time for which an answered init waits for the first data message
+pub const HALF_OPEN_LIFE: Duration = Duration::from_secs(15);
 /// Half-open slots of one member
 pub const HALF_OPEN_PER_PEER: usize = 3;
 /// Epochs kept for opening at any time
@@ -65,6 +71,18 @@ pub const COOKIE_SECRET_LIFE: Duration = Duration::from_secs(120);
 pub const COOKIE_LIFE: Duration = Duration::from_secs(120);
 /// Inits per second (with a valid first MAC) from which on a cookie is asked for
 pub const LOAD_INITS: u32 = 200;
+/// Inits per second that are opened, whoever sends them
+pub const STRANGER_INITS: u32 = 1000;
+/// Inits per second of one address (or IPv6 network of 64 bits) that are opened under load
+pub const SOURCE_INITS: u32 = 20;
+/// Inits of one address that are opened at once under load
+pub const SOURCE_INITS_BURST: u32 = 40;
+/// Inits per second that are answered to one key
+pub const MEMBER_INITS: u32 = 5;
+/// Inits that are answered at once to one key
+pub const MEMBER_INITS_BURST: u32 = 10;
+/// Addresses, and keys, whose inits are counted at one time
+pub const GATE_ENTRIES_MAX: usize = 4096;
 
 // --- paths -----------------------------------------------------------------------------------
 

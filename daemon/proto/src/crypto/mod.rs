@@ -2,12 +2,19 @@
 //!
 //! Secrets are wiped when dropped and never printed.
 
+pub(crate) mod cookie;
+pub(crate) mod noise;
+mod seal;
+
+pub use rand_chacha::rand_core::CryptoRng;
+pub use seal::{Cipher, Open, Seal};
+
 use core::fmt;
 use core::str::FromStr;
 
 use base64ct::{Base64, Encoding};
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Identity of a node: its X25519 public key
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -69,6 +76,11 @@ impl PrivateKey {
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    /// Computes the public key that belongs to this one
+    pub fn public_key(&self) -> PublicKey {
+        noise::public_key(self)
+    }
 }
 
 impl FromStr for PrivateKey {
@@ -109,6 +121,13 @@ impl fmt::Debug for NetworkKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NetworkKey(..)")
     }
+}
+
+/// Draws 32 bytes of chance
+pub(crate) fn draw(rng: &mut impl CryptoRng) -> Zeroizing<[u8; 32]> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    rng.fill_bytes(&mut *bytes);
+    bytes
 }
 
 fn decode(text: &str) -> Result<[u8; 32], KeyError> {

@@ -8,6 +8,7 @@
 //! [`Node::poll_event`] until each has nothing more, then [`Node::deadline`]; always in that order.
 //! `now` never runs backwards.
 
+pub mod admission;
 mod config;
 mod event;
 mod refusal;

@@ -1,0 +1,219 @@
+//! The unreliable service: inner packets as they are, cut where they do not fit.
+//!
+//! A [`Fragmenter`] cuts one packet at a time into fragments, a [`Reassembler`] joins them again.
+//! Incomplete packets are bounded in bytes and age; fragments that repeat or contradict what came
+//! before do no harm. PROTOCOL.md, section "Datagrams and fragments".
+
+use std::collections::VecDeque;
+
+use crate::limits::{REASSEMBLY_BYTES, REASSEMBLY_LIFE};
+use crate::time::Instant;
+use crate::wire::frame::{FRAGMENT_OVERHEAD, Fragment};
+
+/// Cuts packets
+#[derive(Debug, Default)]
+pub struct Fragmenter {
+    next_id: u32,
+    current: Option<Cut>,
+}
+
+/// A packet that is partly sent
+#[derive(Debug)]
+struct Cut {
+    id: u32,
+    packet: Vec<u8>,
+    sent: usize,
+}
+
+impl Fragmenter {
+    /// Begins with a packet of at most 65,535 bytes; whatever was left of the one before is dropped
+    pub fn start(&mut self, packet: Vec<u8>) {
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.current = Some(Cut { id, packet, sent: 0 });
+    }
+
+    /// Returns the next fragment that fits into `room` bytes of frame
+    pub fn next(&mut self, room: usize) -> Option<Fragment<'_>> {
+        if self.current.as_ref().is_some_and(|cut| cut.sent >= cut.packet.len()) {
+            self.current = None;
+        }
+        let cut = self.current.as_mut()?;
+        let len = room.checked_sub(FRAGMENT_OVERHEAD)?.min(cut.packet.len() - cut.sent);
+        // A sliver is not worth its header: it waits for the next message.
+        if len < SLIVER && len < cut.packet.len() - cut.sent {
+            return None;
+        }
+        let offset = cut.sent;
+        cut.sent += len;
+        Some(Fragment {
+            id: cut.id,
+            offset: u16::try_from(offset).ok()?,
+            total: u16::try_from(cut.packet.len()).ok()?,
+            data: &cut.packet[offset..offset + len],
+        })
+    }
+
+    /// Tells whether there is something to send
+    pub fn has_output(&self) -> bool {
+        self.current.as_ref().is_some_and(|cut| cut.sent < cut.packet.len())
+    }
+}
+
+/// Joins fragments
+#[derive(Debug, Default)]
+pub struct Reassembler {
+    /// Packets in the order of their first fragments
+    partial: VecDeque<Partial>,
+    bytes: usize,
+}
+
+/// A packet with pieces missing
+#[derive(Debug)]
+struct Partial {
+    id: u32,
+    since: Instant,
+    packet: Vec<u8>,
+    /// Which bytes came, as disjoint ranges in order
+    have: Vec<(usize, usize)>,
+}
+
+impl Reassembler {
+    /// Takes a fragment; returns the packet that it completes
+    pub fn on_fragment(&mut self, fragment: &Fragment<'_>, now: Instant) -> Option<Vec<u8>> {
+        let total = usize::from(fragment.total);
+        let start = usize::from(fragment.offset);
+        let end = start + fragment.data.len();
+        if fragment.data.is_empty() || end > total {
+            return None;
+        }
+        let known = self.partial.iter().position(|partial| partial.id == fragment.id);
+        let at = match known {
+            Some(at) if self.partial[at].packet.len() != total => return None,
+            Some(at) => at,
+            None => {
+                while self.bytes + total > REASSEMBLY_BYTES {
+                    self.drop_oldest()?;
+                }
+                let packet = vec![0; total];
+                self.bytes += total;
+                let partial = Partial { id: fragment.id, since: now, packet, have: Vec::new() };
+                self.partial.push_back(partial);
+                self.partial.len() - 1
+            }
+        };
+        let partial = &mut self.partial[at];
+        partial.packet[start..end].copy_from_slice(fragment.data);
+        partial.cover(start, end);
+        if partial.have != [(0, total)] {
+            return None;
+        }
+        let whole = self.partial.remove(at)?;
+        self.bytes -= total;
+        Some(whole.packet)
+    }
+
+    /// Drops packets that waited too long
+    pub fn expire(&mut self, now: Instant) {
+        while self.deadline().is_some_and(|at| now >= at) {
+            self.drop_oldest();
+        }
+    }
+
+    /// Returns when [`Reassembler::expire`] will next have something to do
+    pub fn deadline(&self) -> Option<Instant> {
+        self.partial.front().map(|partial| partial.since + REASSEMBLY_LIFE)
+    }
+
+    fn drop_oldest(&mut self) -> Option<()> {
+        let oldest = self.partial.pop_front()?;
+        self.bytes -= oldest.packet.len();
+        Some(())
+    }
+}
+
+impl Partial {
+    fn cover(&mut self, start: usize, end: usize) {
+        let touching = |range: &(usize, usize)| range.0 <= end && range.1 >= start;
+        let joined = self.have.iter().filter(|range| touching(range));
+        let joined = joined.fold((start, end), |sum, range| (sum.0.min(range.0), sum.1.max(range.1)));
+        self.have.retain(|range| !touching(range));
+        let at = self.have.partition_point(|range| range.0 < joined.0);
+        self.have.insert(at, joined);
+    }
+}
+
+/// Smallest piece that is cut off while more remains
+const SLIVER: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::Duration;
+
+    fn cut(packet: &[u8], room: usize) -> Vec<(u32, u16, u16, Vec<u8>)> {
+        let mut fragmenter = Fragmenter::default();
+        fragmenter.start(packet.to_vec());
+        let mut pieces = Vec::new();
+        while let Some(piece) = fragmenter.next(room) {
+            pieces.push((piece.id, piece.offset, piece.total, piece.data.to_vec()));
+        }
+        pieces
+    }
+
+    fn join(joiner: &mut Reassembler, piece: &(u32, u16, u16, Vec<u8>)) -> Option<Vec<u8>> {
+        let (id, offset, total, data) = piece;
+        let fragment = Fragment { id: *id, offset: *offset, total: *total, data };
+        joiner.on_fragment(&fragment, Instant::ZERO)
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_in_any_order_make_the_packet_once(
+            packet in proptest::collection::vec(any::<u8>(), 1..4000),
+            room in 100usize..1500,
+            order in any::<u64>(),
+        ) {
+            let mut pieces = cut(&packet, room);
+            let len = pieces.len() as u64;
+            pieces.rotate_left((order % len) as usize);
+            pieces.push(pieces[0].clone());
+            let mut joiner = Reassembler::default();
+
+            let whole: Vec<_> = pieces[..len as usize].iter().filter_map(|piece| join(&mut joiner, piece)).collect();
+
+            prop_assert_eq!(whole, vec![packet]);
+        }
+
+        #[test]
+        fn rubbish_neither_panics_nor_grows(
+            pieces in proptest::collection::vec(
+                (0u32..8, any::<u16>(), any::<u16>(), proptest::collection::vec(any::<u8>(), 0..64)),
+                0..200,
+            ),
+        ) {
+            let mut joiner = Reassembler::default();
+
+            for piece in &pieces {
+                join(&mut joiner, piece);
+            }
+
+            prop_assert!(joiner.bytes <= REASSEMBLY_BYTES);
+            prop_assert_eq!(joiner.bytes, joiner.partial.iter().map(|p| p.packet.len()).sum::<usize>());
+        }
+    }
+
+    #[test]
+    fn what_stays_incomplete_is_dropped_after_a_second() {
+        let mut joiner = Reassembler::default();
+        join(&mut joiner, &(1, 0, 100, vec![0; 50]));
+
+        joiner.expire(Instant::ZERO + Duration::from_millis(999));
+        assert!(joiner.deadline().is_some());
+        joiner.expire(Instant::ZERO + Duration::from_secs(1));
+
+        assert_eq!((joiner.deadline(), joiner.bytes), (None, 0));
+    }
+}

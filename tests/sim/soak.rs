@@ -1,0 +1,115 @@
+//! Random lives of a small network against the oracle.
+//!
+//! `FASTVPN_SOAK_HOURS` sets for how many virtual hours, each with a seed of its own; the seed of
+//! the first is `FASTVPN_SEED`. A seed that fails belongs into [`FAILED_BEFORE`].
+
+use fastvpn_tests::link::{LinkConfig, ms, percent, secs};
+use fastvpn_tests::world::{Flow, HostId, World, seed};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+
+/// Seeds that have found something
+const FAILED_BEFORE: [u64; 0] = [];
+
+#[test]
+fn random_lives_keep_all_promises() {
+    let hours = match std::env::var("FASTVPN_SOAK_HOURS") {
+        Ok(text) => text.parse().expect("FASTVPN_SOAK_HOURS is a number"),
+        Err(_) => 0,
+    };
+    // ten minutes each in the ordinary suite
+    let (lives, rounds) = if hours == 0 { (4, 60) } else { (hours, 360) };
+    let first = seed(1_600);
+
+    for seed in FAILED_BEFORE.into_iter().chain(first..first + lives) {
+        println!("life with FASTVPN_SEED={seed}");
+        live(seed, rounds);
+    }
+}
+
+fn live(seed: u64, rounds: u64) {
+    let mut chance = ChaCha8Rng::seed_from_u64(seed ^ 0x5eed);
+    let mut world = World::new(seed);
+    world.every_link(clean_or_bad(&mut chance));
+    let (hub, peers) = world.star(3);
+    for (index, one) in peers.iter().enumerate() {
+        for other in &peers[index + 1..] {
+            world.introduce(*one, *other, Some(hub));
+        }
+    }
+    let mut all = peers;
+    all.push(hub);
+    for _ in 0..rounds {
+        disturb(&mut world, &all, &mut chance);
+        world.run(secs(10));
+    }
+    recover(&mut world, &all);
+}
+
+/// Does one random thing
+fn disturb(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) {
+    let (one, other) = two(all, chance);
+    match chance.next_u32() % 12 {
+        0 => world.restart(one),
+        1 => drop(world.roam(one)),
+        2 => world.link(one, other, clean_or_bad(chance).down()),
+        3 => world.one_way(one, other, clean_or_bad(chance).down()),
+        4..=6 => world.link(one, other, clean_or_bad(chance)),
+        7 => {
+            world.sleep(one);
+            world.run(secs(u64::from(chance.next_u32() % 400)));
+            world.wake(one);
+        }
+        8 | 9 => {
+            for number in 0..chance.next_u32() % 50 {
+                let size = chance.next_u32() as usize % 3_000;
+                let mut message = number.to_be_bytes().to_vec();
+                message.extend(chance.next_u64().to_be_bytes());
+                message.resize(message.len() + size, 0);
+                world.write(one, other, message);
+            }
+        }
+        10 => world.run(secs(u64::from(chance.next_u32() % 200))),
+        _ => {
+            let len = 60 + chance.next_u32() as usize % 1_340;
+            let flow = Flow::new(1 + chance.next_u32() % 100, len).lasting(secs(20));
+            world.stream(one, other, flow);
+        }
+    }
+}
+
+/// Repairs all links, and expects everybody to reach everybody
+fn recover(world: &mut World, all: &[HostId]) {
+    for (index, one) in all.iter().enumerate() {
+        for other in &all[index + 1..] {
+            world.link(*one, *other, LinkConfig::new().delay(ms(20)));
+        }
+    }
+    let mut streams = Vec::new();
+    for one in all {
+        for other in all.iter().filter(|other| *other != one) {
+            streams.push((one, other, world.stream(*one, *other, Flow::new(1, 100).lasting(secs(180)))));
+        }
+    }
+    world.run(secs(181));
+    for (one, other, stream) in streams {
+        let report = world.report_since(stream, world.now() - secs(30));
+        assert_eq!(report.lost(), 0, "{one:?} to {other:?}: {report}");
+    }
+}
+
+fn clean_or_bad(chance: &mut ChaCha8Rng) -> LinkConfig {
+    let config = LinkConfig::new().delay(ms(u64::from(chance.next_u32() % 200)));
+    match chance.next_u32() % 4 {
+        0 => config,
+        1 => config.loss(percent(chance.next_u32() % 30)),
+        2 => config.reordering_jitter(ms(30)).duplicate(percent(5)).corrupt(percent(2)),
+        _ => config.bursts(percent(10), 6.0).mtu(1_280 + chance.next_u32() as usize % 221),
+    }
+}
+
+fn two(all: &[HostId], chance: &mut ChaCha8Rng) -> (HostId, HostId) {
+    let one = chance.next_u32() as usize % all.len();
+    let other = (one + 1 + chance.next_u32() as usize % (all.len() - 1)) % all.len();
+    (all[one], all[other])
+}
