@@ -63,13 +63,8 @@ impl Host {
             .spawn(move || live(&inbox, &ready))
             .context("no thread for the host")?;
         let (tid, namespace) = started.recv().context("the host's thread ended")??;
-        let host = Self {
-            name: name.to_owned(),
-            jobs: Some(jobs),
-            thread: Some(thread),
-            tid,
-            namespace,
-        };
+        let host =
+            Self { name: name.to_owned(), jobs: Some(jobs), thread: Some(thread), tid, namespace };
         host.prepare().with_context(|| format!("host {name}"))?;
         Ok(host)
     }
@@ -165,9 +160,8 @@ impl Host {
     pub fn veth(&self, here: &str, other: &Self, there: &str) -> Result<()> {
         let fd = other.namespace.as_raw_fd();
         let peer = LinkUnspec::new_with_name(there).setns_by_fd(fd).build();
-        let pair = LinkVeth::new(here, there)
-            .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-            .build();
+        let pair =
+            LinkVeth::new(here, there).set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
         self.netlink(async move |netlink| Ok(netlink.link().add(pair).execute().await?))?;
         self.up(here)?;
         other.up(there)
