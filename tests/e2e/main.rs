@@ -14,6 +14,7 @@ mod basic;
 mod faults;
 mod hostile;
 mod hub;
+mod laboratory;
 mod options;
 mod reload;
 mod roaming;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         faults::CASES,
         hostile::CASES,
         hub::CASES,
+        laboratory::CASES,
         reload::CASES,
         roaming::CASES,
         service::CASES,

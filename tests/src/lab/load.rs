@@ -349,30 +349,3 @@ fn listens(host: &Host, port: u16) -> bool {
         })
     })
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::lab::privileged;
-
-    #[test]
-    fn streams_and_transfers_arrive_whole_on_a_cable() {
-        if privileged().is_err() {
-            return;
-        }
-        let (near, far) = (Host::new("near").unwrap(), Host::new("far").unwrap());
-        near.veth("eth0", &far, "eth0").unwrap();
-        near.add_address("eth0", "192.0.2.1".parse().unwrap(), 24).unwrap();
-        far.add_address("eth0", "192.0.2.2".parse().unwrap(), 24).unwrap();
-        let target = "192.0.2.2:7000".parse().unwrap();
-
-        let probes = Probes::start(&near, &far, target, Duration::from_millis(5)).unwrap();
-        let transfer = Transfer::start(&near, &far, target, 4 << 20).unwrap();
-        assert!(probes.more(20, Duration::from_secs(5)));
-        let moved = transfer.finish(Duration::from_secs(10)).unwrap();
-        let report = probes.finish().unwrap();
-
-        assert_eq!(moved.bytes, 4 << 20);
-        assert_eq!((report.received, report.duplicates), (report.sent, 0));
-    }
-}
