@@ -92,7 +92,7 @@ impl Reassembler {
             Some(at) if self.partial[at].packet.len() != total => return None,
             Some(at) => at,
             None => {
-                while self.bytes + total > REASSEMBLY_BYTES {
+                while self.bytes + total > REASSEMBLY_BYTES || self.partial.len() >= PARTIAL_MAX {
                     self.drop_oldest()?;
                 }
                 let packet = vec![0; total];
@@ -136,13 +136,16 @@ impl Partial {
     fn cover(&mut self, start: usize, end: usize) {
         let touching = |range: &(usize, usize)| range.0 <= end && range.1 >= start;
         let joined = self.have.iter().filter(|range| touching(range));
-        let joined = joined.fold((start, end), |sum, range| (sum.0.min(range.0), sum.1.max(range.1)));
+        let joined =
+            joined.fold((start, end), |sum, range| (sum.0.min(range.0), sum.1.max(range.1)));
         self.have.retain(|range| !touching(range));
         let at = self.have.partition_point(|range| range.0 < joined.0);
         self.have.insert(at, joined);
     }
 }
 
+/// Incomplete packets at one time
+const PARTIAL_MAX: usize = 64;
 /// Smallest piece that is cut off while more remains
 const SLIVER: usize = 64;
 

@@ -7,9 +7,14 @@
 
 pub mod control;
 pub mod crypto;
+pub mod datagram;
 pub mod handshake;
 pub mod ip;
+pub mod lane;
 pub mod limits;
 pub mod node;
+pub mod path;
+pub mod router;
+pub mod session;
 pub mod time;
 pub mod wire;

@@ -107,6 +107,8 @@ pub const AMPLIFICATION: u64 = 3;
 pub const SEGMENT_MAX: usize = 1024;
 /// Segments that a receiver keeps out of order, and a sender has in flight
 pub const LANE_WINDOW: u32 = 64;
+/// Bytes that wait in a lane before it is full
+pub const LANE_QUEUE: usize = 1024 * 1024;
 /// Age of an unacknowledged control message at which its delivery counts as failed
 pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 

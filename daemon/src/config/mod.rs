@@ -2,15 +2,103 @@
 //!
 //! One file `NAME.toml` for each network. Reading reports all problems at once, each with its file,
 //! line and key; a [`Config`] in hand cannot be wrong.
+//!
+//! A file goes from text to shape (`shape`, `file`), from shape to domain types (`check` with `hub`,
+//! `peer` and `value`), and is then compared with the others (`across`). What a change of the
+//! configuration costs is in [`change`].
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 
+use self::check::Checked;
+use self::problem::Notes;
+pub use self::problem::{Problem, Problems};
+pub(crate) use self::value::is_network_or_broadcast;
 use crate::handle::NetworkName;
+
+mod across;
+pub mod change;
+mod check;
+mod file;
+mod hub;
+mod peer;
+mod problem;
+mod secret;
+mod shape;
+mod source;
+mod value;
+
+/// Reads all networks of the two directories: `CONFIG_DIR/*.toml`, `STATE_DIR/networks/*.toml`
+///
+/// A directory that is missing is as good as an empty one.
+///
+/// # Errors
+/// If there is any problem; then all problems of all files come back.
+pub fn load(config_dir: &Path, state_dir: &Path) -> Result<Config, Problems> {
+    let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    load_with(config_dir, state_dir, credentials)
+}
+
+/// Reads all networks and says what it found, for people: `fastvpnd --check`
+///
+/// Good networks go to `out`, one line `NAME: ok` for each; problems and warnings to `err`. Returns
+/// whether all is well.
+///
+/// # Errors
+/// If `out` or `err` cannot be written to.
+pub fn report(
+    config_dir: &Path,
+    state_dir: &Path,
+    out: &mut impl io::Write,
+    err: &mut impl io::Write,
+) -> io::Result<bool> {
+    match load(config_dir, state_dir) {
+        Ok(config) => {
+            if config.networks.is_empty() {
+                writeln!(err, "no network is configured in {}", config_dir.display())?;
+            }
+            for name in config.networks.keys() {
+                writeln!(out, "{name}: ok")?;
+            }
+            Ok(true)
+        }
+        Err(problems) => {
+            writeln!(err, "{problems}")?;
+            Ok(false)
+        }
+    }
+}
+
+fn load_with(
+    config_dir: &Path,
+    state_dir: &Path,
+    credentials: Option<PathBuf>,
+) -> Result<Config, Problems> {
+    let keys = secret::KeyRing::new(state_dir, credentials);
+    let mut problems = Vec::new();
+    let mut networks: Vec<Checked> = Vec::new();
+    for source in source::all(config_dir, state_dir, &mut problems) {
+        let mut notes = Notes::new(&source.path, &source.text);
+        let checked = shape::read(&source.text, &mut notes)
+            .and_then(|file| check::check(source.name.clone(), file, &keys, &mut notes));
+        networks.extend(checked);
+        problems.extend(notes.into_problems());
+    }
+    problems.extend(across::check(&networks));
+    if !problems.is_empty() {
+        return Err(Problems::new(problems));
+    }
+    let networks = networks
+        .into_iter()
+        .map(|checked| (checked.network.name.clone(), checked.network))
+        .collect();
+    Ok(Config { networks })
+}
 
 /// All networks
 #[derive(Clone, Debug, Default)]
@@ -106,3 +194,6 @@ pub enum HubLoss {
     /// Go on with the peers that are known
     Keep,
 }
+
+#[cfg(test)]
+mod tests;

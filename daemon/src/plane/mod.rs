@@ -3,11 +3,38 @@
 //! A [`Plane`] owns its thread. The control side holds a [`PlaneHandle`]: commands go through a
 //! bounded queue with a wake-up descriptor, events come back in batches. The thread never waits for
 //! the control side.
+//!
+//! Nothing here decides anything: what arrives goes to the node, what the node has goes out.
 
+mod buffers;
+pub mod clock;
+mod inbox;
+mod outlet;
+pub mod tun;
+mod turn;
+mod udp;
+
+use std::any::Any;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
 
-use fastvpn_proto::node::{Command as NodeCommand, Event as NodeEvent, NodeStats};
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::node::{
+    BootId, Command as NodeCommand, Event as NodeEvent, Node, NodeConfig, NodeStats,
+};
+use fastvpn_proto::time::Instant;
+use tokio::sync::mpsc;
+use tracing::{error, info_span};
+
+use inbox::Inbox;
+use turn::Turn;
+use udp::Udp;
 
 /// What the control side asks of a plane
 #[derive(Debug)]
@@ -39,9 +66,9 @@ pub enum PlaneEvent {
     /// All numbers, once a second and when asked for
     Stats(Box<NodeStats>),
     /// The TUN device is gone or broken
-    TunLost(std::io::Error),
+    TunLost(io::Error),
     /// The thread ended; with an error unless it was told to stop
-    Ended(Option<std::io::Error>),
+    Ended(Option<io::Error>),
 }
 
 /// Where a plane listens
@@ -51,4 +78,453 @@ pub struct Listening {
     pub addr: SocketAddr,
     /// Whether IPv6 was asked for, but this machine has none
     pub fell_back: bool,
+}
+
+/// The data thread of one network
+#[derive(Debug)]
+pub struct Plane;
+
+/// The control side's end of a plane; the plane stops when it is dropped
+#[derive(Debug)]
+pub struct PlaneHandle {
+    inbox: Arc<Inbox>,
+    pulse: Arc<Pulse>,
+    public_key: PublicKey,
+    boot_id: BootId,
+}
+
+impl Plane {
+    /// Binds to `listen` and starts the thread for network `name`
+    ///
+    /// Events come in batches through the channel. The last one is [`PlaneEvent::Ended`]; socket and
+    /// TUN are closed by then.
+    ///
+    /// # Errors
+    /// If the socket cannot be bound (the port is busy, …), or the system has no descriptors or
+    /// threads left.
+    pub fn start(
+        name: &str,
+        node: NodeConfig,
+        listen: SocketAddr,
+    ) -> io::Result<(PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening)> {
+        let (udp, listening) = Udp::bind(listen)?;
+        let now = clock::now();
+        let node = Node::new(node, now);
+        let inbox = Arc::new(Inbox::new()?);
+        let pulse = Arc::new(Pulse::new(now));
+        let handle = PlaneHandle {
+            inbox: Arc::clone(&inbox),
+            pulse: Arc::clone(&pulse),
+            public_key: node.public_key(),
+            boot_id: node.boot_id(),
+        };
+        let (sender, events) = mpsc::channel(BATCHES);
+        let turn = Turn::new(node, udp, inbox, pulse, sender.clone(), now)?;
+        let span = info_span!("plane", network = name);
+        thread::Builder::new()
+            .name(thread_name(name))
+            .spawn(move || span.in_scope(|| live(turn, &sender)))?;
+        Ok((handle, events, listening))
+    }
+}
+
+impl PlaneHandle {
+    /// Gives a command to the thread; does nothing once that has ended
+    ///
+    /// Waits only when thousands of commands are in the queue, and then for a tenth of a second at
+    /// most.
+    pub fn send(&self, command: PlaneCommand) {
+        self.inbox.push(command);
+    }
+
+    /// Tells whether the thread made a turn during the last `within`
+    ///
+    /// It makes one each second at least. Time that the machine slept counts, so that the answer may
+    /// be wrong for an instant after it woke.
+    pub fn healthy(&self, within: Duration) -> bool {
+        self.pulse.beat_after(clock::now() - within)
+    }
+
+    /// Returns the node's public key
+    pub fn public_key(&self) -> PublicKey {
+        self.public_key
+    }
+
+    /// Returns the node's boot id
+    pub fn boot_id(&self) -> BootId {
+        self.boot_id
+    }
+}
+
+impl Drop for PlaneHandle {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
+}
+
+/// Returns the processor time that threads of this name have used
+#[cfg(test)]
+pub(crate) fn spent_by(thread: &str) -> Duration {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let spent = tasks.filter_map(|task| {
+        let read = |file: &str| std::fs::read_to_string(task.path().join(file)).ok();
+        let named = read("comm")?.trim() == thread;
+        let nanos = read("schedstat")?.split(' ').next()?.parse().ok()?;
+        named.then(|| Duration::from_nanos(nanos))
+    });
+    spent.sum()
+}
+
+/// When the thread made its last turn; zero once it has ended
+#[derive(Debug)]
+struct Pulse(AtomicU64);
+
+impl Pulse {
+    fn new(now: Instant) -> Self {
+        Self(AtomicU64::new(now.as_nanos()))
+    }
+
+    fn beat(&self, now: Instant) {
+        self.0.store(now.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn stop(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    fn beat_after(&self, limit: Instant) -> bool {
+        let last = self.0.load(Ordering::Relaxed);
+        last > 0 && last >= limit.as_nanos()
+    }
+}
+
+/// What the thread does
+fn live(mut turn: Turn, events: &mpsc::Sender<Vec<PlaneEvent>>) {
+    let result = catch_unwind(AssertUnwindSafe(|| turn.run()))
+        .unwrap_or_else(|panic| Err(io::Error::other(words_of(&*panic))));
+    if let Err(error) = &result {
+        error!(%error, "the data thread ends");
+    }
+    let mut last = turn.end();
+    last.push(PlaneEvent::Ended(result.err()));
+    // Only here the thread waits for the control side. If that is gone, nobody wants to know.
+    let _ = events.blocking_send(last);
+}
+
+fn words_of(panic: &(dyn Any + Send)) -> String {
+    let words = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("panic in the data thread: {}", words.unwrap_or("no words"))
+}
+
+/// Makes the thread's name: the kernel keeps 15 bytes of it
+fn thread_name(network: &str) -> String {
+    format!("plane-{network}").chars().filter(char::is_ascii_graphic).take(15).collect()
+}
+
+/// Batches of events that may wait for the control side; what is more is merged into the next
+const BATCHES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+    use fastvpn_proto::node::{Admission, Contact, PeerConfig};
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+    use super::*;
+
+    #[test]
+    fn plane_tells_numbers_by_itself_and_is_healthy() {
+        let (handle, mut events, _) = start("home");
+
+        let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats(_)));
+
+        assert!(told.is_some());
+        assert!(handle.healthy(Duration::from_secs(2)));
+    }
+
+    #[test]
+    fn told_to_stop_the_thread_ends_without_error_and_frees_its_port() {
+        let (handle, mut events, listening) = start("home");
+
+        handle.send(PlaneCommand::Stop);
+
+        let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
+        assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
+        assert!(events.blocking_recv().is_none(), "nothing follows the end");
+        assert!(!handle.healthy(Duration::from_secs(3600)));
+        handle.send(PlaneCommand::Stats);
+        Plane::start("home", config(), listening.addr).unwrap();
+    }
+
+    #[test]
+    fn plane_stops_when_its_handle_is_dropped() {
+        let (handle, mut events, _) = start("home");
+
+        drop(handle);
+
+        let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
+        assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
+    }
+
+    #[test]
+    fn plane_stops_when_nobody_listens_to_it() {
+        let (handle, events, listening) = start("home");
+
+        drop(events);
+
+        for _ in 0..50 {
+            handle.send(PlaneCommand::Stats);
+            thread::sleep(Duration::from_millis(20));
+            if Plane::start("home", config(), listening.addr).is_ok() {
+                return;
+            }
+        }
+        panic!("the port is still in use");
+    }
+
+    #[test]
+    fn busy_port_shows_at_once() {
+        let (_handle, _events, listening) = start("home");
+
+        let error = Plane::start("work", config(), listening.addr).unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn packets_that_are_not_carried_are_read_and_counted() {
+        let (handle, mut events, _) = start("home");
+        let (far, near) = queue();
+        handle.send(PlaneCommand::Carry(false));
+        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+
+        for _ in 0..300 {
+            while rustix::io::write(&far, &[0x45; 100]).is_err() {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+
+        let dropped = (0..500).find_map(|_| {
+            handle.send(PlaneCommand::Stats);
+            let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats(_)));
+            match told {
+                Some(PlaneEvent::Stats(stats)) if stats.dropped == 300 => Some(stats.dropped),
+                _ => None,
+            }
+        });
+        assert_eq!(dropped, Some(300));
+    }
+
+    #[test]
+    fn tun_that_is_gone_is_told_of_once_and_the_plane_goes_on() {
+        let (handle, mut events, _) = start("home");
+        let (far, near) = queue();
+        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+
+        drop(far);
+
+        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
+        assert!(lost.is_some());
+        handle.send(PlaneCommand::Stop);
+        let next = wait_for(&mut events, |event| !matches!(event, PlaneEvent::Stats(_)));
+        assert!(matches!(next, Some(PlaneEvent::Ended(None))), "{next:?}");
+    }
+
+    #[test]
+    fn closed_or_replaced_tun_is_let_go() {
+        let (handle, _events, _) = start("home");
+        let (first_far, first) = queue();
+        let (second_far, second) = queue();
+
+        handle.send(PlaneCommand::Tun { fd: first, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { fd: second, mtu: 1400 });
+        assert!(is_let_go(&first_far));
+        assert_eq!(rustix::io::write(&second_far, b"x"), Ok(1));
+
+        handle.send(PlaneCommand::CloseTun);
+        assert!(is_let_go(&second_far));
+    }
+
+    #[test]
+    fn descriptor_that_cannot_be_waited_for_is_a_lost_tun() {
+        let (handle, mut events, _) = start("home");
+        let file = tempfile::tempfile().unwrap();
+
+        handle.send(PlaneCommand::Tun { fd: file.into(), mtu: 1400 });
+
+        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
+        assert!(lost.is_some());
+    }
+
+    #[test]
+    fn messages_of_strangers_do_no_harm() {
+        let (handle, mut events, listening) = start("home");
+        let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+
+        for len in [0, 1, 16, 1472, 65_000] {
+            stranger.send_to(&vec![0xff; len], listening.addr).unwrap();
+        }
+        handle.send(PlaneCommand::Stop);
+
+        let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
+        assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
+    }
+
+    #[test]
+    fn packet_from_one_queue_comes_out_of_the_other() {
+        let (near, mut near_events, near_at) = start_as(1);
+        let (far, mut far_events, far_at) = start_as(2);
+        let (near_tun, near_queue) = queue();
+        let (far_tun, far_queue) = queue();
+        near.send(PlaneCommand::Tun { fd: near_queue, mtu: 1400 });
+        far.send(PlaneCommand::Tun { fd: far_queue, mtu: 1400 });
+        far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
+        near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
+        for events in [&mut near_events, &mut far_events] {
+            let up = wait_for(events, |event| {
+                matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
+            });
+            assert!(up.is_some());
+        }
+
+        for round in 0..4 {
+            // As many as the far queue holds while nobody reads it.
+            let packets: Vec<_> = (0..50).map(|number| packet(round * 50 + number)).collect();
+            for packet in &packets {
+                while rustix::io::write(&near_tun, packet).is_err() {
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
+            let got: Vec<_> = packets.iter().map_while(|_| read(&far_tun)).collect();
+            assert!(packets.iter().all(|packet| got.contains(packet)), "{} came", got.len());
+        }
+
+        near.send(PlaneCommand::Stop);
+        let down = wait_for(&mut far_events, |event| {
+            matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
+        });
+        assert!(down.is_some(), "the last message is the goodbye");
+    }
+
+    #[test]
+    fn idle_plane_sleeps() {
+        let (handle, _events, _) = start("idle");
+        let (_far, near) = queue();
+        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+
+        thread::sleep(Duration::from_millis(1200));
+
+        let spent = spent_by("plane-idle");
+        assert!(spent < Duration::from_millis(100), "{spent:?}");
+    }
+
+    #[test]
+    fn name_of_the_thread_fits_into_what_the_kernel_keeps() {
+        assert_eq!(thread_name("home"), "plane-home");
+        assert_eq!(thread_name("a-very-long-one"), "plane-a-very-lo");
+    }
+
+    #[test]
+    fn words_of_a_panic_are_kept() {
+        let panic = catch_unwind(|| panic!("no {}", "way")).unwrap_err();
+
+        assert_eq!(words_of(&*panic), "panic in the data thread: no way");
+    }
+
+    fn start(name: &str) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
+        Plane::start(name, config(), "127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    fn start_as(key: u8) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
+        let config = NodeConfig {
+            private_key: PrivateKey::from_bytes([key; 32]),
+            seed: [key; 32],
+            ..config()
+        };
+        Plane::start("home", config, "127.0.0.1:0".parse().unwrap()).unwrap()
+    }
+
+    fn known(
+        peer: &PlaneHandle,
+        endpoint: SocketAddr,
+        overlay: &str,
+        contact: Contact,
+    ) -> NodeCommand {
+        NodeCommand::SetPeer(PeerConfig {
+            key: peer.public_key(),
+            prefixes: vec![overlay.parse().unwrap()],
+            endpoints: vec![endpoint],
+            relay: None,
+            contact,
+            hello: Vec::new(),
+            boot: None,
+        })
+    }
+
+    /// Makes an IPv4 packet from 10.9.0.1 to 10.9.0.2
+    fn packet(number: u8) -> Vec<u8> {
+        let mut packet = vec![number; 1000];
+        packet[..10].copy_from_slice(&[0x45, 0, 3, 232, 0, number, 0, 0, 64, 253]);
+        packet[10..20].copy_from_slice(&[0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
+        let sum = packet[..20].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
+        let sum: u32 = sum.sum();
+        let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+        packet[10..12].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    /// Reads one packet, or nothing if none comes for a while
+    fn read(tun: &OwnedFd) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; 2000];
+        (0..500).find_map(|_| match rustix::io::read(tun, &mut bytes) {
+            Ok(len) => Some(bytes[..len].to_vec()),
+            Err(_) => {
+                thread::sleep(Duration::from_millis(10));
+                None
+            }
+        })
+    }
+
+    fn config() -> NodeConfig {
+        NodeConfig {
+            private_key: PrivateKey::from_bytes([1; 32]),
+            network_key: NetworkKey::default(),
+            seed: [2; 32],
+            aes: false,
+            admission: Admission::Known,
+            relay: false,
+            silence: Duration::from_secs(15),
+        }
+    }
+
+    /// Makes something that behaves like a TUN queue, and its other end
+    fn queue() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+    }
+
+    fn is_let_go(far: &OwnedFd) -> bool {
+        (0..200).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            rustix::io::write(far, b"x").is_err_and(|error| error == rustix::io::Errno::PIPE)
+        })
+    }
+
+    /// Returns the first event that `wanted` likes; nothing if the channel ends before
+    fn wait_for(
+        events: &mut mpsc::Receiver<Vec<PlaneEvent>>,
+        wanted: impl Fn(&PlaneEvent) -> bool,
+    ) -> Option<PlaneEvent> {
+        while let Some(batch) = events.blocking_recv() {
+            if let Some(found) = batch.into_iter().find(&wanted) {
+                return Some(found);
+            }
+        }
+        None
+    }
 }

@@ -135,3 +135,22 @@ fn decode(text: &str) -> Result<[u8; 32], KeyError> {
     let decoded = Base64::decode(text.trim(), &mut bytes).map_err(|_| KeyError)?;
     if decoded.len() == 32 { Ok(bytes) } else { Err(KeyError) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// RFC 7748, section 6.1
+    #[test]
+    fn public_key_is_that_of_the_standard() {
+        let private = PrivateKey::from_bytes([
+            0x77, 0x07, 0x6d, 0x0a, 0x73, 0x18, 0xa5, 0x7d, 0x3c, 0x16, 0xc1, 0x72, 0x51, 0xb2,
+            0x66, 0x45, 0xdf, 0x4c, 0x2f, 0x87, 0xeb, 0xc0, 0x99, 0x2a, 0xb1, 0x77, 0xfb, 0xa5,
+            0x1d, 0xb9, 0x2c, 0x2a,
+        ]);
+
+        let public = private.public_key();
+
+        assert_eq!(public.to_string(), "hSDwCYkwp1R0i33ctD73Wg2/Og0mOBr066SpjqqbTmo=");
+    }
+}

@@ -182,6 +182,11 @@ impl Initiator {
         Ok(())
     }
 
+    /// Makes the next init due at once: the way to the other node has changed
+    pub fn hurry(&mut self, now: Instant) {
+        self.due = self.due.min(now);
+    }
+
     /// Changes what we say of ourselves, from the next init on
     pub fn set_hello(&mut self, hello: Vec<u8>) {
         self.hello = hello;

@@ -122,7 +122,10 @@ mod tests {
 
         let (four, six) = (Packet::parse(&v4).unwrap(), Packet::parse(&v6).unwrap());
 
-        assert_eq!((four.src().to_string(), four.dst().to_string()), ("10.0.0.1".into(), "10.0.0.2".into()));
+        assert_eq!(
+            (four.src().to_string(), four.dst().to_string()),
+            ("10.0.0.1".into(), "10.0.0.2".into())
+        );
         assert_eq!((six.src().to_string(), six.dst().to_string()), ("::1".into(), "::2".into()));
     }
 

@@ -4,23 +4,46 @@
 //!
 //! # Contract
 //!
-//! One mutation (`handle_*`), then a full drain: [`Node::poll_transmit`], [`Node::poll_packet`],
-//! [`Node::poll_event`] until each has nothing more, then [`Node::deadline`]; always in that order.
-//! `now` never runs backwards.
+//! Any number of inputs (`handle_*`), then a full drain: [`Node::poll_transmit`],
+//! [`Node::poll_packet`], [`Node::poll_event`] until each has nothing more, then
+//! [`Node::deadline`]; always in that order. `now` never runs backwards.
+//!
+//! # Not here
+//!
+//! Handshakes are dispatched in `greet`, the output of sessions in `deliver`, strangers are kept
+//! off in `admission`.
 
 pub mod admission;
 mod config;
+mod deliver;
 mod event;
+mod greet;
+mod peer;
 mod refusal;
 mod stats;
+#[cfg(test)]
+mod tests;
 
-pub use config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
-pub use event::{Arrival, DownReason, Event, Transmit, Way, Why};
-pub use refusal::{Refusal, Refusals};
-pub use stats::{NodeStats, PathStats, PeerState, PeerStats, Traffic};
+use core::net::{IpAddr, SocketAddr};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::crypto::PublicKey;
-use crate::time::Instant;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
+use tracing::trace;
+
+use self::admission::Gate;
+pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
+pub use self::event::{Arrival, DownReason, Event, Transmit, Way, Why};
+use self::greet::Held;
+use self::peer::{Peer, Reason};
+pub use self::refusal::{Refusal, Refusals};
+pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Traffic};
+use crate::crypto::{Cipher, PublicKey};
+use crate::handshake::Local;
+use crate::ip::Packet;
+use crate::limits::CONTROL_MAX;
+use crate::router::Router;
+use crate::time::{Duration, Instant};
 
 /// Largest reply that fits into a response, in bytes
 pub const REPLY_MAX: usize = 800;
@@ -28,65 +51,386 @@ pub const REPLY_MAX: usize = 800;
 pub const HELLO_MAX: usize = 800;
 
 /// One node of one network
+#[derive(Debug)]
 pub struct Node {
-    _private: (),
+    local: Local,
+    admission: Admission,
+    relay: bool,
+    silence: Duration,
+    rng: ChaCha20Rng,
+    /// Handshakes started since the node was made
+    sequence: u64,
+    gate: Gate,
+    peers: BTreeMap<PublicKey, Peer>,
+    /// Whose session, attempt or half-open handshake an index of ours names
+    indices: BTreeMap<u32, PublicKey>,
+    router: Router,
+    router_is_stale: bool,
+    tickets: BTreeMap<Ticket, Held>,
+    next_ticket: u64,
+    pings: BTreeMap<u64, Ping>,
+    next_ping: u64,
+    /// Peers with something to drain
+    dirty: BTreeSet<PublicKey>,
+    schedule: BTreeSet<(Instant, PublicKey)>,
+    outgoing: VecDeque<Outgoing>,
+    packets: VecDeque<Vec<u8>>,
+    events: VecDeque<Event>,
+    refusals: Refusals,
+    dropped: u64,
+    relayed: Traffic,
+}
+
+/// A message that is ready to go
+#[derive(Debug)]
+struct Outgoing {
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    bytes: Vec<u8>,
+}
+
+/// A ping that waits for its answer
+#[derive(Debug)]
+struct Ping {
+    peer: PublicKey,
+    id: u64,
+    sent: Option<Instant>,
+    lost_at: Instant,
 }
 
 impl Node {
     /// Makes a node without peers
-    pub fn new(_config: NodeConfig, _now: Instant) -> Self {
-        Self { _private: () }
+    pub fn new(config: NodeConfig, now: Instant) -> Self {
+        let mut rng = ChaCha20Rng::from_seed(config.seed);
+        let boot = BootId(rng.next_u64().to_be_bytes());
+        let cipher = if config.aes { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 };
+        let local = Local::new(config.private_key, config.network_key, boot, cipher);
+        Self {
+            gate: Gate::new(now),
+            local,
+            admission: config.admission,
+            relay: config.relay,
+            silence: config.silence,
+            rng,
+            sequence: 0,
+            peers: BTreeMap::new(),
+            indices: BTreeMap::new(),
+            router: Router::default(),
+            router_is_stale: false,
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            pings: BTreeMap::new(),
+            next_ping: 0,
+            dirty: BTreeSet::new(),
+            schedule: BTreeSet::new(),
+            outgoing: VecDeque::new(),
+            packets: VecDeque::new(),
+            events: VecDeque::new(),
+            refusals: Refusals::default(),
+            dropped: 0,
+            relayed: Traffic::default(),
+        }
     }
 
     /// Takes one UDP payload; opens it in place
-    pub fn handle_message(&mut self, _arrival: Arrival, _bytes: &mut [u8], _now: Instant) {}
+    pub fn handle_message(&mut self, arrival: Arrival, bytes: &mut [u8], now: Instant) {
+        let way = Way::Direct(arrival.remote);
+        if let Err(refusal) = self.dispatch(way, arrival.local, None, bytes, now) {
+            self.refuse(refusal);
+        }
+    }
 
     /// Takes one inner IP packet from the TUN
-    pub fn handle_packet(&mut self, _packet: &[u8], _now: Instant) {}
+    pub fn handle_packet(&mut self, packet: &[u8], now: Instant) {
+        let Ok(view) = Packet::parse(packet) else {
+            return self.refuse(Refusal::Malformed);
+        };
+        let Some(key) = self.route(view.dst()) else {
+            return self.refuse(Refusal::NoRoute);
+        };
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return self.refuse(Refusal::NoRoute);
+        };
+        let queued = match &mut peer.session {
+            Some(session) if session.can_seal(now) => session.send_packet(packet.to_vec()),
+            _ if peer.config.contact == Contact::Await => false,
+            _ => peer.waiting.push(packet.to_vec()),
+        };
+        if queued {
+            peer.sent.count(packet.len());
+        } else {
+            self.dropped += 1;
+        }
+        if self.needs_call(&key, now) {
+            self.call(key, Reason::Contact, now);
+        }
+        self.dirty.insert(key);
+    }
 
     /// Takes a command of the control side
-    pub fn handle_command(&mut self, _command: Command, _now: Instant) {}
+    pub fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Admit { ticket, peer, reply } => self.admit(ticket, peer, &reply, now),
+            Command::Close => {
+                let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                for key in keys {
+                    self.remove_peer(&key, now);
+                }
+            }
+            Command::PathsChanged => self.on_paths_changed(now),
+            Command::Ping { peer, id, timeout } => self.ping(peer, id, timeout, now),
+            Command::Refuse { ticket } => {
+                if self.tickets.remove(&ticket).is_some() {
+                    self.refuse(Refusal::NotMember);
+                }
+            }
+            Command::RemovePeer(key) => self.remove_peer(&key, now),
+            Command::Send { peer, message } => self.send_control(&peer, &message, now),
+            Command::SetPeer(config) => self.set_peer(config, now),
+        }
+    }
 
     /// Does what is due; to be called when the deadline has passed
-    pub fn handle_timeout(&mut self, _now: Instant) {}
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.expire_tickets(now);
+        self.expire_pings(now);
+        while let Some((at, key)) = self.schedule.first().copied()
+            && at <= now
+        {
+            self.schedule.pop_first();
+            self.time_peer(key, now);
+        }
+    }
 
     /// Takes the news that a message of `len` bytes was too big for the way to `remote`
-    pub fn handle_too_big(&mut self, _remote: core::net::SocketAddr, _len: usize, _now: Instant) {}
+    pub fn handle_too_big(&mut self, remote: SocketAddr, len: usize, _now: Instant) {
+        for peer in self.peers.values_mut() {
+            if let Some(session) = &mut peer.session {
+                session.on_too_big(Way::Direct(remote), len);
+            }
+        }
+    }
 
     /// Writes the next messages to send into `buffer` (which is cleared first)
     ///
     /// Several messages of equal size to one address may be returned at once.
-    pub fn poll_transmit(&mut self, _buffer: &mut Vec<u8>, _now: Instant) -> Option<Transmit> {
-        None
+    pub fn poll_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        buffer.clear();
+        loop {
+            if let Some(outgoing) = self.outgoing.pop_front() {
+                buffer.extend_from_slice(&outgoing.bytes);
+                let Outgoing { remote, local, .. } = outgoing;
+                return Some(Transmit { remote, local, segment: None });
+            }
+            let key = self.dirty.first().copied()?;
+            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
+                return Some(transmit);
+            }
+        }
     }
 
     /// Returns the next inner packet for the TUN
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
-        None
+        self.packets.pop_front()
     }
 
     /// Returns the next event
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.pop_front()
     }
 
     /// Returns when [`Node::handle_timeout`] is due next, and what for
     pub fn deadline(&self) -> Option<(Instant, Why)> {
-        None
+        let peer = self.schedule.first().map(|(at, _)| (*at, Why::Handshake));
+        let ticket = self.tickets.values().map(|held| held.expires()).min();
+        let ping = self.pings.values().map(|ping| ping.lost_at).min();
+        let sweep = [ticket, ping].into_iter().flatten().min();
+        let peer = peer.map(|(at, why)| (at, self.why(at).unwrap_or(why)));
+        [peer, sweep.map(|at| (at, Why::Sweep))].into_iter().flatten().min()
     }
 
     /// Returns the node's public key
     pub fn public_key(&self) -> PublicKey {
-        PublicKey::from_bytes([0; 32])
+        self.local.public()
     }
 
     /// Returns the node's boot id
     pub fn boot_id(&self) -> BootId {
-        BootId::default()
+        self.local.boot()
     }
 
     /// Returns all numbers
-    pub fn stats(&self, _now: Instant) -> NodeStats {
-        NodeStats::default()
+    pub fn stats(&self, now: Instant) -> NodeStats {
+        NodeStats {
+            refusals: self.refusals,
+            dropped: self.dropped,
+            relayed: self.relayed,
+            peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
+        }
+    }
+
+    fn set_peer(&mut self, config: PeerConfig, now: Instant) {
+        let key = config.key;
+        if key == self.local.public() {
+            return;
+        }
+        let eager = config.contact == Contact::Always;
+        let peer = self.peers.entry(key).or_insert_with(|| Peer::new(config.clone()));
+        self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
+        peer.config = config;
+        let ways = peer.ways();
+        let restarted = match &mut peer.session {
+            Some(session) => {
+                session.try_ways(ways, false, now);
+                peer.config.boot.is_some_and(|boot| boot != session.boot)
+            }
+            None => false,
+        };
+        if restarted || eager && self.needs_call(&key, now) {
+            self.call(key, Reason::Contact, now);
+        }
+        self.dirty.insert(key);
+    }
+
+    fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
+        let Some(mut peer) = self.peers.remove(key) else { return };
+        if let Some(at) = peer.scheduled {
+            self.schedule.remove(&(at, *key));
+        }
+        self.dirty.remove(key);
+        self.indices.retain(|_, owner| owner != key);
+        self.router_is_stale = true;
+        if let Some(mut session) = peer.session.take() {
+            let mut bytes = Vec::new();
+            if let Some(sealed) = session.close(&mut bytes, now) {
+                self.send_way(key, sealed.way, sealed.local, bytes);
+            }
+            self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
+        }
+    }
+
+    fn send_control(&mut self, key: &PublicKey, message: &[u8], now: Instant) {
+        let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
+        let Some(session) = session.filter(|_| message.len() <= CONTROL_MAX) else {
+            trace!(peer = ?key, "control message without a session");
+            return;
+        };
+        if !session.send_control(message, now) {
+            self.events.push_back(Event::Undelivered { peer: *key });
+        }
+        self.dirty.insert(*key);
+    }
+
+    fn ping(&mut self, peer: PublicKey, id: u64, timeout: Duration, now: Instant) {
+        let wire = self.next_ping;
+        self.next_ping += 1;
+        let mut ping = Ping { peer, id, sent: None, lost_at: now + timeout };
+        match self.peers.get_mut(&peer).and_then(|peer| peer.session.as_mut()) {
+            Some(session) => {
+                session.send_echo(wire);
+                ping.sent = Some(now);
+            }
+            None => {
+                if self.needs_call(&peer, now) {
+                    self.call(peer, Reason::Contact, now);
+                }
+            }
+        }
+        self.pings.insert(wire, ping);
+        self.dirty.insert(peer);
+    }
+
+    fn expire_pings(&mut self, now: Instant) {
+        while let Some((wire, _)) = self.pings.iter().find(|(_, ping)| now >= ping.lost_at) {
+            let wire = *wire;
+            if let Some(ping) = self.pings.remove(&wire) {
+                self.events.push_back(Event::PingLost { peer: ping.peer, id: ping.id });
+            }
+        }
+    }
+
+    fn on_paths_changed(&mut self, now: Instant) {
+        let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+        for key in keys {
+            if let Some(session) = self.peers.get_mut(&key).and_then(|peer| peer.session.as_mut()) {
+                session.on_paths_changed(now);
+            }
+            if let Some(call) = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut()) {
+                call.initiator.hurry(now);
+            }
+            self.time_peer(key, now);
+        }
+    }
+
+    /// Does what time demands of one peer
+    fn time_peer(&mut self, key: PublicKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        peer.scheduled = None;
+        peer.turns = if peer.turns.0 == now { (now, peer.turns.1 + 1) } else { (now, 1) };
+        for index in peer.half_open.expire(now) {
+            self.indices.remove(&index);
+        }
+        if let Some(session) = &mut peer.session {
+            let rng = &mut self.rng;
+            session.handle_timeout(&mut || rng.next_u64(), now);
+            while let Some(index) = session.expire_keys(now) {
+                self.indices.remove(&index);
+            }
+            if session.is_dead(now) {
+                self.end_session(&key, DownReason::Silence);
+            } else if !peer.silence_told && now >= session.last_heard() + self.silence {
+                peer.silence_told = true;
+                self.events.push_back(Event::Silent { peer: key });
+            }
+        }
+        self.time_call(key, now);
+        self.dirty.insert(key);
+    }
+
+    fn route(&mut self, dst: IpAddr) -> Option<PublicKey> {
+        self.refresh_router();
+        self.router.route(dst)
+    }
+
+    fn refresh_router(&mut self) {
+        if core::mem::take(&mut self.router_is_stale) {
+            let peers = self.peers.values();
+            let routes = peers.flat_map(|peer| {
+                peer.config.prefixes.iter().map(|prefix| (*prefix, peer.config.key))
+            });
+            self.router = Router::new(routes);
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal) {
+        trace!(%refusal, "refused");
+        self.refusals.count(refusal);
+    }
+
+    fn why(&self, at: Instant) -> Option<Why> {
+        let (_, key) = self.schedule.first()?;
+        let peer = self.peers.get(key)?;
+        let now = at - Duration::from_nanos(1);
+        peer.deadline(self.silence, now).map(|(_, why)| why)
+    }
+
+    /// Puts a peer where it belongs in the schedule
+    fn schedule(&mut self, key: &PublicKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        // A deadline in the past would be a fault of ours; it must not become a busy loop.
+        let next = peer.deadline(self.silence, now).map(|(at, _)| at.max(now + GRAIN));
+        if next == peer.scheduled {
+            return;
+        }
+        if let Some(at) = peer.scheduled {
+            self.schedule.remove(&(at, *key));
+        }
+        if let Some(at) = next {
+            self.schedule.insert((at, *key));
+        }
+        peer.scheduled = next;
     }
 }
+
+/// Grain of the schedule
+const GRAIN: Duration = Duration::from_micros(1);

@@ -137,9 +137,8 @@ impl Mtu {
 
     /// Looks for the next size to try: the largest first, then the middle of what is open
     fn start(&mut self, highest: usize, next: Instant) {
-        let open: Vec<usize> = sizes(self.max)
-            .filter(|size| *size > self.current && *size <= highest)
-            .collect();
+        let open: Vec<usize> =
+            sizes(self.max).filter(|size| *size > self.current && *size <= highest).collect();
         let first = highest >= self.max;
         let size = if first { open.last() } else { open.get(open.len() / 2) };
         self.search = match size {

@@ -1,6 +1,8 @@
-//! What goes over the wire: the kinds of messages and their layout.
+//! What travels: messages, the frames inside them, and the segments inside those.
 //!
-//! Parsing looks at type and length before anything else, borrows from the message and allocates
-//! nothing. What a message *means*, and whether its seals and MACs hold, is not here.
+//! Parsing borrows and refuses before anything is allocated.
 
+pub mod frame;
 pub mod message;
+pub mod segment;
+mod varint;

@@ -1,0 +1,210 @@
+//! Where the output of sessions goes: to the TUN, to the control side, to other peers, to the wire.
+
+use core::net::{IpAddr, SocketAddr};
+
+use super::{DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way};
+use crate::crypto::PublicKey;
+use crate::ip::{Packet, icmp};
+use crate::session::{Output, Wish};
+use crate::time::Instant;
+
+impl Node {
+    /// Writes the next messages of a peer into `buffer`; a peer without any is dirty no more
+    pub(super) fn drain_peer(
+        &mut self,
+        key: &PublicKey,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Transmit> {
+        self.settle(key, now);
+        let transmit = self.batch(key, buffer, now);
+        if transmit.is_some() || !self.outgoing.is_empty() {
+            return transmit;
+        }
+        self.settle(key, now);
+        // What happened may have made something due at once.
+        let due = |peer: &Peer| peer.deadline(self.silence, now).is_some_and(|(at, _)| at <= now);
+        let fresh = |peer: &&Peer| peer.turns.0 != now || peer.turns.1 < TURNS_MAX;
+        if self.peers.get(key).filter(fresh).is_some_and(due) {
+            self.time_peer(*key, now);
+        } else {
+            self.schedule(key, now);
+            self.dirty.remove(key);
+        }
+        None
+    }
+
+    /// Collects messages of equal size to one address
+    fn batch(&mut self, key: &PublicKey, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        let mut first: Option<(SocketAddr, Option<IpAddr>, usize)> = None;
+        let mut messages = 0;
+        while messages < BATCH_MESSAGES && buffer.len() < BATCH_BYTES {
+            let start = buffer.len();
+            let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
+            let Some(sealed) = session.and_then(|session| session.poll_message(buffer, now)) else {
+                break;
+            };
+            let remote = match sealed.way {
+                Way::Direct(remote) => remote,
+                Way::Relayed(relay) => {
+                    let message = buffer.split_off(start);
+                    self.send_relayed(relay, key, message);
+                    continue;
+                }
+            };
+            let Some((to, from, segment)) = first else {
+                first = Some((remote, sealed.local, sealed.len));
+                messages = 1;
+                continue;
+            };
+            if (to, from) != (remote, sealed.local) || sealed.len > segment {
+                // It starts a batch of its own.
+                let bytes = buffer.split_off(start);
+                self.outgoing.push_back(Outgoing { remote, local: sealed.local, bytes });
+                break;
+            }
+            messages += 1;
+            if sealed.len < segment {
+                break;
+            }
+        }
+        let (remote, local, segment) = first?;
+        Some(Transmit { remote, local, segment: (messages > 1).then_some(segment) })
+    }
+
+    /// Takes what a session has for us, and gives it the keys it wishes for
+    fn settle(&mut self, key: &PublicKey, now: Instant) {
+        while let Some(output) = self
+            .peers
+            .get_mut(key)
+            .and_then(|peer| peer.session.as_mut())
+            .and_then(|session| session.poll_output())
+        {
+            self.on_output(key, output, now);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let wish = peer.session.as_ref().and_then(|session| session.wants_keys(now));
+        let reason = peer.call.as_ref().map(|call| call.reason);
+        match (wish, reason) {
+            (Some(Wish::Age), None) => self.call(*key, Reason::Keys, now),
+            (Some(Wish::Silence), None) if peer.config.contact != super::Contact::Await => {
+                self.call(*key, Reason::Silence, now);
+            }
+            (None, Some(Reason::Silence | Reason::Keys)) => self.end_call(key),
+            _ => {}
+        }
+        if self.needs_standing_call(key) {
+            self.call(*key, Reason::Contact, now);
+        }
+    }
+
+    fn on_output(&mut self, key: &PublicKey, output: Output, now: Instant) {
+        let peer = *key;
+        match output {
+            Output::Closed => self.end_session(key, DownReason::Closed),
+            Output::Control(message) => self.events.push_back(Event::Control { peer, message }),
+            Output::EchoReply(wire) => {
+                if self.pings.get(&wire).is_some_and(|ping| ping.peer == peer)
+                    && let Some(ping) = self.pings.remove(&wire)
+                    && let Some(sent) = ping.sent
+                {
+                    self.events.push_back(Event::Pong { peer, id: ping.id, rtt: now.since(sent) });
+                }
+            }
+            Output::Moved(way) => self.events.push_back(Event::PathMoved { peer, way }),
+            Output::Packet(packet) => self.on_packet(key, packet),
+            Output::Relay(other, message) => self.on_relay(key, &other, message, now),
+            Output::Undelivered => self.events.push_back(Event::Undelivered { peer }),
+        }
+    }
+
+    /// Lets an inner packet out of a session, if its source belongs to the sender
+    fn on_packet(&mut self, key: &PublicKey, packet: Vec<u8>) {
+        self.refresh_router();
+        let Ok(view) = Packet::parse(&packet) else {
+            return self.refuse(Refusal::Malformed);
+        };
+        // An ICMP error comes from a router on the way; what it quotes must concern the sender.
+        let quoted = || icmp::quoted(&view).is_some_and(|(_, dst)| self.router.owns(key, dst));
+        if !self.router.owns(key, view.src()) && !quoted() {
+            return self.refuse(Refusal::Source);
+        }
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.received.count(packet.len());
+        }
+        self.packets.push_back(packet);
+    }
+
+    /// A peer asks us to carry a message on, or brings one that it carried
+    fn on_relay(
+        &mut self,
+        from: &PublicKey,
+        other: &PublicKey,
+        mut message: Vec<u8>,
+        now: Instant,
+    ) {
+        if self.relay {
+            let len = message.len();
+            let session = self.peers.get_mut(other).and_then(|peer| peer.session.as_mut());
+            if session.is_some_and(|session| session.send_relayed(*from, message)) {
+                self.relayed.count(len);
+                self.dirty.insert(*other);
+            } else {
+                self.dropped += 1;
+            }
+            return;
+        }
+        let trusted = match self.peers.get(other) {
+            Some(peer) => peer.config.relay == Some(*from),
+            None => self.is_hub(from),
+        };
+        if !trusted {
+            return self.refuse(Refusal::NotMember);
+        }
+        let way = Way::Relayed(*from);
+        if let Err(refusal) = self.dispatch(way, None, Some(other), &mut message, now) {
+            self.refuse(refusal);
+        }
+    }
+
+    /// Sends a ready message by a way to a peer
+    pub(super) fn send_way(
+        &mut self,
+        key: &PublicKey,
+        way: Way,
+        local: Option<IpAddr>,
+        bytes: Vec<u8>,
+    ) {
+        match way {
+            Way::Direct(remote) => self.outgoing.push_back(Outgoing { remote, local, bytes }),
+            Way::Relayed(relay) => self.send_relayed(relay, key, bytes),
+        }
+    }
+
+    fn send_relayed(&mut self, relay: PublicKey, to: &PublicKey, message: Vec<u8>) {
+        let session = self.peers.get_mut(&relay).and_then(|peer| peer.session.as_mut());
+        if session.is_some_and(|session| session.send_relayed(*to, message)) {
+            self.dirty.insert(relay);
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// Forgets a session; the peer stays known
+    pub(super) fn end_session(&mut self, key: &PublicKey, reason: DownReason) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(session) = peer.session.take() else { return };
+        peer.silence_told = false;
+        for index in session.indices() {
+            self.indices.remove(&index);
+        }
+        self.events.push_back(Event::SessionDown { peer: *key, reason });
+    }
+}
+
+/// Messages in one batch: what the kernel takes in one segmentation offload
+const BATCH_MESSAGES: usize = 64;
+/// Bytes after which a batch is not continued; with one more message it stays under 64 KiB
+const BATCH_BYTES: usize = 48 * 1024;
+/// Turns of one peer at one instant; more would be a fault of ours
+const TURNS_MAX: u32 = 16;

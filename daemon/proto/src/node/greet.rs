@@ -1,0 +1,407 @@
+//! Messages from the network, and handshakes in both directions.
+
+use core::net::IpAddr;
+
+use rand_chacha::rand_core::RngCore;
+
+use super::admission::{Source, Verdict};
+use super::peer::{Call, Peer, Reason};
+use super::{
+    Admission, Contact, DownReason, Event, Node, PeerConfig, REPLY_MAX, Refusal, Ticket, Way,
+};
+use crate::crypto::PublicKey;
+use crate::handshake::{Established, Initiator, Received, receive};
+use crate::limits::{DATA_HEADER_LEN, TICKET_LIFE, TICKETS_MAX};
+use crate::session::{Intake, Session};
+use crate::time::{Duration, Instant};
+use crate::wire::message::{CookieReply, DataHeader, Kind, Response, parse_kind};
+
+/// An init that waits for the control side
+#[derive(Debug)]
+pub(super) struct Held {
+    received: Received,
+    way: Way,
+    local: Option<IpAddr>,
+    since: Instant,
+}
+
+impl Held {
+    pub(super) fn expires(&self) -> Instant {
+        self.since + TICKET_LIFE
+    }
+}
+
+impl Node {
+    /// Takes one message; `origin` names the sender where a relay vouches for it
+    pub(super) fn dispatch(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        match parse_kind(bytes)? {
+            Kind::Init => self.on_init(way, local, origin, bytes, now),
+            Kind::Response => self.on_response(way, local, bytes, now),
+            Kind::Cookie => self.on_cookie(bytes, now),
+            Kind::Data => self.on_data(way, local, origin, bytes, now),
+        }
+    }
+
+    fn on_init(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let source = match (origin, way) {
+            (Some(key), _) => Source::Member(*key),
+            (None, Way::Relayed(key)) => Source::Member(key),
+            (None, Way::Direct(addr)) => Source::Addr(addr),
+        };
+        let verdict = self.gate.check(&self.local, source, bytes, &mut self.rng, now);
+        self.obey(verdict, way, local, origin)?;
+        let received = receive(&self.local, bytes, &mut self.rng)?;
+        let key = received.key;
+        if key == self.local.public() || origin.is_some_and(|origin| *origin != key) {
+            return Err(Refusal::Handshake);
+        }
+        if let Some(peer) = self.peers.get(&key) {
+            if peer.is_replayed(received.boot, received.sequence) {
+                return Err(Refusal::Replayed);
+            }
+            if let Some(response) = peer.half_open.response(&received.digest) {
+                let response = response.to_vec();
+                self.send_way(&key, way, local, response);
+                return Ok(());
+            }
+        }
+        if !self.gate.member_ok(&key, now) {
+            // Who only repeats old inits of that member has no cookie, and cannot lock it out.
+            let verdict = self.gate.prove(&self.local, source, bytes, &mut self.rng, now);
+            self.obey(verdict, way, local, origin)?;
+        }
+        let held = Held { received, way, local, since: now };
+        let peer = self.peers.get(&key);
+        let goes_on = peer.and_then(|peer| peer.session.as_ref());
+        let goes_on = goes_on.is_some_and(|session| session.boot == held.received.boot);
+        if peer.is_some() && (goes_on || self.admission == Admission::Known) {
+            self.answer(held, &[], now)
+        } else {
+            self.hold(held)
+        }
+    }
+
+    fn obey(
+        &mut self,
+        verdict: Verdict,
+        way: Way,
+        local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
+    ) -> Result<(), Refusal> {
+        match verdict {
+            Verdict::Accept => Ok(()),
+            Verdict::Refuse(refusal) => Err(refusal),
+            Verdict::Cookie(reply) => {
+                // A stranger's address has no key; only a relayed way needs one.
+                let none = PublicKey::from_bytes([0; 32]);
+                self.send_way(origin.unwrap_or(&none), way, local, reply);
+                Err(Refusal::Cookie)
+            }
+        }
+    }
+
+    fn hold(&mut self, held: Held) -> Result<(), Refusal> {
+        let key = held.received.key;
+        let same = self.tickets.values().filter(|other| other.received.key == key).count();
+        if self.tickets.len() >= TICKETS_MAX || same >= TICKETS_OF_ONE {
+            return Err(Refusal::Undecided);
+        }
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        let (hello, way) = (held.received.hello.clone(), held.way);
+        self.events.push_back(Event::Stranger { ticket, key, hello, way });
+        self.tickets.insert(ticket, held);
+        Ok(())
+    }
+
+    pub(super) fn admit(&mut self, ticket: Ticket, peer: PeerConfig, reply: &[u8], now: Instant) {
+        let Some(held) = self.tickets.remove(&ticket) else { return };
+        if peer.key != held.received.key || reply.len() > REPLY_MAX {
+            return self.refuse(Refusal::NotMember);
+        }
+        self.set_peer(peer, now);
+        if let Err(refusal) = self.answer(held, reply, now) {
+            self.refuse(refusal);
+        }
+    }
+
+    pub(super) fn expire_tickets(&mut self, now: Instant) {
+        let before = self.tickets.len();
+        self.tickets.retain(|_, held| now < held.expires());
+        for _ in self.tickets.len()..before {
+            self.refuse(Refusal::Undecided);
+        }
+    }
+
+    /// Answers an init; nothing else changes until a message under the new keys has opened
+    fn answer(&mut self, held: Held, reply: &[u8], now: Instant) -> Result<(), Refusal> {
+        let key = held.received.key;
+        let index = self.free_index();
+        let digest = held.received.digest;
+        let (response, keys) = held.received.answer(&self.local, index, reply)?;
+        let Some(peer) = self.peers.get_mut(&key) else { return Err(Refusal::NotMember) };
+        let evicted = peer.half_open.insert(digest, response.clone(), keys, now);
+        for old in evicted {
+            self.indices.remove(&old);
+        }
+        self.indices.insert(index, key);
+        self.send_way(&key, held.way, held.local, response);
+        self.dirty.insert(key);
+        Ok(())
+    }
+
+    fn on_response(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let index = Response::parse(bytes)?.receiver;
+        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
+        let call = call.filter(|call| call.initiator.owns(index));
+        let call = call.ok_or(Refusal::UnknownSession)?;
+        let keys = call.initiator.handle_response(&self.local, bytes, now)?;
+        self.end_call(&key);
+        self.indices.insert(keys.local_index, key);
+        self.on_keys(&key, keys, way, local, now);
+        Ok(())
+    }
+
+    fn on_cookie(&mut self, bytes: &[u8], now: Instant) -> Result<(), Refusal> {
+        let index = CookieReply::parse(bytes)?.receiver;
+        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
+        let call = call.ok_or(Refusal::UnknownSession)?;
+        call.initiator.handle_cookie(&self.local, bytes, now)?;
+        self.time_call(key, now);
+        self.dirty.insert(key);
+        Ok(())
+    }
+
+    fn on_data(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let header = DataHeader::parse(bytes)?;
+        let key = *self.indices.get(&header.receiver).ok_or(Refusal::UnknownSession)?;
+        if origin.is_some_and(|origin| *origin != key) {
+            return Err(Refusal::UnknownSession);
+        }
+        let peer = self.peers.get_mut(&key).ok_or(Refusal::UnknownSession)?;
+        let intake = Intake { way, local, bytes: bytes.len() };
+        let known = peer.session.as_ref().is_some_and(|s| s.has_index(header.receiver));
+        if !known {
+            return self.confirm(&key, header, bytes, intake, now);
+        }
+        let Some(session) = &mut peer.session else { return Err(Refusal::UnknownSession) };
+        let rng = &mut self.rng;
+        let result = session.handle_message(header, bytes, intake, &mut || rng.next_u64(), now);
+        // Whatever did not open changed nothing, silence included.
+        if !matches!(result, Err(Refusal::BadSeal | Refusal::Replayed)) {
+            peer.silence_told = false;
+            self.dirty.insert(key);
+        }
+        result
+    }
+
+    /// The first message under keys that we answered with: from here on they count
+    fn confirm(
+        &mut self,
+        key: &PublicKey,
+        header: DataHeader,
+        bytes: &mut [u8],
+        intake: Intake,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let peer = self.peers.get_mut(key).ok_or(Refusal::UnknownSession)?;
+        let keys = peer.half_open.peek(header.receiver).ok_or(Refusal::UnknownSession)?;
+        if peer.is_replayed(keys.boot, keys.sequence) {
+            return Err(Refusal::Replayed);
+        }
+        let (head, sealed) = bytes.split_at_mut(DATA_HEADER_LEN);
+        let len = keys.open.open(header.number, head, sealed).ok_or(Refusal::BadSeal)?;
+        let keys = peer.half_open.take(header.receiver).ok_or(Refusal::UnknownSession)?;
+        peer.on_confirmed(keys.boot, keys.sequence);
+        self.on_keys(key, keys, intake.way, intake.local, now);
+        let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
+        let session = session.ok_or(Refusal::UnknownSession)?;
+        let rng = &mut self.rng;
+        session.handle_opened(header.number, &sealed[..len], intake, &mut || rng.next_u64(), now)
+    }
+
+    /// New keys that both nodes are known to have: the session goes on with them, or begins
+    fn on_keys(
+        &mut self,
+        key: &PublicKey,
+        mut keys: Established,
+        way: Way,
+        local: Option<IpAddr>,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.silence_told = false;
+        let same = peer.session.as_ref().is_some_and(|session| session.boot == keys.boot);
+        if !same && peer.session.is_some() {
+            self.end_session(key, DownReason::Restarted);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        match &mut peer.session {
+            Some(session) => {
+                if let Some(index) = session.on_keys(keys, now) {
+                    self.indices.remove(&index);
+                }
+                session.adopt_way(way, local, now);
+            }
+            None => {
+                let (boot, initiator) = (keys.boot, keys.initiator);
+                let greeting = core::mem::take(&mut keys.greeting);
+                peer.session = Some(Session::new(keys, way, local, now));
+                let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
+                self.events.push_back(event);
+            }
+        }
+        self.serve_waiting(key, now);
+        self.dirty.insert(*key);
+    }
+
+    /// Gives a session what waited for it
+    fn serve_waiting(&mut self, key: &PublicKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let ways = peer.ways();
+        let Some(session) = &mut peer.session else { return };
+        session.try_ways(ways, false, now);
+        for packet in peer.waiting.take() {
+            if !session.send_packet(packet) {
+                self.dropped += 1;
+            }
+        }
+        let unsent = |ping: &&mut super::Ping| ping.peer == *key && ping.sent.is_none();
+        for (wire, ping) in self.pings.iter_mut() {
+            if let Some(ping) = Some(ping).filter(|ping| unsent(ping)) {
+                session.send_echo(*wire);
+                ping.sent = Some(now);
+            }
+        }
+    }
+
+    /// Tells whether packets for a peer need a handshake that nobody has started
+    pub(super) fn needs_call(&self, key: &PublicKey, now: Instant) -> bool {
+        self.peers.get(key).is_some_and(|peer| {
+            peer.config.contact != Contact::Await
+                && peer.call.is_none()
+                && peer.session.as_ref().is_none_or(|session| !session.can_seal(now))
+        })
+    }
+
+    /// Tells whether a peer that we want a session with at all times has none
+    pub(super) fn needs_standing_call(&self, key: &PublicKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| {
+            peer.config.contact == Contact::Always && peer.call.is_none() && peer.session.is_none()
+        })
+    }
+
+    pub(super) fn is_hub(&self, key: &PublicKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| peer.config.contact == Contact::Always)
+    }
+
+    /// Starts a handshake with a peer
+    pub(super) fn call(&mut self, key: PublicKey, reason: Reason, now: Instant) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.call.is_some() {
+            return;
+        }
+        let hello = peer.config.hello.clone();
+        let rtt = peer.session.as_ref().and_then(Session::rtt);
+        let initiator = Initiator::new(&self.local, key, hello, rtt, now);
+        let until = now + CALL_LIFE;
+        peer.call = Some(Call { initiator, reason, until, indices: Vec::new() });
+        self.time_call(key, now);
+        self.dirty.insert(key);
+    }
+
+    /// Makes the next attempt of a handshake when it is due, or gives the handshake up
+    pub(super) fn time_call(&mut self, key: PublicKey, now: Instant) {
+        let index = self.free_index();
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let Some(call) = &mut peer.call else { return };
+        let standing = peer.config.contact == Contact::Always || peer.session.is_some();
+        if now >= call.until && !standing {
+            peer.waiting.take();
+            return self.end_call(&key);
+        }
+        let init = call.initiator.poll(&self.local, &mut self.sequence, &mut self.rng, index, now);
+        let Some(init) = init else { return };
+        self.indices.insert(index, key);
+        call.indices.push(index);
+        let initiator = &call.initiator;
+        for old in call.indices.extract_if(.., |index| !initiator.owns(*index)) {
+            self.indices.remove(&old);
+        }
+        let attempts = call.initiator.attempts();
+        for way in Self::ways_of_call(peer, attempts) {
+            self.send_way(&key, way, None, init.clone());
+        }
+    }
+
+    /// An init goes by the way in use, or, where that is in doubt, by every way at once: the same
+    /// init has the same response, so this costs bytes and no state
+    fn ways_of_call(peer: &Peer, attempts: u32) -> Vec<Way> {
+        let reason = peer.call.as_ref().map(|call| call.reason);
+        let used = peer.session.as_ref().and_then(Session::way);
+        if reason == Some(Reason::Keys)
+            && attempts <= 2
+            && let Some(way) = used
+        {
+            return vec![way];
+        }
+        let mut ways = peer.ways();
+        let proven = peer.session.iter().flat_map(Session::ways);
+        for way in proven {
+            if !ways.contains(&way) {
+                ways.push(way);
+            }
+        }
+        ways
+    }
+
+    pub(super) fn end_call(&mut self, key: &PublicKey) {
+        let Some(call) = self.peers.get_mut(key).and_then(|peer| peer.call.take()) else { return };
+        for index in call.indices {
+            self.indices.remove(&index);
+        }
+    }
+
+    fn free_index(&mut self) -> u32 {
+        loop {
+            let index = self.rng.next_u32();
+            if !self.indices.contains_key(&index) {
+                return index;
+            }
+        }
+    }
+}
+
+/// Tickets of one key at one time
+const TICKETS_OF_ONE: usize = 3;
+/// Time after which a handshake on demand is given up
+const CALL_LIFE: Duration = Duration::from_secs(20);

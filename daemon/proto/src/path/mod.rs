@@ -1,0 +1,391 @@
+//! One way to a node: its address, its numbers, what we know of it.
+//!
+//! A [`Path`] joins what belongs to one way in the sending direction: the counter of its messages,
+//! what is in flight on it, RTT, MTU and pulse, and the proof that the address is the other node's.
+//! It decides what is due *for itself* (challenges, probes, beats); what travels in its messages is
+//! decided by `session::outbox`.
+//!
+//! # Contract
+//!
+//! - A path that is not proven may send [`AMPLIFICATION`] bytes for each byte heard, no more.
+//! - [`Path::next_owed`] names what must be sent now; each thing named is taken by sending it.
+//! - After each `on_*` call the deadline may have moved; ask again.
+//!
+//! # Not here
+//!
+//! What the other node sends on its own paths is numbered by it, and kept in `session::inbound`.
+
+pub mod heartbeat;
+pub mod mtu;
+pub mod rtt;
+pub mod select;
+pub mod sent;
+
+use core::net::IpAddr;
+use std::collections::VecDeque;
+
+use self::heartbeat::{Due, Heartbeat};
+use self::mtu::Mtu;
+use self::rtt::Rtt;
+use self::sent::Sent;
+use crate::limits::{AMPLIFICATION, HEARTBEAT, MESSAGE_MIN};
+use crate::node::{PathStats, Traffic, Way, Why};
+use crate::time::{Duration, Instant};
+use crate::wire::frame::RELAY_OVERHEAD;
+
+/// One way to a node
+#[derive(Debug)]
+pub struct Path {
+    /// Number in our messages
+    pub number: u8,
+    /// Where messages go
+    pub way: Way,
+    /// Our own address that the other node uses, where known
+    pub local: Option<IpAddr>,
+    /// What was sent, by number
+    pub sent: Sent<Content>,
+    /// Round-trip time
+    pub rtt: Rtt,
+    /// Largest message
+    pub mtu: Mtu,
+    /// Messages sent
+    pub traffic: Traffic,
+    /// The way that the other node left for this one, until this one is proven
+    pub replaces: Option<Way>,
+    /// When anything authentic last came from there
+    pub last_heard: Instant,
+    proof: Proof,
+    heartbeat: Heartbeat,
+    dues: Dues,
+}
+
+/// What a message carried that must be known when it is acknowledged or lost
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Content {
+    /// Segments of the control lane, by `sn`
+    pub segments: Vec<u32>,
+    /// Whether it told the window of the control lane
+    pub window: bool,
+    /// An acknowledgement: the other node's path, and the largest number acknowledged
+    pub ack: Option<(u8, u64)>,
+    /// Whether it was an MTU probe
+    pub probe: bool,
+    /// Size of the message
+    pub size: u16,
+}
+
+/// Whether the address is known to be the other node's
+#[derive(Debug)]
+enum Proof {
+    /// A challenge is open
+    Open {
+        /// What the answer must say
+        challenge: u64,
+        /// Challenges sent
+        tries: u32,
+        /// When the next one is due
+        next: Instant,
+        /// Bytes that may still be sent
+        credit: u64,
+    },
+    /// Answered
+    Done,
+}
+
+/// Small things that wait for the next message on this path
+#[derive(Debug, Default)]
+struct Dues {
+    answers: VecDeque<u64>,
+    echoes: VecDeque<u64>,
+    ping: bool,
+    challenge: Option<u64>,
+    probe: Option<usize>,
+}
+
+/// Something that must be sent on a path now
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Owed {
+    /// The answer to a challenge
+    Answer(u64),
+    /// A challenge, padded
+    Challenge(u64),
+    /// The reply to an echo
+    EchoReply(u64),
+    /// Anything that elicits an acknowledgement
+    Ping,
+    /// A ping padded to this size of message
+    Probe(usize),
+}
+
+impl Path {
+    /// Makes a path that is proven already (the handshake went that way)
+    pub fn proven(number: u8, way: Way, local: Option<IpAddr>, now: Instant) -> Self {
+        Self {
+            number,
+            way,
+            local,
+            sent: Sent::new(),
+            rtt: Rtt::new(),
+            mtu: Mtu::new(largest(way)),
+            traffic: Traffic::default(),
+            replaces: None,
+            last_heard: now,
+            proof: Proof::Done,
+            heartbeat: Heartbeat::new(HEARTBEAT, MISSED, now),
+            dues: Dues::default(),
+        }
+    }
+
+    /// Makes a path whose address is still to be proven
+    ///
+    /// `heard` bytes came from there; nothing for an address that we only heard of, to which
+    /// a challenge or two may go all the same.
+    pub fn unproven(
+        number: u8,
+        way: Way,
+        local: Option<IpAddr>,
+        challenge: u64,
+        heard: usize,
+        now: Instant,
+    ) -> Self {
+        let mut path = Self::proven(number, way, local, now);
+        let credit = (AMPLIFICATION * heard as u64).max(UNHEARD_CREDIT);
+        path.proof = Proof::Open { challenge, tries: 0, next: now, credit };
+        path
+    }
+
+    /// Records that a message left, with what it carried; returns its number
+    pub fn on_sent(&mut self, eliciting: bool, content: Content, now: Instant) -> u64 {
+        let bytes = usize::from(content.size);
+        self.traffic.count(bytes);
+        self.heartbeat.on_sent(now);
+        if let Proof::Open { credit, .. } = &mut self.proof {
+            *credit = credit.saturating_sub(bytes as u64);
+        }
+        self.sent.on_sent(bytes, eliciting, content, now)
+    }
+
+    /// Records that an authentic message of `bytes` came from there
+    pub fn on_heard(&mut self, bytes: usize, now: Instant) {
+        self.last_heard = now;
+        self.heartbeat.on_heard(now);
+        if let Proof::Open { credit, .. } = &mut self.proof {
+            *credit = credit.saturating_add(AMPLIFICATION * bytes as u64);
+        }
+    }
+
+    /// Takes the answer to a challenge; tells whether it proves the path
+    pub fn on_answer(&mut self, answer: u64) -> bool {
+        let proven = matches!(self.proof, Proof::Open { challenge, .. } if challenge == answer);
+        if proven {
+            self.proof = Proof::Done;
+        }
+        proven
+    }
+
+    /// Takes the address as proven: a handshake went that way
+    pub fn prove(&mut self) {
+        self.proof = Proof::Done;
+    }
+
+    /// Owes the other node the answer to a challenge
+    pub fn owe_answer(&mut self, challenge: u64) {
+        if self.dues.answers.len() < OWED_MAX {
+            self.dues.answers.push_back(challenge);
+        }
+    }
+
+    /// Owes the other node the reply to an echo
+    pub fn owe_echo(&mut self, echo: u64) {
+        if self.dues.echoes.len() < OWED_MAX {
+            self.dues.echoes.push_back(echo);
+        }
+    }
+
+    /// Owes a message that elicits an acknowledgement
+    pub fn owe_ping(&mut self) {
+        self.dues.ping = true;
+    }
+
+    /// Challenges the address at once, if it is not proven yet
+    pub fn hurry(&mut self, now: Instant) {
+        if let Proof::Open { next, tries, .. } = &mut self.proof {
+            *next = now;
+            *tries = 0;
+        }
+    }
+
+    /// Does what time demands; returns what became of the path
+    pub fn handle_timeout(&mut self, lost: &mut Vec<Content>, now: Instant) -> Fate {
+        if let Proof::Open { challenge, tries, next, .. } = &mut self.proof
+            && now >= *next
+        {
+            if *tries >= CHALLENGES {
+                return Fate::Unproven;
+            }
+            self.dues.challenge = Some(*challenge);
+            *next = now + CHALLENGE_FIRST * 2u32.pow((*tries).min(4));
+            *tries += 1;
+        }
+        if self.sent.handle_timeout(&self.rtt, now, lost) {
+            self.dues.ping = true;
+        }
+        if !self.is_proven() {
+            return Fate::Lives;
+        }
+        if let Some(size) = self.mtu.next_probe(now) {
+            self.dues.probe = Some(size);
+        }
+        match self.heartbeat.poll(now) {
+            None => Fate::Lives,
+            Some(Due::Beat) => {
+                self.dues.ping = true;
+                Fate::Lives
+            }
+            Some(Due::Lost) => {
+                // The session may have nothing better: beat on.
+                self.heartbeat = Heartbeat::new(HEARTBEAT, MISSED, now);
+                self.dues.ping = true;
+                Fate::Silent
+            }
+        }
+    }
+
+    /// Takes the next thing that must be sent now
+    pub fn next_owed(&mut self) -> Option<Owed> {
+        if let Some(answer) = self.dues.answers.pop_front() {
+            return Some(Owed::Answer(answer));
+        }
+        if let Some(challenge) = self.dues.challenge.take() {
+            return Some(Owed::Challenge(challenge));
+        }
+        if let Some(echo) = self.dues.echoes.pop_front() {
+            return Some(Owed::EchoReply(echo));
+        }
+        if let Some(size) = self.dues.probe.take() {
+            return Some(Owed::Probe(size));
+        }
+        core::mem::take(&mut self.dues.ping).then_some(Owed::Ping)
+    }
+
+    /// Tells whether anything must be sent now
+    pub fn owes(&self) -> bool {
+        let dues = &self.dues;
+        dues.ping
+            || dues.challenge.is_some()
+            || dues.probe.is_some()
+            || !dues.answers.is_empty()
+            || !dues.echoes.is_empty()
+    }
+
+    /// Tells whether the address is known to be the other node's
+    pub fn is_proven(&self) -> bool {
+        matches!(self.proof, Proof::Done)
+    }
+
+    /// Tells whether a message of `bytes` may be sent to an address in this state of proof
+    pub fn affords(&self, bytes: usize) -> bool {
+        match self.proof {
+            Proof::Open { credit, .. } => credit >= bytes as u64,
+            Proof::Done => true,
+        }
+    }
+
+    /// Tells whether what was sent stays without any answer for too long
+    pub fn is_unresponsive(&self, now: Instant) -> bool {
+        self.fails_at().is_some_and(|at| now >= at)
+    }
+
+    /// Returns the largest message to send, in bytes of sealed message
+    pub fn room(&self) -> usize {
+        inner_size(self.way, self.mtu.current())
+    }
+
+    /// Returns the size of a sealed message that makes `outer` bytes of UDP payload on this way
+    pub fn inner_size(&self, outer: usize) -> usize {
+        inner_size(self.way, outer)
+    }
+
+    /// Returns the bytes of UDP payload that a sealed message of `inner` bytes makes on this way
+    pub fn outer_size(&self, inner: usize) -> usize {
+        match self.way {
+            Way::Direct(_) => inner,
+            Way::Relayed(_) => inner + RELAYING,
+        }
+    }
+
+    /// Returns when [`Path::handle_timeout`] is due next, and what for
+    pub fn deadline(&self) -> (Instant, Why) {
+        let first = match &self.proof {
+            Proof::Open { next, .. } => (*next, Why::Probe),
+            Proof::Done => (self.heartbeat.deadline(), Why::Heartbeat),
+        };
+        let loss = self.sent.deadline(&self.rtt).map(|at| (at, Why::Loss));
+        let probe = self.mtu.deadline().filter(|_| self.is_proven()).map(|at| (at, Why::Probe));
+        [loss, probe].into_iter().flatten().fold(first, Ord::min)
+    }
+
+    /// Returns when what was sent will have stayed without any answer for too long: after three
+    /// probe timeouts, and never under half a second
+    pub fn fails_at(&self) -> Option<Instant> {
+        let since = self.sent.unanswered_since()?;
+        Some(since + (self.rtt.pto() * 3).max(PATIENCE_MIN))
+    }
+
+    /// Returns the numbers that people look at
+    pub fn stats(&self) -> PathStats {
+        PathStats {
+            way: self.way,
+            rtt: self.rtt.smoothed(),
+            rtt_min: self.rtt.min(),
+            rtt_var: self.rtt.var(),
+            loss_ppm: self.sent.loss_ppm(),
+            mtu: u16::try_from(self.mtu.current()).unwrap_or(u16::MAX),
+            sent: self.traffic,
+            lost: self.sent.lost_total(),
+        }
+    }
+}
+
+/// What became of a path when time passed
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fate {
+    /// It goes on
+    Lives,
+    /// Nothing came for several beats
+    Silent,
+    /// The address did not answer any challenge
+    Unproven,
+}
+
+fn inner_size(way: Way, outer: usize) -> usize {
+    match way {
+        Way::Direct(_) => outer,
+        Way::Relayed(_) => outer.saturating_sub(RELAYING),
+    }
+}
+
+/// Largest UDP payload that is tried on a way: Ethernet's, less the headers
+fn largest(way: Way) -> usize {
+    match way {
+        Way::Direct(addr) if addr.is_ipv4() => 1500 - 20 - 8,
+        Way::Direct(_) => 1500 - 40 - 8,
+        // The relay's own path may be IPv6.
+        Way::Relayed(_) => 1500 - 40 - 8,
+    }
+}
+
+/// Header and tag of the message to the relay, and the frame in it
+const RELAYING: usize = crate::limits::DATA_HEADER_LEN + crate::limits::TAG_LEN + RELAY_OVERHEAD;
+/// Beats that may be missed
+const MISSED: u32 = 2;
+/// Challenges to an address before it is given up
+const CHALLENGES: u32 = 6;
+/// Time to the second challenge; doubled for each further one
+const CHALLENGE_FIRST: Duration = Duration::from_millis(250);
+/// Bytes that may go to an address that only the hub or the configuration told us of
+const UNHEARD_CREDIT: u64 = 8 * MESSAGE_MIN as u64;
+/// Answers and replies that wait at one time
+const OWED_MAX: usize = 16;
+/// Shortest silence that counts as a failure
+const PATIENCE_MIN: Duration = Duration::from_millis(500);

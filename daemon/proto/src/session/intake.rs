@@ -1,0 +1,242 @@
+//! What a session does with a message that came.
+//!
+//! The order is fixed: open, take the number, credit the path, read the frames. What fails before
+//! the number is taken changes nothing.
+
+use core::net::IpAddr;
+
+use super::inbound::Inbound;
+use super::{Output, Session};
+use crate::limits::PATHS_MAX;
+use crate::node::{Refusal, Way};
+use crate::path::Content;
+use crate::time::Instant;
+use crate::wire::frame::{Ack, Frame, frames};
+use crate::wire::message::{DataHeader, count_of, path_of};
+
+/// Where a message came from
+#[derive(Clone, Copy, Debug)]
+pub struct Intake {
+    /// Which way it came
+    pub way: Way,
+    /// Our address that it was sent to
+    pub local: Option<IpAddr>,
+    /// Its size on that way
+    pub bytes: usize,
+}
+
+impl Session {
+    /// Opens a message that was sent to an index of this session, in place, and takes it
+    ///
+    /// # Errors
+    /// If the seal does not open, the number was used before, or a frame is malformed.
+    pub fn handle_message(
+        &mut self,
+        header: DataHeader,
+        message: &mut [u8],
+        intake: Intake,
+        challenge: &mut impl FnMut() -> u64,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let epoch = self.epochs.opening(header.receiver).ok_or(Refusal::UnknownSession)?;
+        let (head, sealed) = message.split_at_mut(crate::limits::DATA_HEADER_LEN);
+        let len = epoch.keys.open.open(header.number, head, sealed).ok_or(Refusal::BadSeal)?;
+        self.handle_opened(header.number, &sealed[..len], intake, challenge, now)
+    }
+
+    /// Takes a message that was opened already (the first one under new keys)
+    ///
+    /// # Errors
+    /// If the number was used before, or a frame is malformed.
+    pub fn handle_opened(
+        &mut self,
+        number: u64,
+        plain: &[u8],
+        intake: Intake,
+        challenge: &mut impl FnMut() -> u64,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let path = path_of(number);
+        if usize::from(path) >= PATHS_MAX {
+            return Err(Refusal::Malformed);
+        }
+        let count = count_of(number);
+        let inbound = self.inbound.entry(path).or_insert_with(|| Inbound::new(intake.way));
+        if !inbound.replay.insert(count) {
+            return Err(Refusal::Replayed);
+        }
+        let newest = count >= inbound.highest;
+        let left = (newest && inbound.way != intake.way).then_some(inbound.way);
+        if newest {
+            inbound.highest = count;
+            inbound.way = intake.way;
+        }
+        self.last_heard = now;
+        self.on_heard(intake, newest, left, challenge, now);
+        let mut eliciting = false;
+        let mut result = Ok(());
+        let mut frames = frames(plain);
+        for frame in &mut frames {
+            let Ok(frame) = frame else {
+                result = Err(Refusal::Malformed);
+                break;
+            };
+            eliciting |= frame.is_eliciting();
+            result = self.on_frame(&frame, intake.way, now);
+            if result.is_err() {
+                break;
+            }
+        }
+        // Whoever sends what we do not know may want to hear that it arrived.
+        eliciting |= frames.unknown() > 0;
+        if let Some(inbound) = self.inbound.get_mut(&path) {
+            inbound.received.on_message(count, eliciting, now);
+        }
+        self.choose_path(now);
+        result
+    }
+
+    /// Credits the path that a message came on; a new address is challenged, an old one may be left
+    fn on_heard(
+        &mut self,
+        intake: Intake,
+        newest: bool,
+        left: Option<Way>,
+        challenge: &mut impl FnMut() -> u64,
+        now: Instant,
+    ) {
+        if let Some(path) = self.paths.iter_mut().find(|path| path.way == intake.way) {
+            path.on_heard(intake.bytes, now);
+            path.local = intake.local;
+            if left.is_some() {
+                path.replaces = left;
+            }
+            if path.is_proven() && left.is_some() {
+                let number = path.number;
+                self.on_moved(number, now);
+            }
+        } else if newest {
+            self.open_path(intake.way, intake.local, challenge(), intake.bytes, now);
+            if let Some(path) = self.paths.iter_mut().find(|path| path.way == intake.way) {
+                path.replaces = left;
+            }
+        }
+    }
+
+    /// The other node left one proven way for another proven way
+    fn on_moved(&mut self, number: u8, now: Instant) {
+        let Some(at) = self.paths.iter().position(|path| path.number == number) else { return };
+        let Some(old) = self.paths[at].replaces.take() else { return };
+        let Some(left) = self.paths.iter().find(|path| path.way == old) else { return };
+        let was_active = self.active == Some(left.number);
+        let left_number = left.number;
+        if same_host(old, self.paths[at].way) {
+            // A NAT gave another port: the wire is the same.
+            let (rtt, mtu) = (left.rtt.clone(), left.mtu.clone());
+            self.paths[at].rtt = rtt;
+            self.paths[at].mtu = mtu;
+        }
+        let way = self.paths[at].way;
+        self.drop_path(left_number);
+        if was_active {
+            self.active = Some(number);
+            self.output.push_back(Output::Moved(way));
+            if let Some(path) = self.active_path() {
+                path.owe_ping();
+            }
+        }
+        self.choose_path(now);
+    }
+
+    fn on_frame(&mut self, frame: &Frame<'_>, way: Way, now: Instant) -> Result<(), Refusal> {
+        match frame {
+            Frame::Ping => {}
+            Frame::Ack(ack) => self.on_ack(ack, now)?,
+            Frame::Challenge(challenge) => {
+                if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
+                    path.owe_answer(*challenge);
+                }
+            }
+            Frame::Answer(answer) => self.on_answer(*answer, now),
+            Frame::Segment(segment) => {
+                if self.control.on_segment(segment).is_err() {
+                    // The lane is of no use from here on, and the session without it neither.
+                    self.output.push_back(Output::Closed);
+                    return Err(Refusal::Malformed);
+                }
+                while let Some(message) = self.control.read() {
+                    self.output.push_back(Output::Control(message));
+                }
+            }
+            Frame::Window { conv: _, una, wnd } => self.control.on_window(*una, *wnd),
+            Frame::Datagram(packet) => self.output.push_back(Output::Packet(packet.to_vec())),
+            Frame::Fragment(fragment) => {
+                if let Some(packet) = self.reassembler.on_fragment(fragment, now) {
+                    self.output.push_back(Output::Packet(packet));
+                }
+            }
+            Frame::Relay { node, message } => {
+                self.output.push_back(Output::Relay(*node, message.to_vec()));
+            }
+            Frame::Echo(echo) => {
+                if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
+                    path.owe_echo(*echo);
+                }
+            }
+            Frame::EchoReply(echo) => self.output.push_back(Output::EchoReply(*echo)),
+            Frame::Close(_) => self.output.push_back(Output::Closed),
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, answer: u64, now: Instant) {
+        let at = self.paths.iter_mut().position(|path| path.on_answer(answer));
+        let Some(path) = at.map(|at| &mut self.paths[at]) else { return };
+        path.owe_ping();
+        let number = path.number;
+        if path.replaces.is_some() {
+            self.on_moved(number, now);
+        }
+    }
+
+    fn on_ack(&mut self, ack: &Ack<'_>, now: Instant) -> Result<(), Refusal> {
+        let Some(path) = self.paths.iter_mut().find(|path| path.number == ack.path) else {
+            return Ok(());
+        };
+        let mut acked: Vec<Content> = core::mem::take(&mut self.scratch.acked);
+        let mut lost: Vec<Content> = core::mem::take(&mut self.scratch.lost);
+        let delay = ack.delay;
+        let result =
+            path.sent.on_ack(ack.ranges(), delay, &mut path.rtt, now, &mut acked, &mut lost);
+        for content in lost.drain(..) {
+            Self::on_lost(&mut self.control, path, &content);
+        }
+        for content in acked.drain(..) {
+            for sn in &content.segments {
+                self.control.on_acked(*sn, now);
+            }
+            let outer = path.outer_size(usize::from(content.size));
+            if content.probe {
+                path.mtu.on_probe_acked(outer);
+            } else {
+                path.mtu.on_large_acked(outer);
+            }
+            if let Some((number, largest)) = content.ack
+                && let Some(inbound) = self.inbound.get_mut(&number)
+            {
+                inbound.received.on_ack_of_ack(largest);
+            }
+        }
+        self.scratch.acked = acked;
+        self.scratch.lost = lost;
+        if result.invalid { Err(Refusal::Malformed) } else { Ok(()) }
+    }
+}
+
+fn same_host(one: Way, other: Way) -> bool {
+    match (one, other) {
+        (Way::Direct(one), Way::Direct(other)) => one.ip() == other.ip(),
+        (Way::Relayed(one), Way::Relayed(other)) => one == other,
+        (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
+    }
+}

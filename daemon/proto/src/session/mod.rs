@@ -1,0 +1,506 @@
+//! The authenticated association of two nodes.
+//!
+//! A [`Session`] outlives keys, addresses and silence: handshakes bring it new epochs, proven
+//! addresses new paths. It owns epochs, paths, the control lane and the datagrams of one peer, and
+//! decides only who of them speaks (`outbox`) and who is spoken to (`intake`).
+//!
+//! # Contract
+//!
+//! - A message is taken by [`Session::handle_message`] only after its index named this session.
+//! - After each call: drain [`Session::poll_message`], [`Session::poll_output`], then ask
+//!   [`Session::deadline`].
+//! - Handshakes are the node's: the session tells when it wants one ([`Session::wants_keys`]).
+
+pub mod epochs;
+pub mod inbound;
+mod intake;
+mod outbox;
+pub mod received;
+pub mod replay;
+
+use core::net::IpAddr;
+use std::collections::{BTreeMap, VecDeque};
+
+use self::epochs::Epochs;
+use self::inbound::Inbound;
+use crate::crypto::PublicKey;
+use crate::datagram::{Fragmenter, Reassembler};
+use crate::handshake::Established;
+use crate::lane::Lane;
+use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
+use crate::node::{BootId, PathStats, Way, Why};
+use crate::path::sent::Sent;
+use crate::path::{Content, Fate, Path, select};
+use crate::time::{Duration, Instant};
+
+pub use self::intake::Intake;
+pub use self::outbox::Sealed;
+
+/// The association with one node
+#[derive(Debug)]
+pub struct Session {
+    /// Boot id of the other node
+    pub boot: BootId,
+    epochs: Epochs,
+    paths: Vec<Path>,
+    /// Number of the path in use
+    active: Option<u8>,
+    /// Counters of paths that are gone, for whoever uses their number next
+    retired: [u64; PATHS_MAX],
+    inbound: BTreeMap<u8, Inbound>,
+    control: Lane,
+    packets: VecDeque<Vec<u8>>,
+    packet_bytes: usize,
+    relays: VecDeque<(PublicKey, Vec<u8>)>,
+    relay_bytes: usize,
+    echoes: VecDeque<u64>,
+    fragmenter: Fragmenter,
+    reassembler: Reassembler,
+    output: VecDeque<Output>,
+    /// Addresses to try for a better path, and when
+    candidates: Candidates,
+    /// When a message of nothing but acknowledgements last carried a ping
+    ack_pinged: Instant,
+    last_heard: Instant,
+    undelivered_told: bool,
+    scratch: Scratch,
+}
+
+/// Something for the node
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Output {
+    /// The other node said goodbye
+    Closed,
+    /// A whole message of the control lane
+    Control(Vec<u8>),
+    /// The reply to an echo of ours
+    EchoReply(u64),
+    /// The path in use changed
+    Moved(Way),
+    /// An inner packet
+    Packet(Vec<u8>),
+    /// A message to carry on: to this node if we relay, from it if we do not
+    Relay(PublicKey, Vec<u8>),
+    /// A control message was not acknowledged in time
+    Undelivered,
+}
+
+/// Where else the other node may be reached
+#[derive(Debug, Default)]
+struct Candidates {
+    ways: Vec<Way>,
+    next: Option<Instant>,
+    round: u32,
+}
+
+/// Vectors that are reused, so that acknowledgements allocate nothing
+#[derive(Debug, Default)]
+struct Scratch {
+    acked: Vec<Content>,
+    lost: Vec<Content>,
+}
+
+impl Session {
+    /// Begins a session with its first keys; the handshake went by `way`
+    pub fn new(keys: Established, way: Way, local: Option<IpAddr>, now: Instant) -> Self {
+        let boot = keys.boot;
+        let mut epochs = Epochs::default();
+        let none = epochs.enter(keys, now);
+        debug_assert!(none.is_none(), "a first epoch displaces nothing");
+        let mut first = Path::proven(0, way, local, now);
+        first.owe_ping();
+        Self {
+            boot,
+            epochs,
+            paths: vec![first],
+            active: Some(0),
+            retired: [0; PATHS_MAX],
+            inbound: BTreeMap::new(),
+            control: Lane::new(CONTROL_CONV),
+            packets: VecDeque::new(),
+            packet_bytes: 0,
+            relays: VecDeque::new(),
+            relay_bytes: 0,
+            echoes: VecDeque::new(),
+            fragmenter: Fragmenter::default(),
+            reassembler: Reassembler::default(),
+            output: VecDeque::new(),
+            candidates: Candidates::default(),
+            ack_pinged: now,
+            last_heard: now,
+            undelivered_told: false,
+            scratch: Scratch::default(),
+        }
+    }
+
+    /// Takes the keys of a further handshake; returns an index that is free again
+    pub fn on_keys(&mut self, keys: Established, now: Instant) -> Option<u32> {
+        if keys.initiator
+            && let Some(path) = self.active_path()
+        {
+            // The responder uses the keys from the first message on.
+            path.owe_ping();
+        }
+        self.last_heard = now;
+        self.epochs.enter(keys, now)
+    }
+
+    /// Queues an inner packet; tells whether there was room
+    #[must_use]
+    pub fn send_packet(&mut self, packet: Vec<u8>) -> bool {
+        let fits = self.packet_bytes + packet.len() <= QUEUE_BYTES;
+        if fits {
+            self.packet_bytes += packet.len();
+            self.packets.push_back(packet);
+        }
+        fits
+    }
+
+    /// Queues a message to carry for another node; tells whether there was room
+    #[must_use]
+    pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>) -> bool {
+        let fits = self.relay_bytes + message.len() <= RELAY_BYTES;
+        if fits {
+            self.relay_bytes += message.len();
+            self.relays.push_back((node, message));
+        }
+        fits
+    }
+
+    /// Queues a message of the control lane; tells whether there was room
+    #[must_use]
+    pub fn send_control(&mut self, message: &[u8], now: Instant) -> bool {
+        self.control.write(message, now).is_ok()
+    }
+
+    /// Asks the other node to answer at once
+    pub fn send_echo(&mut self, echo: u64) {
+        self.echoes.push_back(echo);
+    }
+
+    /// Learns where else the other node may be reached, and tries it soon
+    ///
+    /// `eager` tries at once, and even where a direct path is in use.
+    pub fn try_ways(&mut self, ways: Vec<Way>, eager: bool, now: Instant) {
+        let news = ways.iter().any(|way| !self.candidates.ways.contains(way));
+        self.candidates.ways = ways;
+        if eager || news && !self.is_direct() {
+            self.candidates.round = 0;
+            self.candidates.next = Some(now);
+        }
+    }
+
+    /// Proves each path again: addresses or routes of this machine changed
+    pub fn on_paths_changed(&mut self, now: Instant) {
+        for path in &mut self.paths {
+            path.owe_ping();
+            path.hurry(now);
+        }
+        self.candidates.round = 0;
+        self.candidates.next = Some(now);
+    }
+
+    /// Takes a way that a handshake went: it leads to the other node
+    pub fn adopt_way(&mut self, way: Way, local: Option<IpAddr>, now: Instant) {
+        if self.paths.iter().all(|path| path.way != way) {
+            self.open_path(way, local, 0, 0, now);
+        }
+        if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
+            path.prove();
+            path.on_heard(0, now);
+            path.owe_ping();
+        }
+        self.choose_path(now);
+    }
+
+    /// Takes the news that `outer` bytes of UDP payload were too big for the way to an address
+    pub fn on_too_big(&mut self, way: Way, outer: usize) {
+        for path in self.paths.iter_mut().filter(|path| path.way == way) {
+            path.mtu.on_too_big(outer);
+        }
+    }
+
+    /// Does what time demands; `challenge` draws a random number
+    pub fn handle_timeout(&mut self, challenge: &mut impl FnMut() -> u64, now: Instant) {
+        self.time_paths(now);
+        self.time_candidates(challenge, now);
+        self.reassembler.expire(now);
+        let overdue = self.control.oldest_unacked().is_some_and(|at| now >= at + PUSH_TIMEOUT);
+        if overdue && !self.undelivered_told {
+            self.undelivered_told = true;
+            self.output.push_back(Output::Undelivered);
+        }
+        self.choose_path(now);
+    }
+
+    /// Forgets keys that are too old; returns an index that is free again, until there are none
+    pub fn expire_keys(&mut self, now: Instant) -> Option<u32> {
+        self.epochs.expire(now)
+    }
+
+    /// Returns what there is for the node
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// Tells whether a handshake is wanted, and why
+    pub fn wants_keys(&self, now: Instant) -> Option<Wish> {
+        if self.is_unresponsive(now) {
+            return Some(Wish::Silence);
+        }
+        self.epochs.is_stale(now).then_some(Wish::Age)
+    }
+
+    /// Tells whether there are keys to seal with
+    pub fn can_seal(&self, now: Instant) -> bool {
+        self.epochs.can_seal(now)
+    }
+
+    /// Tells whether the session is to be forgotten
+    pub fn is_dead(&self, now: Instant) -> bool {
+        now >= self.last_heard + SESSION_SILENCE
+    }
+
+    /// Tells whether the path in use does not answer
+    pub fn is_unresponsive(&self, now: Instant) -> bool {
+        self.active().is_none_or(|path| path.is_unresponsive(now))
+    }
+
+    /// Returns the path in use
+    pub fn way(&self) -> Option<Way> {
+        self.active().map(|path| path.way)
+    }
+
+    /// Goes through all ways that are known to lead to the other node
+    pub fn ways(&self) -> impl Iterator<Item = Way> + '_ {
+        self.paths.iter().filter(|path| path.is_proven()).map(|path| path.way)
+    }
+
+    /// Returns our address on the path in use
+    pub fn local(&self) -> Option<IpAddr> {
+        self.active().and_then(|path| path.local)
+    }
+
+    /// Returns the smoothed round-trip time of the path in use
+    pub fn rtt(&self) -> Option<Duration> {
+        self.active().and_then(|path| path.rtt.smoothed())
+    }
+
+    /// Returns when anything authentic was last heard
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
+    /// Returns when the last handshake was completed
+    pub fn last_handshake(&self) -> Option<Instant> {
+        self.epochs.newest()
+    }
+
+    /// Goes through the indices by which the other node addresses us
+    pub fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        self.epochs.indices()
+    }
+
+    /// Tells whether messages to `index` are sealed under keys of this session
+    pub fn has_index(&self, index: u32) -> bool {
+        self.epochs.opening(index).is_some()
+    }
+
+    /// Returns the numbers of the path in use
+    pub fn path_stats(&self) -> Option<PathStats> {
+        self.active().map(Path::stats)
+    }
+
+    /// Returns when [`Session::handle_timeout`] is due next, and what for
+    pub fn deadline(&self, now: Instant) -> (Instant, Why) {
+        let mut first = (self.last_heard + SESSION_SILENCE, Why::Silence);
+        let paths = self.paths.iter().map(Path::deadline);
+        // A failure that is known already is no deadline.
+        let fails = self.paths.iter().filter_map(Path::fails_at).filter(|at| *at > now);
+        let fails = fails.map(|at| (at, Why::Heartbeat));
+        let acks = self.inbound.values().filter_map(|inbound| inbound.received.ack_due());
+        // Without keys or a path nothing can be acknowledged; both bring their own deadline.
+        let mute = self.active.is_none() || !self.epochs.can_seal(now);
+        let acks = acks.filter(|_| !mute).map(|at| (at, Why::Ack));
+        let keys = self.epochs.deadline(now).map(|at| (at, Why::Keys));
+        let candidates = self.candidates.next.map(|at| (at, Why::Probe));
+        let fragments = self.reassembler.deadline().map(|at| (at, Why::Sweep));
+        let push = self.control.oldest_unacked().filter(|_| !self.undelivered_told);
+        let push = push.map(|at| (at + PUSH_TIMEOUT, Why::Sweep));
+        let single = [keys, candidates, fragments, push].into_iter().flatten();
+        for next in paths.chain(fails).chain(acks).chain(single) {
+            first = first.min(next);
+        }
+        first
+    }
+
+    fn time_paths(&mut self, now: Instant) {
+        let mut lost = core::mem::take(&mut self.scratch.lost);
+        let mut gone = Vec::new();
+        for path in &mut self.paths {
+            let fate = path.handle_timeout(&mut lost, now);
+            let spare = self.active != Some(path.number);
+            let relayed = matches!(path.way, Way::Relayed(_));
+            match fate {
+                Fate::Lives => {}
+                Fate::Unproven => gone.push(path.number),
+                Fate::Silent if spare && !relayed => gone.push(path.number),
+                Fate::Silent => {}
+            }
+            for content in lost.drain(..) {
+                Self::on_lost(&mut self.control, path, &content);
+            }
+        }
+        self.scratch.lost = lost;
+        for number in gone {
+            self.drop_path(number);
+        }
+    }
+
+    /// Opens paths to the addresses that may be better, in rounds that become rarer
+    fn time_candidates(&mut self, challenge: &mut impl FnMut() -> u64, now: Instant) {
+        let failing = self.is_unresponsive(now);
+        if failing && self.candidates.next.is_none_or(|at| at > now + FAILING_RETRY) {
+            self.candidates.next = Some(now);
+            self.candidates.round = 0;
+        }
+        if self.candidates.next.is_none_or(|at| now < at) {
+            return;
+        }
+        let eager = self.candidates.round == 0;
+        self.candidates.round += 1;
+        self.candidates.next = if failing {
+            Some(now + FAILING_RETRY)
+        } else if self.is_direct() {
+            None
+        } else {
+            Some(now + CANDIDATE_RETRY * self.candidates.round.min(60))
+        };
+        if self.is_direct() && !failing && !eager {
+            return;
+        }
+        let ways = self.candidates.ways.clone();
+        for way in ways {
+            let relayed = matches!(way, Way::Relayed(_));
+            if relayed && !failing {
+                continue;
+            }
+            match self.paths.iter_mut().find(|path| path.way == way) {
+                Some(path) if path.is_proven() => {
+                    if failing {
+                        path.owe_ping();
+                    }
+                }
+                Some(path) if eager => path.hurry(now),
+                Some(_) => {}
+                None => self.open_path(way, None, challenge(), 0, now),
+            }
+        }
+        self.time_paths(now);
+    }
+
+    /// Opens a path to an address that is still to be proven, if there is a number for it
+    fn open_path(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        challenge: u64,
+        heard: usize,
+        now: Instant,
+    ) {
+        if self.paths.len() >= PATHS_MAX {
+            // Whoever was heard least recently makes room, but never the path in use.
+            let spare = self.paths.iter().filter(|path| self.active != Some(path.number));
+            let Some(number) =
+                spare.min_by_key(|path| (path.is_proven(), path.last_heard)).map(|p| p.number)
+            else {
+                return;
+            };
+            self.drop_path(number);
+        }
+        let free = (0..PATHS_MAX as u8).find(|n| self.paths.iter().all(|path| path.number != *n));
+        let Some(number) = free else { return };
+        let mut path = Path::unproven(number, way, local, challenge, heard, now);
+        path.sent = Sent::starting_at(self.retired[usize::from(number)]);
+        self.paths.push(path);
+    }
+
+    fn drop_path(&mut self, number: u8) {
+        let Some(at) = self.paths.iter().position(|path| path.number == number) else { return };
+        let mut path = self.paths.swap_remove(at);
+        let mut lost = core::mem::take(&mut self.scratch.lost);
+        path.sent.forget_in_flight(&mut lost);
+        for content in lost.drain(..) {
+            Self::on_lost(&mut self.control, &mut path, &content);
+        }
+        self.scratch.lost = lost;
+        self.retired[usize::from(number)] = path.sent.next_count();
+        if self.active == Some(number) {
+            self.active = None;
+        }
+    }
+
+    fn on_lost(control: &mut Lane, path: &mut Path, content: &Content) {
+        for sn in &content.segments {
+            control.on_lost(*sn);
+        }
+        if content.window {
+            control.on_window_lost();
+        }
+        let outer = path.outer_size(usize::from(content.size));
+        if content.probe {
+            path.mtu.on_probe_lost(outer);
+        } else {
+            path.mtu.on_large_lost(outer);
+        }
+    }
+
+    fn choose_path(&mut self, now: Instant) {
+        let best = select::best(&self.paths, self.active, now).map(|at| self.paths[at].number);
+        if best.is_none() || best == self.active {
+            return;
+        }
+        let before = self.way();
+        self.active = best;
+        if let Some(path) = self.active_path() {
+            path.owe_ping();
+        }
+        if let Some(way) = self.way().filter(|way| before != Some(*way)) {
+            self.output.push_back(Output::Moved(way));
+        }
+    }
+
+    fn is_direct(&self) -> bool {
+        matches!(self.way(), Some(Way::Direct(_)))
+    }
+
+    fn active(&self) -> Option<&Path> {
+        self.paths.iter().find(|path| Some(path.number) == self.active)
+    }
+
+    fn active_path(&mut self) -> Option<&mut Path> {
+        self.paths.iter_mut().find(|path| Some(path.number) == self.active)
+    }
+}
+
+/// Why a session wants new keys
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Wish {
+    /// The present ones are old
+    Age,
+    /// The other node does not answer: it may have restarted, or moved
+    Silence,
+}
+
+/// Conversation number of the control lane
+const CONTROL_CONV: u16 = 0;
+/// Bytes of inner packets that wait for the socket
+const QUEUE_BYTES: usize = 2 * 1024 * 1024;
+/// Bytes of other nodes' messages that wait for the socket
+const RELAY_BYTES: usize = 512 * 1024;
+/// Interval between rounds of trying other addresses, times the number of the round
+const CANDIDATE_RETRY: Duration = Duration::from_millis(500);
+/// The same while the path in use does not answer
+const FAILING_RETRY: Duration = Duration::from_secs(1);
+
+const _: () = assert!(HEARTBEAT.as_secs() < SESSION_SILENCE.as_secs());

@@ -1,0 +1,279 @@
+//! What goes into the next message, and in which order.
+//!
+//! First what one path owes (answers, challenges, probes, beats), then acknowledgements, then what
+//! may travel anywhere and so takes the path in use: echoes, the control lane, other nodes'
+//! messages, inner packets. Acknowledgements ride along wherever there is room.
+
+use core::net::IpAddr;
+
+use super::Session;
+use crate::limits::{DATA_HEADER_LEN, MESSAGE_MIN, SEGMENT_MAX, TAG_LEN};
+use crate::node::Way;
+use crate::path::{Content, Owed, Path};
+use crate::time::{Duration, Instant};
+use crate::wire::frame::{
+    DATAGRAM_OVERHEAD, FRAME_HEADER, Frame, RELAY_OVERHEAD, SEGMENT_OVERHEAD, WINDOW_LEN,
+};
+use crate::wire::message::{DataHeader, number};
+
+/// A sealed message at the end of the buffer
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Sealed {
+    /// Which way it is to go
+    pub way: Way,
+    /// Our address that it should come from
+    pub local: Option<IpAddr>,
+    /// Its length
+    pub len: usize,
+}
+
+/// A message in the making
+struct Draft {
+    start: usize,
+    /// Length of header and frames at which the message is full
+    limit: usize,
+    /// Length that the message is padded to, tag not included
+    pad: usize,
+    eliciting: bool,
+    content: Content,
+}
+
+impl Draft {
+    fn new(buffer: &mut Vec<u8>, room: usize) -> Self {
+        let start = buffer.len();
+        buffer.resize(start + DATA_HEADER_LEN, 0);
+        let limit = start + room - TAG_LEN;
+        Self { start, limit, pad: 0, eliciting: false, content: Content::default() }
+    }
+
+    fn room(&self, buffer: &[u8]) -> usize {
+        self.limit.saturating_sub(buffer.len())
+    }
+
+    fn is_empty(&self, buffer: &[u8]) -> bool {
+        buffer.len() == self.start + DATA_HEADER_LEN
+    }
+
+    fn put(&mut self, frame: &Frame<'_>, buffer: &mut Vec<u8>) {
+        self.eliciting |= frame.is_eliciting();
+        frame.encode(buffer);
+    }
+}
+
+impl Session {
+    /// Appends the next message to `buffer`, sealed
+    pub fn poll_message(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+        if !self.epochs.can_seal(now) {
+            return None;
+        }
+        let owing = |path: &Path| path.owes() && path.affords(OWED_MIN);
+        if let Some(at) = self.paths.iter().position(owing) {
+            return self.compose(at, buffer, now);
+        }
+        let active = self.paths.iter().position(|path| Some(path.number) == self.active);
+        if let Some(at) = self.ack_due_on(active, now) {
+            return self.compose(at, buffer, now);
+        }
+        let at = active?;
+        self.has_load().then(|| self.compose(at, buffer, now)).flatten()
+    }
+
+    /// Appends a goodbye to `buffer`, sealed
+    pub fn close(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+        let at = self.paths.iter().position(|path| Some(path.number) == self.active)?;
+        if !self.epochs.can_seal(now) {
+            return None;
+        }
+        let mut draft = Draft::new(buffer, self.paths[at].room());
+        draft.put(&Frame::Close(0), buffer);
+        self.seal(at, draft, buffer, now)
+    }
+
+    fn has_load(&self) -> bool {
+        !self.packets.is_empty()
+            || !self.relays.is_empty()
+            || !self.echoes.is_empty()
+            || self.fragmenter.has_output()
+            || self.control.has_output()
+            || self.control.needs_window_update()
+    }
+
+    /// Returns the path on which an acknowledgement is due
+    fn ack_due_on(&self, active: Option<usize>, now: Instant) -> Option<usize> {
+        let due = self
+            .inbound
+            .values()
+            .find(|inbound| inbound.received.ack_due().is_some_and(|at| at <= now))?;
+        let own = self.paths.iter().position(|path| path.way == due.way && path.is_proven());
+        own.or(active)
+    }
+
+    fn compose(&mut self, at: usize, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+        let mut draft = Draft::new(buffer, self.paths[at].room());
+        self.put_owed(at, &mut draft, buffer);
+        self.put_acks(at, &mut draft, buffer, now);
+        let path = &self.paths[at];
+        if Some(path.number) == self.active && draft.pad == 0 {
+            self.put_load(&mut draft, buffer, now);
+        }
+        if draft.is_empty(buffer) {
+            buffer.truncate(draft.start);
+            return None;
+        }
+        if !draft.eliciting && now >= self.ack_pinged + ACK_PING.max(self.rtt().unwrap_or_default())
+        {
+            // So that ranges that the other node has surely seen need not be repeated.
+            self.ack_pinged = now;
+            draft.put(&Frame::Ping, buffer);
+        }
+        self.seal(at, draft, buffer, now)
+    }
+
+    fn put_owed(&mut self, at: usize, draft: &mut Draft, buffer: &mut Vec<u8>) {
+        let path = &mut self.paths[at];
+        let full = path.inner_size(MESSAGE_MIN);
+        while draft.pad == 0 && draft.room(buffer) >= OWED_ROOM {
+            match path.next_owed() {
+                None => break,
+                Some(Owed::Answer(answer)) => draft.put(&Frame::Answer(answer), buffer),
+                Some(Owed::EchoReply(echo)) => draft.put(&Frame::EchoReply(echo), buffer),
+                Some(Owed::Ping) => draft.put(&Frame::Ping, buffer),
+                Some(Owed::Challenge(challenge)) => {
+                    draft.put(&Frame::Challenge(challenge), buffer);
+                    if path.affords(full) {
+                        draft.pad = full - TAG_LEN;
+                    }
+                }
+                Some(Owed::Probe(size)) => {
+                    draft.put(&Frame::Ping, buffer);
+                    draft.content.probe = true;
+                    draft.pad = path.inner_size(size) - TAG_LEN;
+                }
+            }
+        }
+    }
+
+    fn put_acks(&mut self, at: usize, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
+        let (way, active) = (self.paths[at].way, Some(self.paths[at].number) == self.active);
+        let paths = &self.paths;
+        let elsewhere = |way: Way| paths.iter().any(|path| path.way == way && path.is_proven());
+        for (number, inbound) in &mut self.inbound {
+            let ours = inbound.way == way || active && !elsewhere(inbound.way);
+            if !ours || inbound.received.ack_due().is_none() {
+                continue;
+            }
+            let room = draft.room(buffer);
+            let largest = inbound.received.largest_acked_candidate();
+            if inbound.received.take_ack(*number, now, buffer, room) {
+                draft.content.ack = largest.map(|largest| (*number, largest));
+            }
+        }
+    }
+
+    fn put_load(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
+        while draft.room(buffer) >= FRAME_HEADER + 8
+            && let Some(echo) = self.echoes.pop_front()
+        {
+            draft.put(&Frame::Echo(echo), buffer);
+        }
+        self.put_control(draft, buffer, now);
+        if self.put_relays(draft, buffer) {
+            return;
+        }
+        self.put_packets(draft, buffer);
+    }
+
+    fn put_control(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
+        if draft.room(buffer) >= WINDOW_LEN
+            && let Some((una, wnd)) = self.control.take_window()
+        {
+            draft.put(&Frame::Window { conv: super::CONTROL_CONV, una, wnd }, buffer);
+            draft.content.window = true;
+        }
+        while draft.room(buffer) >= SEGMENT_OVERHEAD + SEGMENT_MAX
+            && let Some((sn, segment)) = self.control.next_segment(draft.room(buffer), now)
+        {
+            draft.eliciting = true;
+            Frame::Segment(segment).encode(buffer);
+            draft.content.segments.push(sn);
+        }
+    }
+
+    /// Puts other nodes' messages; tells whether one waits for a message of its own
+    fn put_relays(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>) -> bool {
+        while let Some((node, message)) = self.relays.front() {
+            let len = RELAY_OVERHEAD + message.len();
+            if len > draft.room(buffer) && !draft.is_empty(buffer) {
+                return true;
+            }
+            if len <= draft.room(buffer) {
+                draft.put(&Frame::Relay { node: *node, message }, buffer);
+            }
+            // One that does not fit an empty message is dropped: its sender's MTU search learns.
+            self.relay_bytes -= message.len();
+            self.relays.pop_front();
+        }
+        false
+    }
+
+    fn put_packets(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>) {
+        loop {
+            let room = draft.room(buffer);
+            if let Some(fragment) = self.fragmenter.next(room) {
+                draft.put(&Frame::Fragment(fragment), buffer);
+                continue;
+            }
+            if self.fragmenter.has_output() {
+                return;
+            }
+            let Some(packet) = self.packets.front() else { return };
+            if DATAGRAM_OVERHEAD + packet.len() <= room {
+                draft.put(&Frame::Datagram(packet), buffer);
+                self.packet_bytes -= packet.len();
+                self.packets.pop_front();
+            } else if draft.is_empty(buffer) {
+                let Some(packet) = self.packets.pop_front() else { return };
+                self.packet_bytes -= packet.len();
+                self.fragmenter.start(packet);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn seal(
+        &mut self,
+        at: usize,
+        mut draft: Draft,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Sealed> {
+        let Some(epoch) = self.epochs.sealing(now) else {
+            buffer.truncate(draft.start);
+            return None;
+        };
+        if buffer.len() < draft.start + draft.pad {
+            buffer.resize(draft.start + draft.pad, 0);
+        }
+        let path = &mut self.paths[at];
+        let len = buffer.len() - draft.start + TAG_LEN;
+        draft.content.size = u16::try_from(len).unwrap_or(u16::MAX);
+        let count = path.on_sent(draft.eliciting, draft.content, now);
+        let number = number(path.number, count);
+        let header = DataHeader { receiver: epoch.keys.remote_index, number };
+        let message = &mut buffer[draft.start..];
+        let (head, body) = message.split_at_mut(DATA_HEADER_LEN);
+        head.copy_from_slice(&header.encode());
+        let tag = epoch.keys.seal.seal(number, head, body);
+        epoch.on_sealed();
+        buffer.extend_from_slice(&tag);
+        Some(Sealed { way: path.way, local: path.local, len })
+    }
+}
+
+/// Bytes that an address in proof must afford before anything is sent there
+const OWED_MIN: usize = DATA_HEADER_LEN + TAG_LEN + 2 * OWED_ROOM;
+/// Room for one thing that a path owes
+const OWED_ROOM: usize = FRAME_HEADER + 8;
+/// Shortest time between pings that ride on acknowledgements
+const ACK_PING: Duration = Duration::from_millis(50);

@@ -1,0 +1,342 @@
+//! Which numbers of one remote path are to be acknowledged, and when.
+//!
+//! [`Received`] keeps the numbers that arrived as ranges. Each acknowledgement repeats the newest
+//! ranges, so that a lost one does no harm; a range is dropped only when the far end has acknowledged
+//! a message that told it. PROTOCOL.md, section "Acknowledgement, RTT and loss".
+//!
+//! # Contract
+//!
+//! - Each number is given once: the replay window goes first.
+//! - [`Received::largest_acked_candidate`] is remembered with the message that carries an
+//!   acknowledgement, and given to [`Received::on_ack_of_ack`] when that message was acknowledged.
+//! - After each call [`Received::ack_due`] may have moved.
+
+use std::collections::VecDeque;
+
+use crate::limits::{ACK_DELAY, ACK_EVERY};
+use crate::time::Instant;
+use crate::wire::frame::encode_ack_within;
+
+/// Numbers of one remote path that are to be acknowledged
+#[derive(Clone, Debug, Default)]
+pub struct Received {
+    /// Ascending; no two touch
+    ranges: VecDeque<Range>,
+    /// Largest number that ever arrived, and when
+    largest: Option<(u64, Instant)>,
+    /// Messages that want an acknowledgement and have none yet
+    eliciting: u64,
+    due: Option<Instant>,
+    last_ack: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Range {
+    start: u64,
+    end: u64,
+    /// Only an acknowledgement with a larger number than this is sure to tell the whole range (up to
+    /// its own largest number)
+    since: Option<u64>,
+}
+
+impl Received {
+    /// Starts where nothing has arrived
+    pub const fn new() -> Self {
+        Self { ranges: VecDeque::new(), largest: None, eliciting: 0, due: None, last_ack: None }
+    }
+
+    /// Records that the message `count` arrived; `eliciting` if it wants an acknowledgement
+    // The flag comes straight from the frames of the message; an enum would only rename it.
+    pub fn on_message(&mut self, count: u64, eliciting: bool, now: Instant) {
+        let gap = match self.largest {
+            None => count > 0,
+            Some((largest, _)) => count > largest + 1,
+        };
+        self.insert(count);
+        if self.largest.is_none_or(|(largest, _)| count > largest) {
+            self.largest = Some((count, now));
+        }
+        if !eliciting {
+            return;
+        }
+        self.eliciting += 1;
+        let due = if self.eliciting >= ACK_EVERY {
+            now
+        } else if gap {
+            // Where messages arrive in disorder each one looks like a gap; the pause bounds that.
+            self.last_ack.map_or(now, |last| now.max(last + ACK_DELAY / 4))
+        } else {
+            now + ACK_DELAY
+        };
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// Drops what an acknowledgement up to `largest` told, as that one has arrived
+    ///
+    /// The largest number of all stays: each acknowledgement begins with it.
+    pub fn on_ack_of_ack(&mut self, largest: u64) {
+        let Some((newest, _)) = self.largest else { return };
+        self.ranges.retain_mut(|range| {
+            if range.start > largest || range.since.is_some_and(|since| since >= largest) {
+                return true;
+            }
+            range.start = range.start.max(largest.saturating_add(1)).min(newest);
+            range.start <= range.end
+        });
+    }
+
+    /// Appends an acknowledgement of at most `room` bytes with the newest ranges
+    ///
+    /// Does nothing where no message wants one, or where it does not fit.
+    pub fn take_ack(&mut self, path: u8, now: Instant, out: &mut Vec<u8>, room: usize) -> bool {
+        let Some((largest, arrived)) = self.largest else { return false };
+        if self.eliciting == 0 {
+            return false;
+        }
+        let ranges = self.ranges.iter().rev().map(|range| range.start..=range.end);
+        let told = encode_ack_within(path, now.since(arrived), ranges, room, out);
+        if told == 0 {
+            return false;
+        }
+        // Those that did not fit have not been told by an acknowledgement of this number.
+        let untold = self.ranges.len() - told;
+        for range in self.ranges.range_mut(..untold) {
+            range.since = range.since.max(Some(largest));
+        }
+        self.eliciting = 0;
+        self.due = None;
+        self.last_ack = Some(now);
+        true
+    }
+
+    /// Returns when an acknowledgement is to leave at the latest
+    pub fn ack_due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Returns the largest number that an acknowledgement taken now would tell
+    pub fn largest_acked_candidate(&self) -> Option<u64> {
+        self.ranges.back().map(|range| range.end)
+    }
+
+    fn insert(&mut self, count: u64) {
+        let largest = self.largest.map(|(largest, _)| largest);
+        // What comes late may be missing from an acknowledgement with today's largest number.
+        let since = largest.filter(|largest| *largest > count);
+        let after = match self.ranges.back() {
+            Some(newest) if newest.end < count => self.ranges.len(),
+            _ => self.ranges.partition_point(|range| range.end < count),
+        };
+        if self.ranges.get(after).is_some_and(|range| range.start <= count) {
+            return;
+        }
+        let joins_below = after > 0 && self.ranges[after - 1].end + 1 == count;
+        let joins_above = self.ranges.get(after).is_some_and(|range| range.start == count + 1);
+        match (joins_below, joins_above) {
+            (true, true) => {
+                let Some(above) = self.ranges.remove(after) else { return };
+                let below = &mut self.ranges[after - 1];
+                below.end = above.end;
+                below.since = below.since.max(above.since).max(since);
+            }
+            (true, false) => {
+                let below = &mut self.ranges[after - 1];
+                below.end = count;
+                below.since = below.since.max(since);
+            }
+            (false, true) => {
+                let above = &mut self.ranges[after];
+                above.start = count;
+                above.since = above.since.max(since);
+            }
+            (false, false) => {
+                self.ranges.insert(after, Range { start: count, end: count, since });
+                if self.ranges.len() > RANGES_KEPT {
+                    self.ranges.pop_front();
+                }
+            }
+        }
+    }
+}
+
+/// Ranges that are remembered; more than one acknowledgement holds, as the oldest may yet close up
+const RANGES_KEPT: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::time::Duration;
+    use crate::wire::frame::{Ack, Frame, frames};
+
+    #[test]
+    fn acknowledgement_waits_a_little_for_company() {
+        let mut received = Received::new();
+
+        received.on_message(0, true, at(10));
+        received.on_message(1, true, at(11));
+
+        assert_eq!(received.ack_due(), Some(at(10) + ACK_DELAY));
+    }
+
+    #[test]
+    fn many_messages_are_acknowledged_at_once() {
+        let mut received = Received::new();
+
+        (0..ACK_EVERY).for_each(|count| received.on_message(count, true, at(10)));
+
+        assert_eq!(received.ack_due(), Some(at(10)));
+    }
+
+    #[test]
+    fn gap_is_told_at_once_but_not_without_pause() {
+        let mut received = Received::new();
+        received.on_message(0, true, at(10));
+        received.on_message(2, true, at(11));
+        assert_eq!(received.ack_due(), Some(at(11)));
+        take(&mut received, at(11));
+
+        received.on_message(4, true, at(11));
+
+        assert_eq!(received.ack_due(), Some(at(12)));
+    }
+
+    #[test]
+    fn messages_that_ask_for_nothing_are_told_only_with_others() {
+        let mut received = Received::new();
+        received.on_message(0, false, at(10));
+        received.on_message(5, false, at(10));
+        assert_eq!((received.ack_due(), take(&mut received, at(10))), (None, None));
+
+        received.on_message(6, true, at(10));
+
+        assert_eq!(take(&mut received, at(10)), Some(vec![(5, 6), (0, 0)]));
+    }
+
+    #[test]
+    fn acknowledgement_tells_how_long_it_was_held_back() {
+        let mut received = Received::new();
+        received.on_message(1, true, at(10));
+        received.on_message(0, true, at(12));
+        let mut out = Vec::new();
+
+        assert!(received.take_ack(7, at(13), &mut out, 1000));
+
+        let ack = parse(&out);
+        assert_eq!((ack.path, ack.largest, ack.delay), (7, 1, Duration::from_millis(3)));
+    }
+
+    #[test]
+    fn ranges_are_repeated_until_they_were_told_for_sure() {
+        let mut received = Received::new();
+        [0, 2, 4].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        assert_eq!(take(&mut received, at(0)), Some(vec![(4, 4), (2, 2), (0, 0)]));
+        [5, 6].into_iter().for_each(|count| received.on_message(count, true, at(1)));
+        assert_eq!(take(&mut received, at(1)), Some(vec![(4, 6), (2, 2), (0, 0)]));
+
+        received.on_ack_of_ack(4);
+        received.on_message(7, true, at(2));
+
+        assert_eq!(take(&mut received, at(2)), Some(vec![(5, 7)]));
+    }
+
+    #[test]
+    fn late_arrival_is_told_although_its_neighbours_are_done() {
+        let mut received = Received::new();
+        [0, 1, 3].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        take(&mut received, at(0));
+
+        received.on_message(2, true, at(1));
+        received.on_ack_of_ack(3);
+
+        let told = take(&mut received, at(1)).unwrap();
+        assert!(told.iter().any(|(start, end)| (*start..=*end).contains(&2)), "{told:?}");
+    }
+
+    #[test]
+    fn acknowledgement_that_does_not_fit_is_not_taken() {
+        let mut received = Received::new();
+        received.on_message(0, true, at(0));
+        let mut out = Vec::new();
+
+        assert!(!received.take_ack(0, at(0), &mut out, 16));
+
+        assert!(out.is_empty() && received.ack_due().is_some());
+    }
+
+    #[test]
+    fn memory_is_bounded_and_the_newest_are_kept() {
+        let mut received = Received::new();
+
+        (0..10_000).for_each(|n| received.on_message(n * 2, true, at(0)));
+
+        assert_eq!(received.ranges.len(), RANGES_KEPT);
+        assert_eq!(received.largest_acked_candidate(), Some(19_998));
+    }
+
+    proptest! {
+        /// Over a way that loses and reorders acknowledgements, the other node learns of each
+        /// message that arrived, and of no other
+        #[test]
+        fn each_arrival_is_told_in_the_end(
+            steps in prop::collection::vec((any::<bool>(), 0..6_u64, any::<bool>(), 0..4_usize), 1..200),
+        ) {
+            let mut received = Received::new();
+            let (mut arrived, mut told) = (BTreeSet::new(), BTreeSet::new());
+            let mut under_way: Vec<(u64, Vec<(u64, u64)>)> = Vec::new();
+            let mut next = 0;
+            for (forward, distance, room, fate) in steps {
+                let count = if forward { next + distance } else { u64::saturating_sub(next, distance) };
+                if arrived.insert(count) {
+                    next = next.max(count + 1);
+                    received.on_message(count, true, at(count));
+                }
+                let largest = received.largest_acked_candidate();
+                let mut out = Vec::new();
+                // Now and then there is room for hardly anything.
+                if received.take_ack(0, at(count), &mut out, if room { 1000 } else { 19 }) {
+                    under_way.push((largest.unwrap(), ranges(&out)));
+                }
+                if fate < under_way.len() {
+                    let (largest, ranges) = under_way.remove(fate);
+                    if distance != 0 {
+                        told.extend(ranges.into_iter().flat_map(|(start, end)| start..=end));
+                        received.on_ack_of_ack(largest);
+                    }
+                }
+            }
+            for _ in 0..3 {
+                received.on_message(next, true, at(next));
+                arrived.insert(next);
+                next += 1;
+                told.extend(take(&mut received, at(next)).unwrap().into_iter().flat_map(|(start, end)| start..=end));
+            }
+            prop_assert!(told.is_subset(&arrived), "told what never came");
+            let missing: Vec<_> = arrived.difference(&told).collect();
+            prop_assert!(missing.is_empty(), "{missing:?}");
+        }
+    }
+
+    fn take(received: &mut Received, now: Instant) -> Option<Vec<(u64, u64)>> {
+        let mut out = Vec::new();
+        received.take_ack(0, now, &mut out, 1000).then(|| ranges(&out))
+    }
+
+    fn ranges(out: &[u8]) -> Vec<(u64, u64)> {
+        parse(out).ranges().map(|range| (*range.start(), *range.end())).collect()
+    }
+
+    fn parse(out: &[u8]) -> Ack<'_> {
+        match frames(out).next() {
+            Some(Ok(Frame::Ack(ack))) => ack,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(millis)
+    }
+}

@@ -1,0 +1,25 @@
+//! From the daemon's errors to the API's named ones.
+
+use fastvpn_dbus::Error;
+
+use crate::handle::{HandleError, NameError};
+
+/// Gives an error of the daemon its name on the bus
+pub(super) fn named(error: HandleError) -> Error {
+    let text = error.to_string();
+    match error {
+        HandleError::Config(_) => Error::Config(text),
+        HandleError::Conflict(_) => Error::Conflict(text),
+        HandleError::NoPeer(..) => Error::NoPeer(text),
+        HandleError::NotUp(_) => Error::NotUp(text),
+        HandleError::Stopping => Error::Stopping(text),
+        HandleError::System(_) => Error::System(text),
+        HandleError::Timeout(_) => Error::Timeout(text),
+        HandleError::UnknownNetwork(_) => Error::UnknownNetwork(text),
+    }
+}
+
+/// Gives a text that cannot be the name of a network its name on the bus
+pub(super) fn misnamed(error: NameError) -> Error {
+    Error::InvalidArgument(error.to_string())
+}

@@ -1,0 +1,147 @@
+//! `org.fastvpn.Manager1`: connect, disconnect, reload, ping.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastvpn_dbus::{Error, network_path};
+use zbus::message::Header;
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, interface};
+
+use super::access::{Access, Action};
+use super::error::{misnamed, named};
+use super::network::path_words;
+use super::publish::Rounds;
+use crate::handle::{Handle, NetworkName, PingReply, Reloaded};
+
+/// The daemon as a whole
+pub(super) struct Manager {
+    access: Access,
+    daemon: Handle,
+    /// A change is answered after it can be seen
+    rounds: Arc<Rounds>,
+}
+
+impl Manager {
+    pub(super) fn new(daemon: Handle, rounds: Arc<Rounds>) -> Self {
+        Self { access: Access::new(), daemon, rounds }
+    }
+}
+
+// Answers are spelled out: of an alias zbus makes a single argument, a struct.
+#[interface(name = "org.fastvpn.Manager1", introspection_docs = false)]
+impl Manager {
+    /// Brings a network up; succeeds at once if it is up
+    #[zbus(out_args("network"))]
+    async fn connect(
+        &self,
+        name: &str,
+        options: HashMap<String, OwnedVariant>,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<OwnedObjectPath, Error> {
+        self.access.require(Action::Connect, &call, bus).await?;
+        let (network, ()) = (network(name)?, no_options(&options)?);
+        self.daemon.connect(network).await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(network_path(name))
+    }
+
+    /// Takes a network down; succeeds at once if it is down
+    async fn disconnect(
+        &self,
+        name: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.access.require(Action::Disconnect, &call, bus).await?;
+        self.daemon.disconnect(network(name)?).await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(())
+    }
+
+    /// Asks a peer once, through its session
+    #[zbus(out_args("answered", "rtt_us", "peer_key", "path_kind", "endpoint"))]
+    async fn ping(
+        &self,
+        network_name: &str,
+        peer: &str,
+        timeout_ms: u32,
+    ) -> Result<(bool, u64, String, String, String), Error> {
+        let _slot = self.access.ping()?;
+        let (network, peer) = (network(network_name)?, peer_text(peer)?);
+        let reply = self.daemon.ping(network, peer, patience(timeout_ms)?).await.map_err(named)?;
+        Ok(ping_wire(&reply))
+    }
+
+    /// Reads the configuration again; a bad one changes nothing
+    #[zbus(out_args("added", "removed", "changed", "restarted"))]
+    async fn reload(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(Vec<String>, Vec<String>, Vec<String>, Vec<String>), Error> {
+        self.access.require(Action::Reload, &call, bus).await?;
+        let reloaded = self.daemon.reload().await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(reloaded_wire(&reloaded))
+    }
+
+    /// Version of the daemon
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> &str {
+        env!("CARGO_PKG_VERSION")
+    }
+}
+
+fn network(name: &str) -> Result<NetworkName, Error> {
+    name.parse().map_err(misnamed)
+}
+
+fn no_options(options: &HashMap<String, OwnedVariant>) -> Result<(), Error> {
+    match options.keys().min() {
+        None => Ok(()),
+        Some(name) => Err(Error::InvalidArgument(format!("unknown option {name:?}"))),
+    }
+}
+
+fn peer_text(text: &str) -> Result<String, Error> {
+    if (1..=PEER_TEXT_MAX).contains(&text.len()) {
+        return Ok(text.to_owned());
+    }
+    let wanted = format!("a peer is named in 1 to {PEER_TEXT_MAX} bytes");
+    Err(Error::InvalidArgument(wanted))
+}
+
+fn patience(timeout_ms: u32) -> Result<Duration, Error> {
+    if (1..=PATIENCE_MAX_MS).contains(&timeout_ms) {
+        return Ok(Duration::from_millis(timeout_ms.into()));
+    }
+    Err(Error::InvalidArgument(format!("a timeout is 1 to {PATIENCE_MAX_MS} ms")))
+}
+
+fn ping_wire(reply: &PingReply) -> (bool, u64, String, String, String) {
+    let (kind, endpoint) = path_words(reply.path.as_ref());
+    let rtt = reply.rtt.map_or(0, micros);
+    (reply.rtt.is_some(), rtt, reply.peer.to_string(), kind.to_owned(), endpoint)
+}
+
+fn reloaded_wire(reloaded: &Reloaded) -> (Vec<String>, Vec<String>, Vec<String>, Vec<String>) {
+    let names = |names: &[NetworkName]| names.iter().map(ToString::to_string).collect();
+    (
+        names(&reloaded.added),
+        names(&reloaded.removed),
+        names(&reloaded.changed),
+        names(&reloaded.restarted),
+    )
+}
+
+/// Whole microseconds, at least one: zero says that there is no time
+pub(super) fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1)
+}
+
+/// Longest way to name a peer, in bytes
+const PEER_TEXT_MAX: usize = 255;
+/// Longest time to wait for a ping, in milliseconds
+const PATIENCE_MAX_MS: u32 = 60_000;

@@ -1,0 +1,170 @@
+//! `org.fastvpn.Network1`: one network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use fastvpn_dbus::types::{
+    NetworkFacts, NetworkFigures, NetworkState as StateWord, PathKind, Role as RoleWord,
+};
+use fastvpn_proto::node::Way;
+use zbus::interface;
+
+use super::publish::Shown;
+use crate::handle::{Counted, NetworkName, NetworkState, NetworkView, PathView, Role};
+
+/// The object of one network; reads what was published last
+pub(super) struct Network(pub(super) Arc<Shown<NetworkFacts, NetworkFigures>>);
+
+#[interface(name = "org.fastvpn.Network1", introspection_docs = false)]
+impl Network {
+    #[zbus(property)]
+    fn addresses(&self) -> Vec<String> {
+        self.0.facts().addresses.clone()
+    }
+
+    #[zbus(property)]
+    fn detail(&self) -> String {
+        self.0.facts().detail.clone()
+    }
+
+    #[zbus(property)]
+    fn hub_alive(&self) -> bool {
+        self.0.facts().hub_alive
+    }
+
+    #[zbus(property)]
+    fn hub_endpoint(&self) -> String {
+        self.0.facts().hub_endpoint.clone()
+    }
+
+    #[zbus(property)]
+    fn hub_key(&self) -> String {
+        self.0.facts().hub_key.clone()
+    }
+
+    #[zbus(property)]
+    fn interface(&self) -> String {
+        self.0.facts().interface.clone()
+    }
+
+    #[zbus(property)]
+    fn listen(&self) -> String {
+        self.0.facts().listen.clone()
+    }
+
+    #[zbus(property)]
+    fn mtu(&self) -> u32 {
+        self.0.facts().mtu
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> String {
+        self.0.facts().name.clone()
+    }
+
+    #[zbus(property)]
+    fn public_key(&self) -> String {
+        self.0.facts().public_key.clone()
+    }
+
+    #[zbus(property)]
+    fn refusals(&self) -> BTreeMap<String, u64> {
+        self.0.figures().refusals.clone()
+    }
+
+    #[zbus(property)]
+    fn role(&self) -> String {
+        self.0.facts().role.clone()
+    }
+
+    #[zbus(property)]
+    fn state(&self) -> String {
+        self.0.facts().state.clone()
+    }
+
+    #[zbus(property)]
+    fn statistics(&self) -> BTreeMap<String, u64> {
+        self.0.figures().statistics.clone()
+    }
+}
+
+/// Puts what is so in a network into the bus's words
+pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
+    let hub = view.hub.as_ref();
+    NetworkFacts {
+        addresses: texts(&view.addresses),
+        detail: view.detail.clone(),
+        hub_alive: hub.is_some_and(|hub| hub.alive),
+        hub_endpoint: hub.map(|hub| hub.endpoint.clone()).unwrap_or_default(),
+        hub_key: hub.map(|hub| hub.public_key.to_string()).unwrap_or_default(),
+        interface: view.interface.clone(),
+        listen: view.listen.map(|listen| listen.to_string()).unwrap_or_default(),
+        mtu: view.mtu.into(),
+        name: name.to_string(),
+        public_key: view.public_key.to_string(),
+        role: role_word(view.role).as_str().to_owned(),
+        state: state_word(view.state).as_str().to_owned(),
+    }
+}
+
+/// Puts what is counted in a network into the bus's words
+pub(super) fn figures(view: &NetworkView) -> NetworkFigures {
+    let refusals = view.refusals.iter().map(|(name, count)| ((*name).to_owned(), *count));
+    let mut statistics = traffic(view.sent, view.received);
+    statistics.insert("dropped".to_owned(), view.dropped);
+    NetworkFigures { refusals: refusals.collect(), statistics }
+}
+
+/// Tells whether [`facts`] of the two are surely the same, without making them
+pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
+    old.role == new.role
+        && old.state == new.state
+        && old.detail == new.detail
+        && old.public_key == new.public_key
+        && old.interface == new.interface
+        && old.addresses == new.addresses
+        && old.mtu == new.mtu
+        && old.listen == new.listen
+        && old.hub == new.hub
+}
+
+/// Kind and endpoint of a path; both empty where there is none
+pub(super) fn path_words(path: Option<&PathView>) -> (&'static str, String) {
+    match path.map(|path| path.way) {
+        None => ("", String::new()),
+        Some(Way::Direct(address)) => (PathKind::Direct.as_str(), address.to_string()),
+        Some(Way::Relayed(relay)) => (PathKind::Relayed.as_str(), relay.to_string()),
+    }
+}
+
+/// Counters of inner packets by name
+pub(super) fn traffic(sent: Counted, received: Counted) -> BTreeMap<String, u64> {
+    BTreeMap::from([
+        ("rx-bytes".to_owned(), received.bytes),
+        ("rx-packets".to_owned(), received.packets),
+        ("tx-bytes".to_owned(), sent.bytes),
+        ("tx-packets".to_owned(), sent.packets),
+    ])
+}
+
+/// Each as text
+pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<String> {
+    values.iter().map(ToString::to_string).collect()
+}
+
+fn role_word(role: Role) -> RoleWord {
+    match role {
+        Role::Hub => RoleWord::Hub,
+        Role::Peer => RoleWord::Peer,
+    }
+}
+
+fn state_word(state: NetworkState) -> StateWord {
+    match state {
+        NetworkState::Down => StateWord::Down,
+        NetworkState::Connecting => StateWord::Connecting,
+        NetworkState::Up => StateWord::Up,
+        NetworkState::HubLost => StateWord::HubLost,
+        NetworkState::Failed => StateWord::Failed,
+    }
+}

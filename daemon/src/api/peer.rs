@@ -1,0 +1,161 @@
+//! `org.fastvpn.Peer1`: one peer of a network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fastvpn_dbus::network_path;
+use fastvpn_dbus::types::{PeerFacts, PeerFigures, PeerState};
+use fastvpn_proto::crypto::PublicKey;
+use zbus::{OwnedObjectPath, interface};
+
+use super::manager::micros;
+use super::network::{path_words, texts, traffic};
+use super::publish::Shown;
+use crate::handle::{NetworkName, PathView, PeerLink, PeerView};
+
+/// The object of one peer; reads what was published last
+pub(super) struct Peer(pub(super) Arc<Shown<PeerFacts, PeerFigures>>);
+
+#[interface(name = "org.fastvpn.Peer1", introspection_docs = false)]
+impl Peer {
+    #[zbus(property)]
+    fn addresses(&self) -> Vec<String> {
+        self.0.facts().addresses.clone()
+    }
+
+    #[zbus(property)]
+    fn endpoint(&self) -> String {
+        self.0.facts().endpoint.clone()
+    }
+
+    #[zbus(property)]
+    fn hub(&self) -> bool {
+        self.0.facts().hub
+    }
+
+    #[zbus(property)]
+    fn last_handshake(&self) -> u64 {
+        self.0.figures().last_handshake
+    }
+
+    #[zbus(property)]
+    fn last_seen(&self) -> u64 {
+        self.0.figures().last_seen
+    }
+
+    #[zbus(property)]
+    fn loss(&self) -> f64 {
+        self.0.figures().loss
+    }
+
+    #[zbus(property)]
+    fn name(&self) -> String {
+        self.0.facts().name.clone()
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn network(&self) -> OwnedObjectPath {
+        self.0.facts().network.clone()
+    }
+
+    #[zbus(property)]
+    fn path_kind(&self) -> String {
+        self.0.facts().path_kind.clone()
+    }
+
+    #[zbus(property)]
+    fn path_mtu(&self) -> u32 {
+        self.0.facts().path_mtu
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn public_key(&self) -> String {
+        self.0.facts().public_key.clone()
+    }
+
+    #[zbus(property)]
+    fn rtt_min_us(&self) -> u64 {
+        self.0.figures().rtt_min_us
+    }
+
+    #[zbus(property)]
+    fn rtt_us(&self) -> u64 {
+        self.0.figures().rtt_us
+    }
+
+    #[zbus(property)]
+    fn state(&self) -> String {
+        self.0.facts().state.clone()
+    }
+
+    #[zbus(property)]
+    fn statistics(&self) -> BTreeMap<String, u64> {
+        self.0.figures().statistics.clone()
+    }
+
+    #[zbus(property)]
+    fn subnets(&self) -> Vec<String> {
+        self.0.facts().subnets.clone()
+    }
+}
+
+/// Puts what is so of a peer into the bus's words
+pub(super) fn facts(network: &NetworkName, key: &PublicKey, view: &PeerView) -> PeerFacts {
+    let (path_kind, endpoint) = path_words(view.path.as_ref());
+    PeerFacts {
+        addresses: texts(&view.addresses),
+        endpoint,
+        hub: view.hub,
+        name: view.name.clone(),
+        network: network_path(network.as_str()),
+        path_kind: path_kind.to_owned(),
+        path_mtu: view.path.map_or(0, |path| path.mtu.into()),
+        public_key: key.to_string(),
+        state: state_word(view.state).as_str().to_owned(),
+        subnets: texts(&view.subnets),
+    }
+}
+
+/// Puts what is counted and measured of a peer into the bus's words
+pub(super) fn figures(view: &PeerView) -> PeerFigures {
+    let path = view.path.as_ref();
+    PeerFigures {
+        last_handshake: view.last_handshake.map_or(0, unix_seconds),
+        last_seen: view.last_seen.map_or(0, unix_seconds),
+        loss: path.map_or(0.0, share),
+        rtt_min_us: path.and_then(|path| path.rtt_min).map_or(0, micros),
+        rtt_us: path.and_then(|path| path.rtt).map_or(0, micros),
+        statistics: traffic(view.sent, view.received),
+    }
+}
+
+/// Tells whether [`facts`] of the two are surely the same, without making them
+pub(super) fn same_facts(old: &PeerView, new: &PeerView) -> bool {
+    let road = |view: &PeerView| view.path.map(|path| (path.way, path.mtu));
+    old.name == new.name
+        && old.addresses == new.addresses
+        && old.subnets == new.subnets
+        && old.state == new.state
+        && old.hub == new.hub
+        && road(old) == road(new)
+}
+
+/// Loss as a share, whatever was computed: a NaN would differ from itself for ever
+fn share(path: &PathView) -> f64 {
+    if path.loss.is_finite() { path.loss.clamp(0.0, 1.0) } else { 0.0 }
+}
+
+fn state_word(link: PeerLink) -> PeerState {
+    match link {
+        PeerLink::Offline => PeerState::Offline,
+        PeerLink::Idle => PeerState::Idle,
+        PeerLink::Connecting => PeerState::Connecting,
+        PeerLink::Connected => PeerState::Connected,
+        PeerLink::Unresponsive => PeerState::Unresponsive,
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

@@ -1,0 +1,98 @@
+//! What only a peer's file has: its hubs, and what it does without them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fastvpn_proto::crypto::PublicKey;
+use toml::Spanned;
+
+use super::check::noted;
+use super::file::{HubTable, NetworkFile};
+use super::problem::{Notes, Wrong, quoted};
+use super::{HubAddress, HubLoss, PeerRoleConfig, value};
+
+/// Checks what only a peer's file has; `own` is the peer's public key, if its private one is known
+pub(super) fn check(
+    file: &NetworkFile,
+    own: Option<PublicKey>,
+    notes: &mut Notes<'_>,
+) -> Option<PeerRoleConfig> {
+    let hub_loss = hub_loss(file, notes);
+    if file.hub.is_empty() {
+        let remedy = "add [[hub]] with the endpoint and the public_key of the hub";
+        notes.missing("hub", remedy);
+    }
+    let mut hubs = Vec::new();
+    let mut keys = BTreeMap::new();
+    let mut endpoints = BTreeSet::new();
+    for table in &file.hub {
+        let Some(hub) = hub(table, notes) else { continue };
+        // both are there, or `hub` were not
+        let place = |text: &Option<Spanned<String>>| text.as_ref().map_or(0..0, Spanned::span);
+        let key_place = place(&table.get_ref().public_key);
+        if own == Some(hub.public_key) {
+            let wrong = Wrong::new(
+                "is this node's own key",
+                "write what `fastvpnctl keygen --public FILE` prints on the hub",
+            );
+            notes.at(&key_place, "hub.public_key", wrong);
+        }
+        if let Some(line) = keys.insert(hub.public_key, notes.line(&key_place)) {
+            let wrong = Wrong::new(
+                format!("is the key of the hub in line {line} as well"),
+                "give each hub once; a host name may have several addresses",
+            );
+            notes.at(&key_place, "hub.public_key", wrong);
+        } else if !endpoints.insert(hub.endpoint.clone()) {
+            let wrong = Wrong::new(
+                format!("{} is the endpoint of another hub as well", hub.endpoint),
+                "remove one of the two",
+            );
+            notes.at(&place(&table.get_ref().endpoint), "hub.endpoint", wrong);
+        }
+        hubs.push(hub);
+    }
+    Some(PeerRoleConfig { hubs, hub_loss: hub_loss? })
+}
+
+fn hub(table: &Spanned<HubTable>, notes: &mut Notes<'_>) -> Option<HubAddress> {
+    let hub = table.get_ref();
+    let endpoint = match &hub.endpoint {
+        Some(text) => noted(text, "hub.endpoint", value::endpoint, notes),
+        None => {
+            let wrong = Wrong::new("is missing", "add endpoint = \"HOST:PORT\" to this [[hub]]");
+            notes.at(&table.span(), "hub.endpoint", wrong);
+            None
+        }
+    };
+    let public_key = match &hub.public_key {
+        Some(text) => noted(text, "hub.public_key", value::public_key, notes),
+        None => {
+            let wrong = Wrong::new(
+                "is missing",
+                "add public_key = \"…\", as `fastvpnctl keygen --public FILE` prints it on the hub",
+            );
+            notes.at(&table.span(), "hub.public_key", wrong);
+            None
+        }
+    };
+    Some(HubAddress { endpoint: endpoint?, public_key: public_key? })
+}
+
+fn hub_loss(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<HubLoss> {
+    let Some(text) = &file.hub_loss else {
+        return Some(HubLoss::default());
+    };
+    match text.get_ref().as_str() {
+        "keep" => Some(HubLoss::Keep),
+        "stop" => Some(HubLoss::Stop),
+        other => {
+            let wrong = Wrong::new(
+                format!("{} is no way to take the loss of the hub", quoted(other)),
+                "write \"stop\" (serve nothing until it is back) or \"keep\" (go on with the \
+                 peers that are known)",
+            );
+            notes.at(&text.span(), "hub_loss", wrong);
+            None
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! The TUN device's queue: one plain IP packet for each read and write.
+//!
+//! [`open`] makes the device; addresses, MTU and state are the business of netlink. A device that
+//! is down loses what is written and gives nothing to read; one that is gone is an error.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+/// Why a TUN device could not be made
+#[derive(Debug, Error)]
+pub enum TunError {
+    /// Another process serves a device of this name
+    #[error("interface {0} is in use by another process; is a second fastvpnd running?")]
+    Busy(String),
+    /// There is an interface of this name, and it is no plain TUN device
+    #[error("there is an interface {0} of another kind already; choose another name")]
+    Foreign(String),
+    /// The kernel has no TUN driver, or the device node is missing
+    #[error(
+        "/dev/net/tun is missing; load the module (`modprobe tun`), or let this container use it"
+    )]
+    Missing,
+    /// No interface can have this name
+    #[error(
+        "{0:?} cannot be the name of an interface: it takes 1 to 15 characters other than '/', ':', '%' and blanks"
+    )]
+    Name(String),
+    /// The process may not make network devices
+    #[error(
+        "no permission to make a TUN device; it takes CAP_NET_ADMIN and access to /dev/net/tun"
+    )]
+    Permission,
+    /// Anything else that the system said
+    #[error("cannot make the TUN device {interface}")]
+    System {
+        /// Name of the interface
+        interface: String,
+        /// What the system said
+        source: io::Error,
+    },
+}
+
+/// Makes the TUN device `interface` and returns its queue, non-blocking and without packet headers
+///
+/// The device is gone when the descriptor is closed.
+///
+/// # Errors
+/// If the device cannot be made; the error says what to do.
+pub fn open(interface: &str) -> Result<OwnedFd, TunError> {
+    if !valid(interface) {
+        return Err(TunError::Name(interface.to_owned()));
+    }
+    let mut config = tun::Configuration::default();
+    // Without "root privileges" the crate makes the device and leaves its settings alone.
+    config.tun_name(interface).platform_config(|platform| {
+        platform.ensure_root_privileges(false);
+    });
+    let device = tun::create(&config).map_err(|error| explain(interface, error.into()))?;
+    device.set_nonblock().map_err(|error| explain(interface, error))?;
+    Ok(adopt(device))
+}
+
+/// Takes the descriptor out of a device
+#[allow(unsafe_code)]
+fn adopt(device: impl IntoRawFd) -> OwnedFd {
+    // SAFETY: `into_raw_fd` hands the open descriptor over; nobody else closes it any more.
+    unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) }
+}
+
+/// Tells whether the kernel takes `name` for an interface, as it is
+fn valid(name: &str) -> bool {
+    let fits = (1..=15).contains(&name.len());
+    // The kernel would put a number in place of "%d".
+    let fine = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, '/' | ':' | '%');
+    fits && name != "." && name != ".." && name.chars().all(fine)
+}
+
+fn explain(interface: &str, error: io::Error) -> TunError {
+    match Errno::from_io_error(&error) {
+        Some(Errno::BUSY) => TunError::Busy(interface.to_owned()),
+        Some(Errno::INVAL) => TunError::Foreign(interface.to_owned()),
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => TunError::Missing,
+        Some(Errno::ACCESS | Errno::PERM) => TunError::Permission,
+        _ => TunError::System { interface: interface.to_owned(), source: error },
+    }
+}
+
+/// One queue of a TUN device
+#[derive(Debug)]
+pub(super) struct Tun {
+    fd: OwnedFd,
+}
+
+impl Tun {
+    /// Serves a non-blocking descriptor from [`open`]
+    pub(super) fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// Reads one packet; returns its length, or nothing if none waits
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        loop {
+            match rustix::io::read(&self.fd, &mut *buffer) {
+                Ok(0) => return Err(Errno::NODEV.into()),
+                Ok(len) => return Ok(Some(len)),
+                Err(Errno::INTR) => {}
+                Err(error) if gone(error) => return Err(error.into()),
+                // Nothing waits; or the device is down or on its way out, which shows soon enough.
+                Err(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Writes one packet; returns whether the device took it
+    ///
+    /// # Errors
+    /// If the device is gone.
+    pub(super) fn write(&self, packet: &[u8]) -> io::Result<bool> {
+        loop {
+            match rustix::io::write(&self.fd, packet) {
+                Ok(_) => return Ok(true),
+                Err(Errno::INTR) => {}
+                Err(error) if gone(error) => return Err(error.into()),
+                // The device is down (EIO) or full, or the packet is not one (EINVAL).
+                Err(error) => {
+                    tracing::trace!(%error, len = packet.len(), "the TUN took no packet");
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Tun {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// Tells whether an error means that the device does not exist any more
+fn gone(error: Errno) -> bool {
+    matches!(error, Errno::BADFD | Errno::BADF | Errno::NODEV | Errno::PIPE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_would_refuse_or_change_are_refused_first() {
+        for name in ["", ".", "..", "a/b", "a b", "fvpn-%d", "eth0:1", "sixteen-bytes-xx", "a\n"] {
+            assert!(matches!(open(name), Err(TunError::Name(_))), "{name:?}");
+        }
+        assert!(valid("fvpn-home") && valid("fifteen-bytes-x"));
+    }
+
+    #[test]
+    fn each_refusal_of_the_system_says_what_to_do() {
+        let said = |errno: Errno| explain("fvpn-x", errno.into()).to_string();
+
+        assert!(said(Errno::NOENT).contains("modprobe tun"));
+        assert!(said(Errno::PERM).contains("CAP_NET_ADMIN"));
+        assert!(said(Errno::BUSY).contains("fvpn-x is in use"));
+        assert!(said(Errno::INVAL).contains("another kind"));
+        assert!(said(Errno::MFILE).contains("fvpn-x"));
+    }
+}

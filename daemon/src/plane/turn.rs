@@ -1,0 +1,456 @@
+//! One turn of the data thread, again and again.
+//!
+//! A turn has one reading of the clock and a fixed order: commands, messages from the network,
+//! packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
+//! start at once. After each batch the node is drained: messages, packets, events. At the end the
+//! events leave in one batch and the timer is armed.
+//!
+//! The node permits several `handle_*` calls before a drain, so it is drained once for a batch and
+//! not once for a message: acknowledgements then share a message, and messages a system call.
+//!
+//! # When the socket is full
+//!
+//! The train that did not go out stays at the head, nothing is taken from the node behind it, and
+//! the TUN is not read until the socket is writable again: the queue then grows where its owners
+//! can see it. Messages are still received.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastvpn_proto::node::{Command, Node, Transmit};
+use fastvpn_proto::time::Instant;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use tokio::sync::mpsc::Sender;
+use tracing::{debug, trace};
+
+use super::buffers::{self, SLOTS, Slots};
+use super::clock::{self, Timer};
+use super::inbox::Inbox;
+use super::outlet::{Flushed, Outlet};
+use super::tun::Tun;
+use super::udp::{self, Sent, Udp};
+use super::{PlaneCommand, PlaneEvent, Pulse};
+
+/// Everything that the data thread owns
+pub(super) struct Turn {
+    node: Node,
+    udp: Udp,
+    tun: Option<Tun>,
+    /// Whether packets of the TUN are carried, or read and dropped
+    carry: bool,
+    inbox: Arc<Inbox>,
+    pulse: Arc<Pulse>,
+    outlet: Outlet,
+    timer: Timer,
+    epoll: OwnedFd,
+    commands: Vec<PlaneCommand>,
+    slots: Slots,
+    packet: Box<[u8]>,
+    train: Vec<u8>,
+    /// The train in `train`, if it did not go out whole
+    outgoing: Option<Outgoing>,
+    /// Whether the descriptors are watched as `outgoing` wants it
+    held: bool,
+    stats_at: Instant,
+    dropped: Dropped,
+}
+
+/// A train on its way out
+#[derive(Clone, Copy, Debug)]
+struct Outgoing {
+    transmit: Transmit,
+    /// Bytes of it that are done with
+    done: usize,
+}
+
+/// Packets that got lost between the node and the TUN
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Dropped {
+    /// The device took no packet
+    refused: u64,
+    /// Packets were not to be carried
+    not_carried: u64,
+    /// Messages that the kernel refused to send, when they were last traced
+    unsent: u64,
+}
+
+/// Whether there is a next turn
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Next {
+    Turn,
+    End,
+}
+
+/// Which descriptors have something
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    inbox: bool,
+    udp: bool,
+    tun: bool,
+    timer: bool,
+}
+
+impl Turn {
+    /// Gathers everything, and watches the descriptors
+    pub(super) fn new(
+        node: Node,
+        udp: Udp,
+        inbox: Arc<Inbox>,
+        pulse: Arc<Pulse>,
+        events: Sender<Vec<PlaneEvent>>,
+        now: Instant,
+    ) -> io::Result<Self> {
+        let timer = Timer::new()?;
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        watch(&epoll, &*inbox, INBOX)?;
+        watch(&epoll, &udp, UDP)?;
+        watch(&epoll, &timer, TIMER)?;
+        Ok(Self {
+            node,
+            udp,
+            tun: None,
+            carry: true,
+            inbox,
+            pulse,
+            outlet: Outlet::new(events),
+            timer,
+            epoll,
+            commands: Vec::with_capacity(COMMANDS),
+            slots: Slots::new(),
+            packet: buffers::packet(),
+            train: buffers::train(),
+            outgoing: None,
+            held: false,
+            stats_at: now + STATS_EVERY,
+            dropped: Dropped::default(),
+        })
+    }
+
+    /// Makes turns until it is told to stop
+    ///
+    /// # Errors
+    /// If the system refuses what cannot be done without.
+    pub(super) fn run(&mut self) -> io::Result<()> {
+        // The node may have something to do before anything happens.
+        self.rest(clock::now())?;
+        while self.turn()? == Next::Turn {}
+        Ok(())
+    }
+
+    /// Closes everything; returns the events that were not sent
+    pub(super) fn end(self) -> Vec<PlaneEvent> {
+        self.inbox.close();
+        self.pulse.stop();
+        self.outlet.into_waiting()
+    }
+
+    fn turn(&mut self) -> io::Result<Next> {
+        let ready = self.wait()?;
+        let now = clock::now();
+        self.pulse.beat(now);
+        if ready.timer {
+            self.timer.clear();
+        }
+        if ready.inbox && self.obey(now)? == Next::End {
+            self.say_goodbye(now)?;
+            return Ok(Next::End);
+        }
+        if self.outgoing.is_some() {
+            self.drain(now)?;
+        }
+        if ready.udp {
+            self.receive(now)?;
+        }
+        if ready.tun {
+            self.read_packets(now)?;
+        }
+        if self.node.deadline().is_some_and(|(at, _)| at <= now) {
+            self.node.handle_timeout(now);
+            self.drain(now)?;
+        }
+        if now >= self.stats_at {
+            self.tell_stats(now);
+            self.stats_at = now + STATS_EVERY;
+        }
+        self.rest(now)
+    }
+
+    /// Waits until a descriptor has something
+    fn wait(&self) -> io::Result<Ready> {
+        let mut events = [MaybeUninit::uninit(); 4];
+        let events = match epoll::wait(&self.epoll, &mut events, None) {
+            Ok((events, _)) => events,
+            Err(Errno::INTR) => return Ok(Ready::default()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut ready = Ready::default();
+        for event in events {
+            let flags = event.flags;
+            match event.data.u64() {
+                INBOX => ready.inbox = true,
+                TIMER => ready.timer = true,
+                TUN => ready.tun = true,
+                // Errors too are taken away by reading.
+                UDP => ready.udp = flags != epoll::EventFlags::OUT,
+                _ => {}
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Does what the control side wants
+    fn obey(&mut self, now: Instant) -> io::Result<Next> {
+        let mut commands = std::mem::take(&mut self.commands);
+        let closed = self.inbox.take(&mut commands, COMMANDS);
+        let mut next = if closed { Next::End } else { Next::Turn };
+        for command in commands.drain(..) {
+            match command {
+                PlaneCommand::Node(command) => self.node.handle_command(command, now),
+                PlaneCommand::Tun { fd, mtu } => self.serve(fd, mtu)?,
+                PlaneCommand::CloseTun => self.tun = None,
+                PlaneCommand::Carry(carry) => self.carry = carry,
+                PlaneCommand::Stats => self.stats_at = now,
+                PlaneCommand::Stop => next = Next::End,
+            }
+        }
+        self.commands = commands;
+        self.drain(now)?;
+        Ok(next)
+    }
+
+    /// Serves a TUN queue from now on
+    fn serve(&mut self, fd: OwnedFd, mtu: u16) -> io::Result<()> {
+        // The old queue is closed first, and with that no longer watched.
+        self.tun = None;
+        let tun = Tun::new(fd);
+        let added = epoll::add(&self.epoll, &tun, data(TUN), interest(TUN, self.held));
+        match added {
+            Ok(()) => {
+                debug!(mtu, "serving the TUN");
+                self.tun = Some(tun);
+            }
+            // It cannot be waited for: whatever it is, it is no TUN that is alive.
+            Err(error) => self.outlet.push(PlaneEvent::TunLost(error.into())),
+        }
+        Ok(())
+    }
+
+    /// Gives what arrived to the node
+    fn receive(&mut self, now: Instant) -> io::Result<()> {
+        let mut bytes_left = RECEIVE_BYTES;
+        loop {
+            let filled = self.udp.receive(&mut self.slots);
+            for (meta, bytes) in self.slots.filled(filled) {
+                bytes_left = bytes_left.saturating_sub(bytes.len().max(MESSAGE_COST));
+                let arrival = udp::arrival(&meta);
+                let node = &mut self.node;
+                udp::messages(&meta, bytes, |message| node.handle_message(arrival, message, now));
+            }
+            if filled > 0 {
+                self.drain(now)?;
+            }
+            if filled < SLOTS || bytes_left == 0 {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Gives the packets of the TUN to the node
+    fn read_packets(&mut self, now: Instant) -> io::Result<()> {
+        for _ in 0..READ_BATCHES {
+            // While messages are stuck, packets wait in the device.
+            if self.outgoing.is_some() {
+                return Ok(());
+            }
+            let more = self.read_batch(now);
+            self.drain(now)?;
+            if !more {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one batch of packets; returns whether there may be more
+    fn read_batch(&mut self, now: Instant) -> bool {
+        let Some(tun) = &self.tun else { return false };
+        for _ in 0..READ_BATCH {
+            match tun.read(&mut self.packet) {
+                Ok(Some(len)) if self.carry => self.node.handle_packet(&self.packet[..len], now),
+                Ok(Some(_)) => self.dropped.not_carried += 1,
+                Ok(None) => return false,
+                Err(error) => {
+                    self.lose_tun(error);
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// Takes everything that the node has
+    fn drain(&mut self, now: Instant) -> io::Result<()> {
+        self.send_messages(now);
+        while let Some(packet) = self.node.poll_packet() {
+            self.write_packet(&packet);
+        }
+        while let Some(event) = self.node.poll_event() {
+            self.outlet.push(PlaneEvent::Node(event));
+        }
+        self.hold()
+    }
+
+    fn send_messages(&mut self, now: Instant) {
+        loop {
+            let mut out = match self.outgoing.take() {
+                Some(out) => out,
+                None => match self.node.poll_transmit(&mut self.train, now) {
+                    Some(transmit) => Outgoing { transmit, done: 0 },
+                    None => return,
+                },
+            };
+            match self.udp.send(&out.transmit, &self.train[out.done..]) {
+                Sent::Bytes(bytes) => out.done += bytes,
+                Sent::TooBig { len, bytes } => {
+                    trace!(len, remote = %out.transmit.remote, "too big");
+                    out.done += bytes;
+                    self.node.handle_too_big(out.transmit.remote, len, now);
+                }
+                Sent::Blocked => {
+                    self.outgoing = Some(out);
+                    return;
+                }
+            }
+            if out.done < self.train.len() {
+                self.outgoing = Some(out);
+            }
+        }
+    }
+
+    fn write_packet(&mut self, packet: &[u8]) {
+        match self.tun.as_ref().map(|tun| tun.write(packet)) {
+            Some(Ok(true)) => {}
+            Some(Ok(false)) | None => self.dropped.refused += 1,
+            Some(Err(error)) => {
+                self.dropped.refused += 1;
+                self.lose_tun(error);
+            }
+        }
+    }
+
+    fn lose_tun(&mut self, error: io::Error) {
+        debug!(%error, "the TUN is gone");
+        self.tun = None;
+        self.outlet.push(PlaneEvent::TunLost(error));
+    }
+
+    /// Watches for room in the socket while a train waits for it, and not for packets meanwhile
+    fn hold(&mut self) -> io::Result<()> {
+        let hold = self.outgoing.is_some();
+        if hold == self.held {
+            return Ok(());
+        }
+        self.held = hold;
+        epoll::modify(&self.epoll, &self.udp, data(UDP), interest(UDP, hold))?;
+        if let Some(tun) = &self.tun {
+            epoll::modify(&self.epoll, tun, data(TUN), interest(TUN, hold))?;
+        }
+        Ok(())
+    }
+
+    /// Ends a turn: events leave, the timer is armed
+    fn rest(&mut self, now: Instant) -> io::Result<Next> {
+        let mut wake = self.stats_at;
+        match self.outlet.flush() {
+            Flushed::All => {}
+            Flushed::Full => wake = wake.min(now + RETRY_EVENTS),
+            Flushed::Closed => {
+                debug!("nobody listens to the data thread any more");
+                self.say_goodbye(now)?;
+                return Ok(Next::End);
+            }
+        }
+        if let Some((at, why)) = self.node.deadline() {
+            trace!(?at, ?why, "next deadline");
+            // What the node owes may be stuck behind the train that is: no reason to spin.
+            let earliest = if self.held { now + RETRY_HELD } else { Instant::ZERO };
+            wake = wake.min(at.max(earliest));
+        }
+        self.timer.arm(wake)?;
+        Ok(Next::Turn)
+    }
+
+    fn tell_stats(&mut self, now: Instant) {
+        let mut stats = self.node.stats(now);
+        stats.dropped += self.dropped.refused + self.dropped.not_carried;
+        self.outlet.push(PlaneEvent::Stats(Box::new(stats)));
+        let unsent = self.udp.refused();
+        if unsent > self.dropped.unsent {
+            debug!(count = unsent - self.dropped.unsent, "messages that the system did not send");
+            self.dropped.unsent = unsent;
+        }
+    }
+
+    /// Closes all sessions; gives the last messages a moment to leave
+    fn say_goodbye(&mut self, now: Instant) -> io::Result<()> {
+        self.node.handle_command(Command::Close, now);
+        self.drain(now)?;
+        for _ in 0..GOODBYE_TRIES {
+            if self.outgoing.is_none() {
+                break;
+            }
+            // The inbox may be readable for good, so that waiting for it is no waiting.
+            std::thread::sleep(GOODBYE_WAIT);
+            self.drain(now)?;
+        }
+        self.outlet.flush();
+        Ok(())
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64) -> io::Result<()> {
+    Ok(epoll::add(epoll, fd, data(token), interest(token, false))?)
+}
+
+fn data(token: u64) -> epoll::EventData {
+    epoll::EventData::new_u64(token)
+}
+
+/// Returns what to wait for; `held` while a train waits for room in the socket
+fn interest(token: u64, held: bool) -> epoll::EventFlags {
+    match (token, held) {
+        (UDP, true) => epoll::EventFlags::IN | epoll::EventFlags::OUT,
+        // Its end is told of all the same.
+        (TUN, true) => epoll::EventFlags::empty(),
+        _ => epoll::EventFlags::IN,
+    }
+}
+
+const INBOX: u64 = 0;
+const UDP: u64 = 1;
+const TUN: u64 = 2;
+const TIMER: u64 = 3;
+
+/// Commands in one turn
+const COMMANDS: usize = 256;
+/// Bytes received in one turn, more or less
+const RECEIVE_BYTES: usize = 1 << 20;
+/// What a message costs at least, in bytes, however short it is
+const MESSAGE_COST: usize = 512;
+/// Packets read from the TUN between two drains
+const READ_BATCH: usize = 32;
+/// Such batches in one turn
+const READ_BATCHES: usize = 4;
+/// How often the numbers are told; also how often the thread wakes at least
+const STATS_EVERY: Duration = Duration::from_secs(1);
+/// How soon events are tried again that found the channel full
+const RETRY_EVENTS: Duration = Duration::from_millis(10);
+/// How soon a deadline is looked at again while the socket is full
+const RETRY_HELD: Duration = Duration::from_millis(1);
+/// How often and how long the last messages wait for room in the socket
+const GOODBYE_TRIES: u32 = 10;
+const GOODBYE_WAIT: Duration = Duration::from_millis(10);

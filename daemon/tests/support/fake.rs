@@ -1,0 +1,194 @@
+//! A daemon that is not there: a handle whose other end is a script.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, UNIX_EPOCH};
+
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::node::Way;
+use fastvpnd::api::{self, ApiError, Availability, Bus};
+use fastvpnd::handle::{
+    Counted, Handle, HandleError, HubView, NetworkName, NetworkState, NetworkView, Outcome,
+    PathView, PeerLink, PeerView, PingReply, Reloaded, Request, Role, Snapshot,
+};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+/// The other end of a handle, and the API on top of it
+pub(crate) struct Fake {
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    pub(crate) availability: watch::Receiver<Availability>,
+    api: JoinHandle<Result<std::convert::Infallible, ApiError>>,
+    requests: JoinHandle<()>,
+}
+
+impl Fake {
+    /// Serves `snapshot` on the bus at `address`, in the background
+    pub(crate) fn start(address: &str, snapshot: Snapshot) -> Self {
+        let (snapshots, seen) = watch::channel(Arc::new(snapshot));
+        let (requests, inbox) = mpsc::channel(16);
+        let (available, availability) = watch::channel(Availability::Starting);
+        let handle = Handle::new(requests, seen);
+        let bus = Bus::Address(address.to_owned());
+        let api = tokio::spawn(api::serve(Some(bus), handle, available));
+        let requests = tokio::spawn(serve_requests(inbox, snapshots.clone()));
+        Self { snapshots, availability, api, requests }
+    }
+
+    /// Waits until clients can reach it
+    pub(crate) async fn wait_until(&mut self, wanted: Availability) {
+        let seen = self.availability.wait_for(|availability| *availability == wanted);
+        super::within(10, "the wished availability", seen).await.unwrap();
+    }
+
+    /// Changes what can be seen
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Snapshot)) {
+        apply(&self.snapshots, change);
+    }
+
+    /// Returns why the API is not served at all
+    pub(crate) async fn failure(&mut self) -> ApiError {
+        match super::within(10, "the end of the API", &mut self.api).await.unwrap() {
+            Err(error) => error,
+            Ok(never) => match never {},
+        }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.api.abort();
+        self.requests.abort();
+    }
+}
+
+/// Answers as the names of the networks tell: `conflict` has conflicts, and so on
+async fn serve_requests(
+    mut inbox: mpsc::Receiver<Request>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+) {
+    while let Some(request) = inbox.recv().await {
+        match request {
+            Request::Connect(name, reply) => {
+                let done = set_state(&snapshots, &name, NetworkState::Up);
+                let _ = reply.send(done);
+            }
+            Request::Disconnect(name, reply) => {
+                let done = set_state(&snapshots, &name, NetworkState::Down);
+                let _ = reply.send(done);
+            }
+            Request::Ping { network, peer, reply, .. } => {
+                let _ = reply.send(ping(&network, &peer));
+            }
+            Request::Reload(reply) => {
+                let bad = snapshots.borrow().networks.contains_key(&name("bad"));
+                let _ = reply.send(if bad {
+                    Err(HandleError::Config("bad.toml:1: unknown key \"colour\"".to_owned()))
+                } else {
+                    Ok(Reloaded { changed: vec![name("office")], ..Default::default() })
+                });
+            }
+        }
+    }
+}
+
+fn set_state(
+    snapshots: &watch::Sender<Arc<Snapshot>>,
+    network: &NetworkName,
+    state: NetworkState,
+) -> Result<Outcome<()>, HandleError> {
+    match network.as_str() {
+        "conflict" => return Err(HandleError::Conflict("10.0.0.1 is taken".to_owned())),
+        "stopping" => return Err(HandleError::Stopping),
+        "system" => return Err(HandleError::System("/dev/net/tun is missing".to_owned())),
+        "timeout" => return Err(HandleError::Timeout("the hub does not answer".to_owned())),
+        _ => {}
+    }
+    if !snapshots.borrow().networks.contains_key(network) {
+        return Err(HandleError::UnknownNetwork(network.to_string()));
+    }
+    apply(snapshots, |snapshot| {
+        if let Some(view) = snapshot.networks.get_mut(network) {
+            view.state = state;
+        }
+    });
+    Ok(Outcome::Changed(()))
+}
+
+fn ping(network: &NetworkName, peer: &str) -> Result<PingReply, HandleError> {
+    if network.as_str() != "office" {
+        return Err(HandleError::NotUp(network.clone()));
+    }
+    let path = Some(path());
+    match peer {
+        "tokyo" => Ok(PingReply { rtt: Some(Duration::from_micros(31_200)), peer: key(1), path }),
+        "lost" => Ok(PingReply { rtt: None, peer: key(1), path: None }),
+        _ => Err(HandleError::NoPeer(peer.to_owned(), network.clone())),
+    }
+}
+
+fn apply(snapshots: &watch::Sender<Arc<Snapshot>>, change: impl FnOnce(&mut Snapshot)) {
+    snapshots.send_modify(|snapshot| change(Arc::make_mut(snapshot)));
+}
+
+/// A network `office` with the peer `tokyo`
+pub(crate) fn office() -> Snapshot {
+    let peers = BTreeMap::from([(key(1), tokyo())]);
+    Snapshot { networks: BTreeMap::from([(name("office"), network(peers))]) }
+}
+
+pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
+    NetworkView {
+        role: Role::Peer,
+        state: NetworkState::Up,
+        detail: String::new(),
+        public_key: key(9),
+        interface: "fvpn-office".to_owned(),
+        addresses: vec!["172.16.97.101/24".parse().unwrap()],
+        mtu: 1380,
+        listen: Some("[::]:8796".parse().unwrap()),
+        hub: Some(HubView {
+            public_key: key(8),
+            endpoint: "hub.example.net:8796".to_owned(),
+            alive: true,
+        }),
+        sent: Counted { packets: 3, bytes: 300 },
+        received: Counted { packets: 2, bytes: 200 },
+        dropped: 1,
+        refusals: BTreeMap::from([("replayed", 4)]),
+        peers,
+    }
+}
+
+pub(crate) fn tokyo() -> PeerView {
+    PeerView {
+        name: "tokyo".to_owned(),
+        addresses: vec!["172.16.97.102".parse().unwrap()],
+        subnets: vec!["192.168.7.0/24".parse().unwrap()],
+        state: PeerLink::Connected,
+        hub: false,
+        path: Some(path()),
+        sent: Counted { packets: 3, bytes: 300 },
+        received: Counted { packets: 2, bytes: 200 },
+        last_handshake: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+        last_seen: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_009)),
+    }
+}
+
+pub(crate) fn path() -> PathView {
+    PathView {
+        way: Way::Direct("203.0.113.5:8796".parse().unwrap()),
+        rtt: Some(Duration::from_micros(31_200)),
+        rtt_min: Some(Duration::from_micros(30_000)),
+        loss: 0.25,
+        mtu: 1400,
+    }
+}
+
+pub(crate) fn key(byte: u8) -> PublicKey {
+    PublicKey::from_bytes([byte; 32])
+}
+
+pub(crate) fn name(text: &str) -> NetworkName {
+    text.parse().unwrap()
+}

@@ -1,0 +1,65 @@
+//! Proxy of `org.fastvpn.Network1`.
+
+use std::collections::BTreeMap;
+
+use zbus::proxy;
+
+/// One network; see [`crate::types::NetworkFacts`] and [`crate::types::NetworkFigures`]
+#[proxy(interface = "org.fastvpn.Network1", default_service = "org.fastvpn")]
+pub trait Network {
+    /// Overlay addresses of this node, each with its prefix length
+    #[zbus(property)]
+    fn addresses(&self) -> zbus::Result<Vec<String>>;
+
+    /// Why it is in this state; empty where all is well
+    #[zbus(property)]
+    fn detail(&self) -> zbus::Result<String>;
+
+    /// Whether the hub answers
+    #[zbus(property)]
+    fn hub_alive(&self) -> zbus::Result<bool>;
+
+    /// Where the hub is, as configured; empty on a hub
+    #[zbus(property)]
+    fn hub_endpoint(&self) -> zbus::Result<String>;
+
+    /// Public key of the hub in base64; empty on a hub
+    #[zbus(property)]
+    fn hub_key(&self) -> zbus::Result<String>;
+
+    /// Name of the TUN interface; empty while there is none
+    #[zbus(property)]
+    fn interface(&self) -> zbus::Result<String>;
+
+    /// UDP address that the node listens on; empty while it does not
+    #[zbus(property)]
+    fn listen(&self) -> zbus::Result<String>;
+
+    /// MTU of the interface in bytes
+    #[zbus(property)]
+    fn mtu(&self) -> zbus::Result<u32>;
+
+    /// Name
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> zbus::Result<String>;
+
+    /// Public key of this node in base64
+    #[zbus(property)]
+    fn public_key(&self) -> zbus::Result<String>;
+
+    /// Messages and packets refused, by reason
+    #[zbus(property)]
+    fn refusals(&self) -> zbus::Result<BTreeMap<String, u64>>;
+
+    /// `hub` or `peer`
+    #[zbus(property)]
+    fn role(&self) -> zbus::Result<String>;
+
+    /// `down`, `connecting`, `up`, `hub-lost` or `failed`
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+
+    /// Counters by name
+    #[zbus(property)]
+    fn statistics(&self) -> zbus::Result<BTreeMap<String, u64>>;
+}

@@ -1,0 +1,262 @@
+//! What the objects show: words, facts and figures.
+//!
+//! A fact is signalled as soon as it changes, a figure at most once a second. Both are plain structs
+//! that know the names of their properties: the daemon asks for the difference of two, a client
+//! feeds them what the bus says.
+//!
+//! # Contract
+//!
+//! - A property that is not known is skipped, so that a client outlives a newer daemon.
+//! - The words of [`Role`], [`NetworkState`], [`PeerState`] and [`PathKind`] may grow in number;
+//!   that is why clients get text.
+
+use std::collections::{BTreeMap, HashMap};
+
+use zbus::{OwnedObjectPath, OwnedVariant, Variant};
+
+/// Properties by name, as the bus carries them
+pub type Properties = HashMap<String, OwnedVariant>;
+
+/// Properties that changed, by name
+pub type Changes = BTreeMap<&'static str, Variant<'static>>;
+
+macro_rules! words {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, Eq, PartialEq)]
+        pub enum $name {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl $name {
+            /// Returns the word that the bus carries
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $word,)*
+                }
+            }
+        }
+    };
+}
+
+macro_rules! properties {
+    ($(#[$meta:meta])* $name:ident {
+        $($(#[$doc:meta])* $field:ident: $kind:ty = $property:literal,)*
+    }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl $name {
+            /// Names of the properties
+            pub const PROPERTIES: &'static [&'static str] = &[$($property),*];
+
+            /// Returns each property that is different in `new`, with its new value
+            pub fn difference(&self, new: &Self) -> Changes {
+                let mut changes = Changes::new();
+                $(if self.$field != new.$field {
+                    changes.insert($property, Variant::from(new.$field.clone()));
+                })*
+                changes
+            }
+
+            /// Takes over what `properties` says; tells whether that changed anything
+            ///
+            /// # Errors
+            /// If a property is of the wrong type.
+            pub fn update(&mut self, properties: &Properties) -> zbus::Result<bool> {
+                let before = self.clone();
+                $(if let Some(value) = properties.get($property) {
+                    self.$field = <$kind>::try_from(value.try_clone()?)?;
+                })*
+                Ok(before != *self)
+            }
+        }
+    };
+}
+
+words! {
+    /// What a node is in a network
+    Role {
+        /// Knows and verifies members
+        Hub = "hub",
+        /// Carries packets to other peers
+        Peer = "peer",
+    }
+}
+
+words! {
+    /// Where a network is in its life
+    NetworkState {
+        /// Taken down, or not started
+        Down = "down",
+        /// Registering with the hub, or setting up
+        Connecting = "connecting",
+        /// Carrying packets
+        Up = "up",
+        /// The hub does not answer
+        HubLost = "hub-lost",
+        /// It cannot come up
+        Failed = "failed",
+    }
+}
+
+words! {
+    /// Where this node is with a peer
+    PeerState {
+        /// A member that is not alive (hub only)
+        Offline = "offline",
+        /// Alive, but there was no reason for a session
+        Idle = "idle",
+        /// A session is being made
+        Connecting = "connecting",
+        /// There is a session
+        Connected = "connected",
+        /// There is a session, but the peer does not answer at the moment
+        Unresponsive = "unresponsive",
+    }
+}
+
+words! {
+    /// How messages travel to a peer
+    PathKind {
+        /// Straight, to a UDP address
+        Direct = "direct",
+        /// Through another node
+        Relayed = "relayed",
+    }
+}
+
+properties! {
+    /// What is so in a network
+    NetworkFacts {
+        /// Overlay addresses of this node, each with its prefix length
+        addresses: Vec<String> = "Addresses",
+        /// Why it is in this state; empty where all is well
+        detail: String = "Detail",
+        /// Whether the hub answers; false on a hub
+        hub_alive: bool = "HubAlive",
+        /// Where the hub is, as configured; empty on a hub
+        hub_endpoint: String = "HubEndpoint",
+        /// Public key of the hub in base64; empty on a hub
+        hub_key: String = "HubKey",
+        /// Name of the TUN interface; empty while there is none
+        interface: String = "Interface",
+        /// UDP address that the node listens on; empty while it does not
+        listen: String = "Listen",
+        /// MTU of the interface in bytes
+        mtu: u32 = "Mtu",
+        /// Name
+        name: String = "Name",
+        /// Public key of this node in base64
+        public_key: String = "PublicKey",
+        /// A word of [`Role`]
+        role: String = "Role",
+        /// A word of [`NetworkState`]
+        state: String = "State",
+    }
+}
+
+properties! {
+    /// What is counted in a network
+    NetworkFigures {
+        /// Messages and packets refused, by reason
+        refusals: BTreeMap<String, u64> = "Refusals",
+        /// Counters: those of [`PeerFigures`], and `dropped`
+        statistics: BTreeMap<String, u64> = "Statistics",
+    }
+}
+
+properties! {
+    /// What is so of a peer
+    PeerFacts {
+        /// Its overlay addresses
+        addresses: Vec<String> = "Addresses",
+        /// UDP address of the path in use; of a relayed one the relay's public key in base64
+        endpoint: String = "Endpoint",
+        /// Whether it is the hub
+        hub: bool = "Hub",
+        /// Name
+        name: String = "Name",
+        /// The network it belongs to
+        network: OwnedObjectPath = "Network",
+        /// A word of [`PathKind`], or empty where no path is in use
+        path_kind: String = "PathKind",
+        /// Largest message that is known to pass, in bytes of UDP payload; 0: no path
+        path_mtu: u32 = "PathMtu",
+        /// Public key in base64
+        public_key: String = "PublicKey",
+        /// A word of [`PeerState`]
+        state: String = "State",
+        /// Subnets behind it
+        subnets: Vec<String> = "Subnets",
+    }
+}
+
+properties! {
+    /// What is counted and measured of a peer
+    PeerFigures {
+        /// When the last handshake was completed, in Unix seconds; 0: never
+        last_handshake: u64 = "LastHandshake",
+        /// When anything authentic was last heard, in Unix seconds; 0: never
+        last_seen: u64 = "LastSeen",
+        /// Share of our messages that were lost of late, from 0 to 1
+        loss: f64 = "Loss",
+        /// Smallest round-trip time of late, in microseconds; 0: not known
+        rtt_min_us: u64 = "RttMinUs",
+        /// Smoothed round-trip time in microseconds; 0: not known
+        rtt_us: u64 = "RttUs",
+        /// Counters: `tx-packets`, `tx-bytes`, `rx-packets` and `rx-bytes` of inner packets
+        statistics: BTreeMap<String, u64> = "Statistics",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn difference_names_what_changed_and_nothing_else() {
+        let old = NetworkFacts { mtu: 1380, state: "connecting".to_owned(), ..Default::default() };
+        let new = NetworkFacts { state: "up".to_owned(), ..old.clone() };
+
+        let changes = old.difference(&new);
+
+        assert_eq!(changes, Changes::from([("State", Variant::from("up"))]));
+        assert!(new.difference(&new).is_empty());
+    }
+
+    #[test]
+    fn what_one_end_finds_different_the_other_end_takes_over() {
+        let old = PeerFigures::default();
+        let new = PeerFigures {
+            last_seen: 7,
+            loss: 0.25,
+            statistics: BTreeMap::from([("tx-bytes".to_owned(), 1)]),
+            ..Default::default()
+        };
+        let carried: Properties = old
+            .difference(&new)
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), OwnedVariant::try_from(value).unwrap()))
+            .collect();
+
+        let mut copy = old;
+        assert!(copy.update(&carried).unwrap());
+
+        assert_eq!(copy, new);
+        assert!(!copy.update(&carried).unwrap());
+    }
+
+    #[test]
+    fn unknown_property_is_skipped_and_a_wrong_type_is_an_error() {
+        let mut facts = PeerFacts::default();
+        let unknown = Properties::from([("Colour".to_owned(), OwnedVariant::from(1_u32))]);
+        let wrong = Properties::from([("Hub".to_owned(), OwnedVariant::from(1_u32))]);
+
+        assert!(!facts.update(&unknown).unwrap());
+        assert!(facts.update(&wrong).is_err());
+    }
+}
