@@ -19,3 +19,20 @@ pub fn until(patience: Duration, mut condition: impl FnMut() -> bool) -> bool {
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
+
+/// Waits for SIGINT or SIGTERM
+///
+/// # Errors
+/// If signals cannot be caught.
+pub fn interrupted() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    })
+}
