@@ -10,6 +10,7 @@
 //! - No setting of the machine is changed, only those of namespaces.
 
 pub mod bus;
+pub mod crowd;
 pub mod daemon;
 mod icmp;
 pub mod load;

@@ -129,6 +129,25 @@ impl Star {
         peer_ports: Vec<Port>,
     ) -> Result<Self> {
         lab.wire.all(&plan.link);
+        Self::furnish(lab, plan, hub, peers, hub_port, peer_ports)
+    }
+
+    /// Makes keys and configurations for hosts that are joined by cables, not by the wire
+    ///
+    /// # Errors
+    /// If the programs are not built.
+    pub fn cabled(lab: Lab, plan: StarPlan, hub: Node, peers: Vec<Node>) -> Result<Self> {
+        Self::furnish(lab, plan, hub, peers, Port::NONE, Vec::new())
+    }
+
+    fn furnish(
+        lab: Lab,
+        plan: StarPlan,
+        hub: Node,
+        peers: Vec<Node>,
+        hub_port: Port,
+        peer_ports: Vec<Port>,
+    ) -> Result<Self> {
         let nodes = std::iter::once(&hub).chain(&peers);
         let keys = nodes.map(|node| node.keygen("key")).collect::<Result<Vec<_>>>()?;
         if plan.network_key {

@@ -44,6 +44,11 @@ pub struct Wire {
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Port(usize);
 
+impl Port {
+    /// Of a host that is not plugged in; of no use with a wire
+    pub const NONE: Self = Self(usize::MAX);
+}
+
 /// How the router itself fared
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct WireReport {
