@@ -5,6 +5,7 @@
 pub mod api;
 pub mod args;
 pub mod config;
+pub mod daemon;
 pub mod handle;
 pub mod logging;
 #[cfg(test)]

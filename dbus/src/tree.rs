@@ -137,14 +137,24 @@ impl Tree {
                 NETWORK => {
                     let mut network = Network::default();
                     network.update(properties)?;
-                    self.networks.insert(path.to_owned(), network);
-                    return Ok(Some(Change::NetworkAdded(path.to_owned())));
+                    let before = self.networks.insert(path.to_owned(), network.clone());
+                    let path = path.to_owned();
+                    return Ok(match before {
+                        None => Some(Change::NetworkAdded(path)),
+                        Some(before) if before == network => None,
+                        Some(before) => Some(Change::NetworkChanged(path, Box::new(before))),
+                    });
                 }
                 PEER => {
                     let mut peer = Peer::default();
                     peer.update(properties)?;
-                    self.peers.insert(path.to_owned(), peer);
-                    return Ok(Some(Change::PeerAdded(path.to_owned())));
+                    let before = self.peers.insert(path.to_owned(), peer.clone());
+                    let path = path.to_owned();
+                    return Ok(match before {
+                        None => Some(Change::PeerAdded(path)),
+                        Some(before) if before == peer => None,
+                        Some(before) => Some(Change::PeerChanged(path, Box::new(before))),
+                    });
                 }
                 _ => {}
             }
@@ -210,6 +220,19 @@ mod tests {
         assert_eq!(state, "up");
         assert!(matches!(removed, Some(Change::NetworkRemoved(_))));
         assert_eq!(tree, Tree::default());
+    }
+
+    #[test]
+    fn object_that_is_announced_twice_is_added_once() {
+        let mut tree = Tree::default();
+        let path = network_path("office");
+
+        tree.on_signal(&added(&path, "up")).unwrap();
+        let same = tree.on_signal(&added(&path, "up")).unwrap();
+        let other = tree.on_signal(&added(&path, "down")).unwrap();
+
+        assert_eq!(same, None);
+        assert!(matches!(other, Some(Change::NetworkChanged(..))));
     }
 
     #[test]

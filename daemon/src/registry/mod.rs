@@ -155,6 +155,21 @@ impl Members {
         key: &PublicKey,
         claims: &[IpAddr],
     ) -> Result<Vec<Prefix>, RegistryError> {
+        let addresses = self.check(key, claims)?;
+        if self.find(key).is_some_and(|member| member.addresses.is_empty()) {
+            let mut after = self.given.get(key).cloned().unwrap_or_default();
+            after.retain(|old| !addresses.iter().any(|new| new.contains(*old)));
+            after.extend(addresses.iter().map(Prefix::addr));
+            self.remember(key, after)?;
+        }
+        Ok(addresses)
+    }
+
+    /// Says what [`Self::claim`] would give a member, without giving it
+    ///
+    /// # Errors
+    /// As for a claim, but nothing is written down.
+    pub fn check(&self, key: &PublicKey, claims: &[IpAddr]) -> Result<Vec<Prefix>, RegistryError> {
         let member = self.members.get(key).ok_or(RegistryError::Unknown(*key))?;
         let claims: BTreeSet<IpAddr> = claims.iter().copied().collect();
         let addresses: Vec<_> = claims.iter().map(|addr| self.with_length(*addr)).collect();
@@ -170,10 +185,6 @@ impl Members {
         for addr in &claims {
             self.check_claim(key, *addr)?;
         }
-        let mut after = self.given.get(key).cloned().unwrap_or_default();
-        after.retain(|old| !addresses.iter().any(|new| new.contains(*old)));
-        after.extend(claims);
-        self.remember(key, after)?;
         Ok(addresses)
     }
 

@@ -1,0 +1,201 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use fastvpn_dbus::Bus;
+
+/// Shows and controls the networks of fastvpnd
+///
+/// Without a command the status of all networks is shown.
+#[derive(Debug, Parser)]
+#[command(name = "fastvpnctl", version, after_help = EXIT_CODES, after_long_help = JSON)]
+pub(crate) struct Arguments {
+    /// Message bus of the daemon: system, session, or a D-Bus address
+    #[arg(long, global = true, value_name = "BUS", default_value = "system")]
+    pub(crate) bus: Bus,
+    /// Print JSON for programs; see "fastvpnctl --help"
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What to do
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum Command {
+    /// Show the networks, or one of them in full
+    Status {
+        /// Name of a network
+        network: Option<String>,
+    },
+    /// Show the peers of all networks, or of one
+    Peers {
+        /// Name of a network
+        network: Option<String>,
+    },
+    /// Bring a network up and wait until it is; starts the daemon if the bus can
+    Connect {
+        /// Name of a network
+        network: String,
+    },
+    /// Take a network down until "connect" or the next start of the daemon
+    Disconnect {
+        /// Name of a network
+        network: String,
+    },
+    /// Show changes as they happen, until interrupted
+    Monitor,
+    /// Let the daemon read its configuration again
+    Reload,
+    /// Make a private key, or show the public key of one; needs no daemon
+    ///
+    /// Writes a new private key to FILE, for its owner alone and never over an existing file, and
+    /// prints the public key. As root, a file in /var/lib/fastvpn is given to the user fastvpn.
+    Keygen {
+        /// Only print the public key of the private key in FILE
+        #[arg(long)]
+        public: bool,
+        /// File of the private key
+        file: PathBuf,
+    },
+    /// Ask a peer for an answer again and again, through its session
+    ///
+    /// Measures the way to the peer itself, whatever its firewall says. Done if any was answered.
+    Ping(PingArguments),
+}
+
+/// Which peer to ask, and how often
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct PingArguments {
+    /// Name, public key or overlay address of a peer
+    pub(crate) peer: String,
+    /// Network of the peer, where several have such a peer
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// Stop after so many pings; otherwise when interrupted
+    #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) count: Option<u64>,
+    /// Time between two pings in seconds, 0.02 to 3600
+    #[arg(short, long, value_name = "SECONDS", default_value = "1", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// How long to wait for an answer in seconds, 0.001 to 60
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = patience)]
+    pub(crate) timeout: Duration,
+}
+
+impl Arguments {
+    /// What to do; showing the status where nothing is said
+    pub(crate) fn wanted(&self) -> Command {
+        self.command.clone().unwrap_or(Command::Status { network: None })
+    }
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    seconds(text, 0.02, 3600.0)
+}
+
+fn patience(text: &str) -> Result<Duration, String> {
+    seconds(text, 0.001, 60.0)
+}
+
+fn seconds(text: &str, least: f64, most: f64) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (least..=most).contains(&value) => Ok(Duration::from_secs_f64(value)),
+        Ok(_) | Err(_) => Err(format!("not a number of seconds from {least} to {most}")),
+    }
+}
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not reachable, 4 not authorised.
+NO_COLOR=1 turns colours off. \"fastvpnctl --help\" describes the JSON.";
+
+const JSON: &str = "\
+Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not reachable, 4 not authorised.
+NO_COLOR=1 turns colours off.
+
+With --json each command prints one object on one line; monitor and ping print one for each event.
+Names are stable, new ones may be added. Numbers are numbers; what is not known is null.
+
+status      {\"networks\": [{name, role, state, detail, interface, addresses[], mtu, public_key, listen,
+             hub: {public_key, endpoint, alive} or null,
+             counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped}, refusals: {REASON: n}}]}
+peers       {\"peers\": [{network, name, public_key, addresses[], subnets[], state, hub,
+             path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu} or null,
+             traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes}, last_handshake, last_seen}]}
+connect     {\"network\", \"state\": \"up\"}
+disconnect  {\"network\", \"state\": \"down\"}
+reload      {\"added\": [], \"removed\": [], \"changed\": [], \"restarted\": []}
+keygen      {\"file\", \"public_key\"}
+ping        {network, peer, seq, answered, rtt_ms, path: {kind, endpoint} or null}, at the end
+            {\"summary\": {sent, answered, loss, rtt_min_ms, rtt_avg_ms, rtt_max_ms}}
+monitor     {time, \"event\": \"daemon\", running}
+            {time, \"event\": \"network\", change, network: {as in status}}
+            {time, \"event\": \"peer\", change, peer: {as in peers}}
+            with change one of present, added, changed, removed
+an error    {\"error\": {code, message}}, and the message on standard error; code is an error of the
+            D-Bus API (NotUp, UnknownNetwork, ...), Unreachable or Failed
+
+A path's kind is direct or relayed; the endpoint is a UDP address, or the public key of the relay.
+Times are in Unix seconds, loss is a share from 0 to 1.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn definition_of_the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_means_status_on_the_system_bus() {
+        let arguments = parse(&[]).unwrap();
+
+        assert_eq!(arguments.wanted(), Command::Status { network: None });
+        assert_eq!(arguments.bus, Bus::System);
+        assert!(!arguments.json);
+    }
+
+    #[test]
+    fn options_for_all_may_follow_the_command() {
+        let arguments = parse(&["peers", "office", "--json", "--bus", "unix:path=/x"]).unwrap();
+
+        assert_eq!(arguments.wanted(), Command::Peers { network: Some("office".to_owned()) });
+        assert_eq!(arguments.bus, Bus::Address("unix:path=/x".to_owned()));
+        assert!(arguments.json);
+    }
+
+    #[test]
+    fn ping_takes_fractions_of_seconds() {
+        let arguments = parse(&["ping", "tokyo", "-c", "3", "-i", "0.2", "--timeout", "0.5"]);
+
+        let Command::Ping(ping) = arguments.unwrap().wanted() else { panic!("no ping") };
+        assert_eq!(ping.count, Some(3));
+        assert_eq!(ping.interval, Duration::from_millis(200));
+        assert_eq!(ping.timeout, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn nonsense_is_a_matter_of_usage() {
+        for nonsense in [
+            &["status", "a", "b"][..],
+            &["connect"],
+            &["dance"],
+            &["--bus", "sytsem"],
+            &["ping", "tokyo", "-c", "0"],
+            &["ping", "tokyo", "-i", "-1"],
+            &["ping", "tokyo", "-i", "NaN"],
+            &["ping", "tokyo", "--timeout", "61"],
+            &["keygen"],
+        ] {
+            assert_eq!(parse(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");
+        }
+    }
+
+    fn parse(arguments: &[&str]) -> Result<Arguments, clap::Error> {
+        Arguments::try_parse_from(["fastvpnctl"].iter().chain(arguments))
+    }
+}

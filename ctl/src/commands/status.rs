@@ -1,0 +1,179 @@
+//! `fastvpnctl status`: the networks, or one of them in full.
+
+use fastvpn_dbus::Bus;
+use fastvpn_dbus::tree::{Network, Tree};
+
+use super::{Absent, Daemon, Patience, chosen};
+use crate::failure::Failure;
+use crate::json::StatusDocument;
+use crate::output::{Form, Output};
+use crate::render::{Cell, Column, Screen, Table, Tone, bytes, facts, plain};
+
+pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Result<(), Failure> {
+    let daemon = Daemon::open(bus, Absent::Fail, Patience::Short).await?;
+    let tree = daemon.tree().await?;
+    let networks = chosen(&tree, name)?;
+    match (output.form, networks.as_slice()) {
+        (Form::Json, networks) => output.json(&StatusDocument::new(networks.iter().copied())),
+        (Form::Text, []) => output.line(NOTHING),
+        (Form::Text, [network]) if name.is_some() => {
+            output.text(&details(&tree, network, output.screen))
+        }
+        (Form::Text, networks) => output.text(&overview(&tree, networks, output.screen)),
+    }
+}
+
+/// A line for each network, and below it what is wrong
+fn overview(tree: &Tree, networks: &[&Network], screen: Screen) -> String {
+    let mut table = Table::new(&[
+        Column::left("NETWORK", 0),
+        Column::left("ROLE", 5),
+        Column::left("STATE", 0),
+        Column::left("INTERFACE", 4),
+        Column::left("ADDRESSES", 0),
+        Column::left("HUB", 6),
+        Column::right("PEERS", 1),
+        Column::right("SENT", 2),
+        Column::right("RECEIVED", 3),
+    ]);
+    for network in networks {
+        let known = &network.facts;
+        table.row(vec![
+            Cell::new(&known.name),
+            Cell::new(&known.role),
+            Cell::state(&known.state),
+            Cell::new(dash(&known.interface)),
+            Cell::new(dash(&known.addresses.join(", "))),
+            hub(network),
+            Cell::new(peers(tree, network)),
+            Cell::new(bytes(counter(network, "tx-bytes"))),
+            Cell::new(bytes(counter(network, "rx-bytes"))),
+        ]);
+    }
+    let mut text = table.render(screen);
+    let troubled = networks.iter().filter(|network| !network.facts.detail.is_empty());
+    for network in troubled {
+        text.push_str(&plain(&format!("{}: {}", network.facts.name, network.facts.detail)));
+        text.push('\n');
+    }
+    text
+}
+
+/// All that is known of one network
+fn details(tree: &Tree, network: &Network, screen: Screen) -> String {
+    let known = &network.facts;
+    let traffic = |packets, bytes_of| {
+        let count = counter(network, packets);
+        format!("{} in {count} packets", bytes(counter(network, bytes_of)))
+    };
+    let refusals = network.figures.refusals.iter();
+    let refusals: Vec<_> = refusals.map(|(name, count)| format!("{name} {count}")).collect();
+    let mtu = if known.mtu > 0 { known.mtu.to_string() } else { String::new() };
+    let hub = if known.hub_key.is_empty() { Cell::new("") } else { hub(network) };
+    let lines = [
+        ("network", Cell::new(&known.name)),
+        ("role", Cell::new(&known.role)),
+        ("state", Cell::state(&known.state)),
+        ("detail", Cell::new(&known.detail)),
+        ("interface", Cell::new(&known.interface)),
+        ("addresses", Cell::new(known.addresses.join(", "))),
+        ("MTU", Cell::new(mtu)),
+        ("public key", Cell::new(&known.public_key)),
+        ("listen", Cell::new(&known.listen)),
+        ("hub", hub),
+        ("hub's key", Cell::new(&known.hub_key)),
+        ("peers", Cell::new(peers(tree, network))),
+        ("sent", Cell::new(traffic("tx-packets", "tx-bytes"))),
+        ("received", Cell::new(traffic("rx-packets", "rx-bytes"))),
+        ("dropped", Cell::new(counter(network, "dropped").to_string())),
+        ("refused", Cell::new(refusals.join(", "))),
+    ];
+    facts(&lines, screen.colour)
+}
+
+fn hub(network: &Network) -> Cell {
+    let known = &network.facts;
+    match (known.hub_key.is_empty(), known.hub_alive) {
+        (true, _) => Cell::toned("-", Tone::Faint),
+        (false, true) => Cell::new(&known.hub_endpoint),
+        (false, false) => Cell::toned(format!("{} (silent)", known.hub_endpoint), Tone::Uneasy),
+    }
+}
+
+/// How many peers have a session, of how many
+fn peers(tree: &Tree, network: &Network) -> String {
+    let name = &network.facts.name;
+    let of_network = || tree.peers.values().filter(|peer| tree.network_of(peer) == name);
+    let connected = of_network().filter(|peer| peer.facts.state == "connected").count();
+    format!("{connected}/{}", of_network().count())
+}
+
+fn counter(network: &Network, name: &str) -> u64 {
+    network.figures.statistics.get(name).copied().unwrap_or(0)
+}
+
+/// A dash where there is nothing
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+const NOTHING: &str = "no networks are configured; put a file into /etc/fastvpn and run: \
+                       fastvpnctl reload";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::Colour;
+    use crate::render::samples::{key, tree};
+
+    const PAPER: Screen = Screen { width: None, colour: Colour::Never };
+
+    #[test]
+    fn overview_has_a_line_for_each_network() {
+        let tree = tree();
+
+        let text = overview(&tree, &chosen(&tree, None).unwrap(), PAPER);
+
+        assert_eq!(
+            text,
+            "NETWORK  ROLE  STATE  INTERFACE    ADDRESSES         HUB                   PEERS   SENT  RECEIVED\n\
+             office   peer  up     fvpn-office  172.16.97.101/24  hub.example.net:8796    1/1  300 B   2.0 KiB\n"
+        );
+    }
+
+    #[test]
+    fn overview_fits_a_terminal_of_eighty_columns() {
+        let tree = tree();
+        let screen = Screen { width: Some(80), colour: Colour::Never };
+
+        let text = overview(&tree, &chosen(&tree, None).unwrap(), screen);
+
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("172.16.97.101/24") && text.contains("1/1"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_stands_below() {
+        let mut tree = tree();
+        let office = tree.networks.values_mut().next().unwrap();
+        office.facts.state = "hub-lost".to_owned();
+        office.facts.detail = "no answer from hub.example.net:8796".to_owned();
+        office.facts.hub_alive = false;
+
+        let text = overview(&tree, &chosen(&tree, None).unwrap(), PAPER);
+
+        assert!(text.contains("hub.example.net:8796 (silent)"), "{text}");
+        assert!(text.ends_with("office: no answer from hub.example.net:8796\n"), "{text}");
+    }
+
+    #[test]
+    fn details_leave_out_what_is_empty() {
+        let tree = tree();
+
+        let text = details(&tree, chosen(&tree, Some("office")).unwrap()[0], PAPER);
+
+        assert!(text.contains(&format!("public key: {}\n", key(9))), "{text}");
+        assert!(text.contains("refused: replayed 4\n"), "{text}");
+        assert!(!text.contains("detail"), "{text}");
+    }
+}

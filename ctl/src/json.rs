@@ -1,0 +1,328 @@
+//! What programs get: stable names, numbers as numbers, `null` for what is not known.
+//!
+//! `fastvpnctl --help` documents it. Fields are only ever added.
+
+use std::collections::BTreeMap;
+
+use fastvpn_dbus::PingAnswer;
+use fastvpn_dbus::tree::{Network, Peer, Tree};
+use serde::Serialize;
+
+/// Answer of `status`
+#[derive(Debug, Serialize)]
+pub(crate) struct StatusDocument<'a> {
+    networks: Vec<NetworkDocument<'a>>,
+}
+
+/// Answer of `peers`
+#[derive(Debug, Serialize)]
+pub(crate) struct PeersDocument<'a> {
+    peers: Vec<PeerDocument<'a>>,
+}
+
+/// One network
+#[derive(Debug, Serialize)]
+pub(crate) struct NetworkDocument<'a> {
+    name: &'a str,
+    role: &'a str,
+    state: &'a str,
+    detail: &'a str,
+    interface: Option<&'a str>,
+    addresses: &'a [String],
+    mtu: u32,
+    public_key: &'a str,
+    listen: Option<&'a str>,
+    hub: Option<HubDocument<'a>>,
+    counters: BTreeMap<String, u64>,
+    refusals: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct HubDocument<'a> {
+    public_key: &'a str,
+    endpoint: &'a str,
+    alive: bool,
+}
+
+/// One peer
+#[derive(Debug, Serialize)]
+pub(crate) struct PeerDocument<'a> {
+    network: &'a str,
+    name: &'a str,
+    public_key: &'a str,
+    addresses: &'a [String],
+    subnets: &'a [String],
+    state: &'a str,
+    hub: bool,
+    path: Option<PathDocument<'a>>,
+    traffic: BTreeMap<String, u64>,
+    last_handshake: Option<u64>,
+    last_seen: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct PathDocument<'a> {
+    kind: &'a str,
+    endpoint: &'a str,
+    rtt_ms: Option<f64>,
+    rtt_min_ms: Option<f64>,
+    loss: f64,
+    mtu: Option<u32>,
+}
+
+/// Answer of `connect` and `disconnect`
+#[derive(Debug, Serialize)]
+pub(crate) struct ChangedDocument<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) state: &'a str,
+}
+
+/// Answer of `keygen`
+#[derive(Debug, Serialize)]
+pub(crate) struct KeyDocument<'a> {
+    pub(crate) file: &'a str,
+    pub(crate) public_key: &'a str,
+}
+
+/// One ping
+#[derive(Debug, Serialize)]
+pub(crate) struct PingDocument<'a> {
+    network: &'a str,
+    peer: &'a str,
+    seq: u64,
+    answered: bool,
+    rtt_ms: Option<f64>,
+    path: Option<RoadDocument<'a>>,
+}
+
+#[derive(Debug, Serialize)]
+struct RoadDocument<'a> {
+    kind: &'a str,
+    endpoint: &'a str,
+}
+
+/// Last line of `ping`
+#[derive(Debug, Serialize)]
+pub(crate) struct SummaryDocument {
+    pub(crate) summary: Summary,
+}
+
+/// All pings together
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Summary {
+    pub(crate) sent: u64,
+    pub(crate) answered: u64,
+    pub(crate) loss: f64,
+    pub(crate) rtt_min_ms: Option<f64>,
+    pub(crate) rtt_avg_ms: Option<f64>,
+    pub(crate) rtt_max_ms: Option<f64>,
+}
+
+/// One event of `monitor`
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum EventDocument<'a> {
+    /// The daemon came or went
+    Daemon { time: f64, running: bool },
+    /// Something about a network
+    Network { time: f64, change: &'a str, network: NetworkDocument<'a> },
+    /// Something about a peer
+    Peer { time: f64, change: &'a str, peer: PeerDocument<'a> },
+}
+
+/// Why it failed
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorDocument<'a> {
+    pub(crate) error: ErrorBody<'a>,
+}
+
+#[derive(Debug, Serialize)]
+pub(crate) struct ErrorBody<'a> {
+    pub(crate) code: &'a str,
+    pub(crate) message: &'a str,
+}
+
+impl<'a> StatusDocument<'a> {
+    pub(crate) fn new(networks: impl IntoIterator<Item = &'a Network>) -> Self {
+        Self { networks: networks.into_iter().map(NetworkDocument::new).collect() }
+    }
+}
+
+impl<'a> PeersDocument<'a> {
+    pub(crate) fn new(tree: &'a Tree, peers: impl IntoIterator<Item = &'a Peer>) -> Self {
+        let document = |peer| PeerDocument::new(tree.network_of(peer), peer);
+        Self { peers: peers.into_iter().map(document).collect() }
+    }
+}
+
+impl<'a> NetworkDocument<'a> {
+    pub(crate) fn new(network: &'a Network) -> Self {
+        let (facts, figures) = (&network.facts, &network.figures);
+        let hub = HubDocument {
+            public_key: &facts.hub_key,
+            endpoint: &facts.hub_endpoint,
+            alive: facts.hub_alive,
+        };
+        Self {
+            name: &facts.name,
+            role: &facts.role,
+            state: &facts.state,
+            detail: &facts.detail,
+            interface: present(&facts.interface),
+            addresses: &facts.addresses,
+            mtu: facts.mtu,
+            public_key: &facts.public_key,
+            listen: present(&facts.listen),
+            hub: (!facts.hub_key.is_empty()).then_some(hub),
+            counters: counters(&figures.statistics),
+            refusals: &figures.refusals,
+        }
+    }
+}
+
+impl<'a> PeerDocument<'a> {
+    pub(crate) fn new(network: &'a str, peer: &'a Peer) -> Self {
+        let (facts, figures) = (&peer.facts, &peer.figures);
+        let path = PathDocument {
+            kind: &facts.path_kind,
+            endpoint: &facts.endpoint,
+            rtt_ms: known(figures.rtt_us).map(millis),
+            rtt_min_ms: known(figures.rtt_min_us).map(millis),
+            loss: figures.loss,
+            mtu: Some(facts.path_mtu).filter(|mtu| *mtu > 0),
+        };
+        Self {
+            network,
+            name: &facts.name,
+            public_key: &facts.public_key,
+            addresses: &facts.addresses,
+            subnets: &facts.subnets,
+            state: &facts.state,
+            hub: facts.hub,
+            path: (!facts.path_kind.is_empty()).then_some(path),
+            traffic: counters(&figures.statistics),
+            last_handshake: known(figures.last_handshake),
+            last_seen: known(figures.last_seen),
+        }
+    }
+}
+
+impl<'a> PingDocument<'a> {
+    pub(crate) fn new(network: &'a str, seq: u64, answer: &'a PingAnswer) -> Self {
+        let road = RoadDocument { kind: &answer.path_kind, endpoint: &answer.endpoint };
+        Self {
+            network,
+            peer: &answer.peer,
+            seq,
+            answered: answer.answered,
+            rtt_ms: answer.answered.then(|| millis(answer.rtt_us)),
+            path: (!answer.path_kind.is_empty()).then_some(road),
+        }
+    }
+}
+
+impl<'a> ErrorDocument<'a> {
+    pub(crate) fn new(code: &'a str, message: &'a str) -> Self {
+        Self { error: ErrorBody { code, message } }
+    }
+}
+
+/// Microseconds as milliseconds
+pub(crate) fn millis(micros: u64) -> f64 {
+    // Exact for a century.
+    micros as f64 / 1000.0
+}
+
+/// Zero stands for what is not known on the bus
+pub(crate) fn known(value: u64) -> Option<u64> {
+    Some(value).filter(|value| *value > 0)
+}
+
+fn present(text: &str) -> Option<&str> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// The bus says `tx-bytes`, JSON says `tx_bytes`
+fn counters(statistics: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    statistics.iter().map(|(name, count)| (name.replace('-', "_"), *count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::render::samples::{key, tree};
+
+    #[test]
+    fn status_has_the_documented_form() {
+        let tree = tree();
+
+        let json = serde_json::to_value(StatusDocument::new(tree.networks.values())).unwrap();
+
+        assert_eq!(
+            json,
+            serde_json::json!({"networks": [{
+                "name": "office",
+                "role": "peer",
+                "state": "up",
+                "detail": "",
+                "interface": "fvpn-office",
+                "addresses": ["172.16.97.101/24"],
+                "mtu": 1380,
+                "public_key": key(9),
+                "listen": "[::]:8796",
+                "hub": {"public_key": key(8), "endpoint": "hub.example.net:8796", "alive": true},
+                "counters": {"dropped": 1, "rx_bytes": 2048, "tx_bytes": 300},
+                "refusals": {"replayed": 4},
+            }]})
+        );
+    }
+
+    #[test]
+    fn peers_have_the_documented_form() {
+        let tree = tree();
+
+        let json = serde_json::to_value(PeersDocument::new(&tree, tree.peers.values())).unwrap();
+
+        assert_eq!(
+            json["peers"][0],
+            serde_json::json!({
+                "network": "office",
+                "name": "tokyo",
+                "public_key": key(1),
+                "addresses": ["172.16.97.102"],
+                "subnets": ["192.168.7.0/24"],
+                "state": "connected",
+                "hub": false,
+                "path": {
+                    "kind": "direct",
+                    "endpoint": "203.0.113.5:8796",
+                    "rtt_ms": 31.2,
+                    "rtt_min_ms": 30.0,
+                    "loss": 0.25,
+                    "mtu": 1400,
+                },
+                "traffic": {"rx_bytes": 2048, "tx_bytes": 300},
+                "last_handshake": 1_700_000_000_u64,
+                "last_seen": 1_700_000_009_u64,
+            })
+        );
+    }
+
+    #[test]
+    fn what_is_not_known_is_null() {
+        let peer = Peer::default();
+
+        let json = serde_json::to_value(PeerDocument::new("x", &peer)).unwrap();
+
+        assert!(json["path"].is_null() && json["last_seen"].is_null());
+    }
+
+    #[test]
+    fn events_say_what_they_are() {
+        let event = EventDocument::Daemon { time: 1.5, running: false };
+
+        let json = serde_json::to_string(&event).unwrap();
+
+        assert_eq!(json, r#"{"event":"daemon","time":1.5,"running":false}"#);
+    }
+}

@@ -1,0 +1,172 @@
+//! The TUN interface of one network: what it should be, what it is, what is under way.
+//!
+//! An [`Interface`] turns a wish (an [`InterfacePlan`]) and the news from the system into one job
+//! at a time. It reaches no system; who runs its jobs reports what became of them.
+
+use fastvpn_proto::time::{Duration, Instant};
+
+use crate::system::InterfacePlan;
+
+/// Shortest time between two jobs that nobody asked for, so that a quarrel with another program
+/// over the interface costs little
+const SPACING: Duration = Duration::from_secs(1);
+
+/// What the interface of a network should be, and what it is
+#[derive(Debug, Default)]
+pub(super) struct Interface {
+    wanted: Option<InterfacePlan>,
+    /// What was made so
+    done: Option<InterfacePlan>,
+    running: Option<Job>,
+    /// Whether the plane has a queue of the device
+    open: bool,
+    not_before: Instant,
+}
+
+/// One job for the system
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Job {
+    /// What to make so
+    pub(super) plan: InterfacePlan,
+    /// Whether the device has to be made first
+    pub(super) fresh: bool,
+}
+
+impl Interface {
+    /// Records what the interface should be
+    pub(super) fn want(&mut self, plan: InterfacePlan) {
+        self.wanted = Some(plan);
+    }
+
+    /// Takes the next job, if one is due
+    #[must_use]
+    pub(super) fn poll(&mut self, now: Instant) -> Option<Job> {
+        if !self.has_work() || now < self.not_before {
+            return None;
+        }
+        let job = Job { plan: self.wanted.clone()?, fresh: !self.open };
+        self.running = Some(job.clone());
+        Some(job)
+    }
+
+    /// Records that the job under way is done; returns whether it made the device
+    pub(super) fn on_applied(&mut self) -> bool {
+        let Some(job) = self.running.take() else { return false };
+        self.done = Some(job.plan);
+        self.open = true;
+        job.fresh
+    }
+
+    /// Records that the device is gone; a job under way makes a new one anyway, or fails
+    pub(super) fn on_gone(&mut self, now: Instant) {
+        if self.running.is_none() && self.open {
+            self.open = false;
+            self.done = None;
+            self.not_before = self.not_before.max(now) + SPACING / 10;
+        }
+    }
+
+    /// Records that somebody changed the interface
+    pub(super) fn on_drift(&mut self, now: Instant) {
+        if self.running.is_none() && self.done.take().is_some() {
+            self.not_before = now.max(self.not_before) + SPACING;
+        }
+    }
+
+    /// Tells whether there is a device that once was as wanted
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Tells whether a device may exist that must be undone
+    pub(super) fn may_exist(&self) -> bool {
+        self.open || self.running.is_some()
+    }
+
+    /// Returns what the interface is, as far as it was made so
+    pub(super) fn done(&self) -> Option<&InterfacePlan> {
+        self.done.as_ref()
+    }
+
+    /// Returns what the interface should be
+    pub(super) fn wanted(&self) -> Option<&InterfacePlan> {
+        self.wanted.as_ref()
+    }
+
+    /// Returns when [`Self::poll`] will next have something to say
+    pub(super) fn deadline(&self) -> Instant {
+        if self.has_work() { self.not_before } else { Instant::FAR }
+    }
+
+    fn has_work(&self) -> bool {
+        self.running.is_none() && self.wanted.is_some() && (!self.open || self.wanted != self.done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_job_makes_the_device_and_later_ones_change_it() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+
+        let first = interface.poll(at(0)).unwrap();
+        assert!(interface.poll(at(0)).is_none(), "one job at a time");
+        assert!(interface.on_applied());
+        interface.want(plan(1300));
+        let second = interface.poll(at(0)).unwrap();
+
+        assert!(first.fresh && !second.fresh);
+        assert_eq!(second.plan, plan(1300));
+    }
+
+    #[test]
+    fn wish_that_changed_during_a_job_is_another_job() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+        let _ = interface.poll(at(0));
+
+        interface.want(plan(1300));
+        interface.on_applied();
+
+        assert_eq!(interface.poll(at(0)).unwrap().plan, plan(1300));
+    }
+
+    #[test]
+    fn quarrel_over_the_interface_is_slow() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+        let _ = interface.poll(at(0));
+        interface.on_applied();
+
+        interface.on_drift(at(10));
+
+        assert!(interface.poll(at(10)).is_none());
+        assert_eq!(interface.deadline(), at(11));
+        assert!(!interface.poll(at(11)).unwrap().fresh);
+    }
+
+    #[test]
+    fn device_that_is_gone_is_made_again() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+        let _ = interface.poll(at(0));
+        interface.on_applied();
+
+        interface.on_gone(at(1));
+        interface.on_gone(at(1));
+
+        assert!(!interface.is_open());
+        assert!(interface.poll(interface.deadline()).unwrap().fresh);
+    }
+
+    fn plan(mtu: u16) -> InterfacePlan {
+        InterfacePlan { interface: "fvpn-t".into(), mtu, ..InterfacePlan::default() }
+    }
+
+    fn at(secs: u64) -> Instant {
+        Instant::from_nanos(secs * 1_000_000_000)
+    }
+}

@@ -1,0 +1,715 @@
+//! One network's life: down, connecting, up, hub lost, backing off.
+//!
+//! A [`Network`] starts its plane, then its role ([`Hub`] or [`Peer`]) decides what happens, and the
+//! interface follows. Whatever goes wrong ends the same way: everything is stopped and undone, and
+//! tried again after a while. Each start is a *life* with a number of its own, so that late news of
+//! an earlier one cannot be taken for news of this one.
+//!
+//! # Contract
+//!
+//! - An [`Action`] is one thing to do; its result comes back as [`News`] with the number of the life.
+//! - [`Action::Stop`] is always answered by [`News::Stopped`], and nothing else is asked before.
+//! - After each input [`Network::settle`], which does what is due and answers who waits.
+
+use std::net::{IpAddr, SocketAddr};
+
+use fastvpn_proto::control::Register;
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::{Admission, Command, Event, NodeStats};
+use fastvpn_proto::time::{Duration, Instant};
+use tracing::{debug, error, info, warn};
+
+use super::candidates::candidates;
+use super::hub::Hub;
+use super::interface::Interface;
+use super::peer::Peer;
+use super::pings::Pings;
+use super::state::{Answer, RequestId};
+use crate::config::{NetworkConfig, RoleConfig};
+use crate::handle::{HandleError, NetworkState, Outcome};
+use crate::plane::{Listening, PlaneEvent};
+use crate::registry::Members;
+use crate::system::InterfacePlan;
+
+/// First time to wait before a network that failed is tried again; doubled up to the largest
+const BACK_OFF: Duration = Duration::from_secs(5);
+const BACK_OFF_MAX: Duration = Duration::from_secs(60);
+/// How long `connect` waits until it says that it took too long; the network goes on trying
+const CONNECT_LIMIT: Duration = Duration::from_secs(20);
+/// Silence after which a peer tells that another one is silent
+const PEER_SILENCE: Duration = Duration::from_secs(15);
+
+/// What a role asks of its network
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// This cannot work; stop and try again later
+    Fail(HandleError),
+    /// For the node
+    Node(Command),
+    /// The interface should be so
+    Plan {
+        /// Addresses with their subnets; none: no interface
+        addresses: Vec<Prefix>,
+        /// Further prefixes to route into it
+        routes: Vec<Prefix>,
+    },
+    /// Say which addresses this `HOST:PORT` means
+    Resolve(String),
+}
+
+/// What a network asks of the system
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Carry packets of the TUN, or not
+    Carry(bool),
+    /// Make the interface so
+    Interface {
+        /// What it should be
+        plan: InterfacePlan,
+        /// Whether the device is to be made, and given to the plane
+        fresh: bool,
+    },
+    /// For the node
+    Node(Command),
+    /// Say which addresses this `HOST:PORT` means
+    Resolve(String),
+    /// Start the plane, with the keys of the network's configuration
+    Start(Start),
+    /// Stop the plane and undo the interface
+    Stop {
+        /// Name and alias of the interface, if there may be one
+        interface: Option<(String, String)>,
+    },
+}
+
+/// How to start a plane
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Start {
+    /// What to do with inits
+    pub admission: Admission,
+    /// Where to listen
+    pub listen: SocketAddr,
+    /// Whether to relay
+    pub relay: bool,
+    /// Silence after which a node is told of
+    pub silence: Duration,
+}
+
+/// What became of actions, and what the plane and the system tell
+#[derive(Debug)]
+pub enum News {
+    /// The interface is as it should be, or why not
+    Applied(Result<(), HandleError>),
+    /// Somebody changed the interface
+    Drift,
+    /// The interface is gone
+    Gone,
+    /// A batch of the plane
+    Plane(Vec<PlaneEvent>),
+    /// What an endpoint means
+    Resolved {
+        /// As it was asked
+        endpoint: String,
+        /// Its addresses, or why there are none
+        addresses: Result<Vec<SocketAddr>, String>,
+    },
+    /// The plane runs, or why not
+    Started(Result<Started, HandleError>),
+    /// The plane has ended and the interface is undone
+    Stopped,
+}
+
+/// A plane that runs
+#[derive(Debug)]
+pub struct Started {
+    /// Where it listens
+    pub listening: Listening,
+    /// The members, for a hub
+    pub members: Option<Members>,
+    /// A number that no earlier start of this network had
+    pub nonce: u64,
+}
+
+/// One network of the configuration, in whatever state
+#[derive(Debug)]
+pub(super) struct Network {
+    pub(super) config: NetworkConfig,
+    pub(super) own: PublicKey,
+    pub(super) role: Option<Role>,
+    pub(super) interface: Interface,
+    pub(super) stats: NodeStats,
+    pub(super) listening: Option<Listening>,
+    /// Why it is not up
+    pub(super) trouble: Option<HandleError>,
+    hostname: String,
+    /// Underlay addresses of this machine
+    local: Vec<IpAddr>,
+    wanted: bool,
+    /// No longer configured: to be forgotten when it is down
+    removed: bool,
+    life: u64,
+    phase: Phase,
+    carried: Option<bool>,
+    pings: Pings,
+    failures: u32,
+    retry_at: Option<Instant>,
+    connecting: Vec<(RequestId, Instant)>,
+    disconnecting: Vec<RequestId>,
+    shown: NetworkState,
+    out: Vec<Action>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Phase {
+    Down,
+    Running,
+    Starting,
+    Stopping,
+    /// Failed; tried again at `retry_at`
+    Waiting,
+}
+
+/// What this node is in the network, while it runs
+#[derive(Debug)]
+pub(super) enum Role {
+    /// A hub
+    Hub(Box<Hub>),
+    /// A peer
+    Peer(Box<Peer>),
+}
+
+/// What a settled network asks for
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    /// For the life that [`Network::life`] names
+    pub(super) actions: Vec<Action>,
+    /// For who waits
+    pub(super) replies: Vec<(RequestId, Answer)>,
+}
+
+impl Network {
+    /// Makes a network that is down
+    pub(super) fn new(config: NetworkConfig, hostname: String) -> Self {
+        Self {
+            own: config.private_key.public_key(),
+            config,
+            role: None,
+            interface: Interface::default(),
+            stats: NodeStats::default(),
+            listening: None,
+            trouble: None,
+            hostname,
+            local: Vec::new(),
+            wanted: false,
+            removed: false,
+            life: 0,
+            phase: Phase::Down,
+            carried: None,
+            pings: Pings::default(),
+            failures: 0,
+            retry_at: None,
+            connecting: Vec::new(),
+            disconnecting: Vec::new(),
+            shown: NetworkState::Down,
+            out: Vec::new(),
+        }
+    }
+
+    /// Brings the network up, as the configuration wishes
+    pub(super) fn start(&mut self) {
+        self.wanted = true;
+        self.trouble = None;
+        self.retry_at = None;
+        if matches!(self.phase, Phase::Down | Phase::Waiting) {
+            self.begin();
+        }
+    }
+
+    /// Brings the network up; the request is answered when it is up, or failed
+    pub(super) fn connect(&mut self, id: RequestId, now: Instant) -> Option<Answer> {
+        if matches!(self.state(), NetworkState::Up | NetworkState::HubLost) {
+            return Some(Answer::Connect(Ok(Outcome::Already(()))));
+        }
+        self.connecting.push((id, now + CONNECT_LIMIT));
+        self.start();
+        None
+    }
+
+    /// Takes the network down; the request is answered when it is down
+    pub(super) fn disconnect(&mut self, id: RequestId) -> Option<Answer> {
+        if self.phase == Phase::Down {
+            return Some(Answer::Disconnect(Ok(Outcome::Already(()))));
+        }
+        self.disconnecting.push(id);
+        self.stop();
+        None
+    }
+
+    /// Takes the network down
+    pub(super) fn stop(&mut self) {
+        self.wanted = false;
+        self.trouble = None;
+        self.failures = 0;
+        self.end();
+    }
+
+    /// Takes the network down for good
+    pub(super) fn remove(&mut self) {
+        self.removed = true;
+        self.stop();
+    }
+
+    /// Takes the network down, and up again with another configuration if it was up
+    pub(super) fn restart(&mut self, config: NetworkConfig) {
+        self.removed = false;
+        self.trouble = None;
+        self.retry_at = None;
+        match self.phase {
+            Phase::Down | Phase::Waiting => self.adopt(config),
+            Phase::Running | Phase::Starting | Phase::Stopping => {
+                // The interface of the old configuration is the one to undo.
+                self.end();
+                self.adopt(config);
+            }
+        }
+        if self.phase == Phase::Waiting {
+            self.begin();
+        }
+    }
+
+    /// Applies a configuration that needs no restart
+    pub(super) fn reconfigure(&mut self, config: NetworkConfig, now: Instant) {
+        self.adopt(config);
+        let mut steps = Vec::new();
+        match (&mut self.role, &self.config.role) {
+            (Some(Role::Hub(hub)), RoleConfig::Hub(config)) => {
+                hub.on_config(config.clone(), &mut steps);
+            }
+            (Some(Role::Peer(peer)), RoleConfig::Peer(config)) => {
+                peer.on_config(config.clone(), now, &mut steps);
+            }
+            (Some(_) | None, RoleConfig::Hub(_) | RoleConfig::Peer(_)) => {}
+        }
+        self.take(steps, now);
+        if let Some(wanted) = self.interface.wanted() {
+            let wanted = InterfacePlan { mtu: self.config.mtu, ..wanted.clone() };
+            self.interface.want(wanted);
+        }
+        if self.phase == Phase::Waiting {
+            self.begin();
+        }
+    }
+
+    /// Asks a peer for its round-trip time
+    pub(super) fn ping(
+        &mut self,
+        id: RequestId,
+        peer: &str,
+        timeout: Duration,
+        now: Instant,
+    ) -> Result<(), HandleError> {
+        let name = &self.config.name;
+        if !matches!(self.state(), NetworkState::Up | NetworkState::HubLost) {
+            return Err(HandleError::NotUp(name.clone()));
+        }
+        let key = self.find(peer).ok_or_else(|| HandleError::NoPeer(peer.into(), name.clone()))?;
+        let ping = self.pings.begin(id, key, timeout, now)?;
+        self.out.push(Action::Node(Command::Ping { peer: key, id: ping, timeout }));
+        Ok(())
+    }
+
+    /// Takes the underlay addresses of this machine
+    pub(super) fn on_local(&mut self, local: &[IpAddr], now: Instant) {
+        self.local = local.to_vec();
+        let candidates = self.candidates();
+        let mut steps = Vec::new();
+        if let Some(Role::Peer(peer)) = &mut self.role {
+            peer.on_candidates(candidates, &mut steps);
+        }
+        self.take(steps, now);
+    }
+
+    /// Takes the news that addresses or default routes of this machine changed
+    pub(super) fn on_paths_changed(&mut self, now: Instant) {
+        if self.phase != Phase::Running {
+            return;
+        }
+        self.out.push(Action::Node(Command::PathsChanged));
+        let mut steps = Vec::new();
+        if let Some(Role::Peer(peer)) = &self.role {
+            peer.look_again(&mut steps);
+        }
+        self.take(steps, now);
+    }
+
+    /// Takes news of this life
+    pub(super) fn on_news(&mut self, news: News, now: Instant) {
+        match (self.phase, news) {
+            (Phase::Stopping, News::Stopped) => self.on_stopped(),
+            (Phase::Starting, News::Started(Ok(started))) => self.on_started(started, now),
+            (Phase::Starting, News::Started(Err(error))) => self.fail(error, now),
+            (Phase::Running, News::Applied(Ok(()))) => {
+                if self.interface.on_applied() {
+                    self.carried = None;
+                }
+            }
+            (Phase::Running, News::Applied(Err(error))) => self.fail(error, now),
+            (Phase::Running, News::Drift) => {
+                warn!(network = %self.config.name, "interface was changed by somebody else");
+                self.interface.on_drift(now);
+            }
+            (Phase::Running, News::Gone) => self.on_gone(now),
+            (Phase::Running, News::Plane(events)) => self.on_plane(events, now),
+            (Phase::Running, News::Resolved { endpoint, addresses }) => {
+                let mut steps = Vec::new();
+                if let Some(Role::Peer(peer)) = &mut self.role {
+                    peer.on_resolved(&endpoint, addresses, &mut steps);
+                }
+                self.take(steps, now);
+            }
+            (phase, news) => debug!(network = %self.config.name, ?phase, ?news, "late news"),
+        }
+    }
+
+    /// Does what is due, and answers who waits for what has come true
+    pub(super) fn settle(&mut self, now: Instant) -> Settled {
+        if self.phase == Phase::Waiting && self.retry_at.is_some_and(|at| now >= at) {
+            self.begin();
+        }
+        if self.phase == Phase::Running {
+            let mut steps = Vec::new();
+            match &mut self.role {
+                Some(Role::Hub(hub)) => hub.poll(now, &mut steps),
+                Some(Role::Peer(peer)) => peer.poll(now, &mut steps),
+                None => {}
+            }
+            self.take(steps, now);
+        }
+        if self.phase == Phase::Running {
+            if let Some(job) = self.interface.poll(now) {
+                self.out.push(Action::Interface { plan: job.plan, fresh: job.fresh });
+            }
+            self.settle_carry();
+        }
+        let mut replies = self.pings.poll(now);
+        self.settle_state(now, &mut replies);
+        Settled { actions: core::mem::take(&mut self.out), replies }
+    }
+
+    /// Returns when [`Self::settle`] will next have something to do
+    pub(super) fn deadline(&self) -> Instant {
+        let phase = match self.phase {
+            Phase::Running => {
+                let role = match &self.role {
+                    Some(Role::Hub(hub)) => hub.deadline(),
+                    Some(Role::Peer(peer)) => peer.deadline(),
+                    None => Instant::FAR,
+                };
+                role.min(self.interface.deadline())
+            }
+            Phase::Waiting => self.retry_at.unwrap_or(Instant::FAR),
+            Phase::Down | Phase::Starting | Phase::Stopping => Instant::FAR,
+        };
+        let waiting = self.connecting.iter().map(|(_, limit)| *limit).min();
+        phase.min(waiting.unwrap_or(Instant::FAR)).min(self.pings.deadline())
+    }
+
+    /// Returns where the network is in its life
+    pub(super) fn state(&self) -> NetworkState {
+        if self.trouble.is_some() && self.phase != Phase::Down {
+            return NetworkState::Failed;
+        }
+        match (self.phase, &self.role) {
+            (Phase::Down, _) => NetworkState::Down,
+            (Phase::Stopping, _) if !self.wanted => NetworkState::Down,
+            (Phase::Running, Some(Role::Peer(peer))) if peer.has_lost_hub() => NetworkState::HubLost,
+            (Phase::Running, Some(Role::Peer(peer)))
+                if peer.is_registered() && self.interface.done().is_some() =>
+            {
+                NetworkState::Up
+            }
+            (Phase::Running, Some(Role::Hub(_)))
+                if self.config.addresses.is_empty() || self.interface.done().is_some() =>
+            {
+                NetworkState::Up
+            }
+            (Phase::Running | Phase::Starting | Phase::Stopping | Phase::Waiting, _) => {
+                NetworkState::Connecting
+            }
+        }
+    }
+
+    /// Returns the number of the present life
+    pub(super) fn life(&self) -> u64 {
+        self.life
+    }
+
+    /// Tells whether everything of it is stopped and undone
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.phase, Phase::Down | Phase::Waiting)
+    }
+
+    /// Tells whether it is no longer configured
+    pub(super) fn is_removed(&self) -> bool {
+        self.removed
+    }
+
+    fn adopt(&mut self, config: NetworkConfig) {
+        self.own = config.private_key.public_key();
+        self.config = config;
+    }
+
+    fn begin(&mut self) {
+        self.life += 1;
+        self.phase = Phase::Starting;
+        self.trouble = None;
+        self.retry_at = None;
+        let (admission, relay, silence) = match &self.config.role {
+            RoleConfig::Hub(hub) => (Admission::Ask, true, hub.timeout),
+            RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
+        };
+        let listen = self.config.listen;
+        self.out.push(Action::Start(Start { admission, listen, relay, silence }));
+    }
+
+    /// Stops and undoes everything of this life
+    fn end(&mut self) {
+        match self.phase {
+            Phase::Down | Phase::Stopping => {}
+            Phase::Waiting => self.phase = Phase::Down,
+            Phase::Starting | Phase::Running => {
+                let names = || (self.config.interface.clone(), alias(&self.config));
+                let interface = self.interface.may_exist().then(names);
+                self.out.push(Action::Stop { interface });
+                self.phase = Phase::Stopping;
+                self.role = None;
+                self.interface = Interface::default();
+                self.listening = None;
+                self.carried = None;
+                self.stats = NodeStats::default();
+            }
+        }
+    }
+
+    fn fail(&mut self, error: HandleError, now: Instant) {
+        let wait = BACK_OFF.saturating_mul(1 << self.failures.min(8)).min(BACK_OFF_MAX);
+        self.failures += 1;
+        self.retry_at = Some(now + wait);
+        error!(network = %self.config.name, reason = %error, retry_in = ?wait, "network failed");
+        self.trouble = Some(error);
+        if self.phase == Phase::Starting {
+            self.phase = Phase::Waiting;
+        } else {
+            self.end();
+        }
+    }
+
+    fn on_stopped(&mut self) {
+        self.phase = match (self.wanted, self.retry_at) {
+            (false, _) => Phase::Down,
+            (true, Some(_)) => Phase::Waiting,
+            (true, None) => {
+                self.begin();
+                Phase::Starting
+            }
+        };
+    }
+
+    fn on_started(&mut self, started: Started, now: Instant) {
+        if started.listening.fell_back {
+            warn!(network = %self.config.name, "this machine has no IPv6; listening on IPv4 only");
+        }
+        self.listening = Some(started.listening);
+        self.phase = Phase::Running;
+        let name = self.config.name.clone();
+        let mut steps = Vec::new();
+        match (&self.config.role, started.members) {
+            (RoleConfig::Hub(config), Some(members)) => {
+                let addresses = self.config.addresses.clone();
+                let hub = Hub::new(name, addresses, config.clone(), members, started.nonce);
+                steps.push(hub.plan());
+                self.role = Some(Role::Hub(Box::new(hub)));
+            }
+            (RoleConfig::Hub(_), None) => {
+                let text = "the hub's members were not read".to_owned();
+                steps.push(Step::Fail(HandleError::System(text)));
+            }
+            (RoleConfig::Peer(config), _) => {
+                let addresses = self.config.addresses.iter().map(Prefix::addr).collect();
+                let endpoints = self.candidates();
+                let register = Register { name: self.hostname.clone(), addresses, endpoints };
+                let mut peer = Peer::new(name, self.own, config.clone(), register, now);
+                peer.start(now, &mut steps);
+                self.role = Some(Role::Peer(Box::new(peer)));
+            }
+        }
+        self.take(steps, now);
+    }
+
+    fn on_gone(&mut self, now: Instant) {
+        if self.interface.is_open() {
+            warn!(network = %self.config.name, "interface is gone; making it again");
+        }
+        self.interface.on_gone(now);
+    }
+
+    fn on_plane(&mut self, events: Vec<PlaneEvent>, now: Instant) {
+        for event in events {
+            // An event may have ended this life.
+            if self.phase != Phase::Running {
+                return;
+            }
+            match event {
+                PlaneEvent::Node(event) => self.on_event(event, now),
+                PlaneEvent::Stats(stats) => {
+                    if let Some(Role::Peer(peer)) = &mut self.role {
+                        peer.on_stats(&stats);
+                    }
+                    self.stats = *stats;
+                }
+                PlaneEvent::TunLost(error) => {
+                    debug!(network = %self.config.name, %error, "device is gone");
+                    self.on_gone(now);
+                }
+                PlaneEvent::Ended(reason) => {
+                    let reason = reason.map_or_else(|| "no reason".into(), |error| error.to_string());
+                    let text = format!("the data thread has ended: {reason}");
+                    self.fail(HandleError::System(text), now);
+                }
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event, now: Instant) {
+        let answered = match event {
+            Event::Pong { id, rtt, .. } => self.pings.finish(id, Some(rtt), &self.stats),
+            Event::PingLost { id, .. } => self.pings.finish(id, None, &self.stats),
+            _ => false,
+        };
+        if answered {
+            return;
+        }
+        let mut steps = Vec::new();
+        match &mut self.role {
+            Some(Role::Hub(hub)) => hub.on_event(event, now, &mut steps),
+            Some(Role::Peer(peer)) => peer.on_event(event, now, &mut steps),
+            None => {}
+        }
+        self.take(steps, now);
+    }
+
+    /// Does what a role asked for
+    fn take(&mut self, steps: Vec<Step>, now: Instant) {
+        for step in steps {
+            match step {
+                Step::Fail(error) => {
+                    self.fail(error, now);
+                    return;
+                }
+                Step::Node(command) => self.out.push(Action::Node(command)),
+                Step::Plan { addresses, routes } => {
+                    if !addresses.is_empty() {
+                        self.interface.want(InterfacePlan {
+                            interface: self.config.interface.clone(),
+                            alias: alias(&self.config),
+                            mtu: self.config.mtu,
+                            addresses,
+                            routes,
+                        });
+                    }
+                }
+                Step::Resolve(endpoint) => self.out.push(Action::Resolve(endpoint)),
+            }
+        }
+    }
+
+    fn settle_carry(&mut self) {
+        let carry = match &self.role {
+            Some(Role::Hub(_)) => true,
+            Some(Role::Peer(peer)) => peer.carries(),
+            None => false,
+        };
+        if self.interface.is_open() && self.carried != Some(carry) {
+            self.carried = Some(carry);
+            self.out.push(Action::Carry(carry));
+        }
+    }
+
+    fn settle_state(&mut self, now: Instant, replies: &mut Vec<(RequestId, Answer)>) {
+        let state = self.state();
+        if state != self.shown {
+            let name = &self.config.name;
+            match (self.shown, state) {
+                (NetworkState::HubLost, NetworkState::Up) => {}
+                (_, NetworkState::Up) => info!(network = %name, "network is up"),
+                (_, NetworkState::Down) => info!(network = %name, "network is down"),
+                (_, NetworkState::Connecting | NetworkState::HubLost | NetworkState::Failed) => {}
+            }
+            self.shown = state;
+        }
+        let connect = match state {
+            NetworkState::Up | NetworkState::HubLost => {
+                self.failures = 0;
+                Some(Ok(Outcome::Changed(())))
+            }
+            NetworkState::Failed => self.trouble.clone().map(Err),
+            NetworkState::Down => Some(Err(HandleError::NotUp(self.config.name.clone()))),
+            NetworkState::Connecting => None,
+        };
+        if let Some(connect) = connect {
+            let waiting = core::mem::take(&mut self.connecting);
+            replies.extend(waiting.into_iter().map(|(id, _)| (id, Answer::Connect(connect.clone()))));
+        }
+        let detail = self.detail();
+        let expired = |(_, limit): &mut (RequestId, Instant)| now >= *limit;
+        for (id, _) in self.connecting.extract_if(.., expired) {
+            let reason = if detail.is_empty() { "it took too long".into() } else { detail.clone() };
+            replies.push((id, Answer::Connect(Err(HandleError::Timeout(reason)))));
+        }
+        if self.phase == Phase::Down || (self.wanted && self.phase != Phase::Stopping) {
+            let done = core::mem::take(&mut self.disconnecting);
+            let down = |id| (id, Answer::Disconnect(Ok(Outcome::Changed(()))));
+            replies.extend(done.into_iter().map(down));
+        }
+        if self.phase != Phase::Running {
+            replies.extend(self.pings.end(&self.config.name));
+        }
+    }
+
+    /// Returns a sentence on why the network is in its state; empty where all is well
+    pub(super) fn detail(&self) -> String {
+        match (&self.trouble, &self.role) {
+            (Some(trouble), _) => trouble.to_string(),
+            (None, Some(Role::Peer(peer))) => peer.detail().to_owned(),
+            (None, Some(Role::Hub(_)) | None) => String::new(),
+        }
+    }
+
+    /// Finds a node that is alive by name, key or overlay address
+    fn find(&self, text: &str) -> Option<PublicKey> {
+        let address = text.parse().ok();
+        match self.role.as_ref()? {
+            Role::Hub(hub) => {
+                let live = hub.members().filter_map(|(_, entry)| entry);
+                super::snapshot::find(live, text, address)
+            }
+            Role::Peer(peer) => {
+                let hub = peer.hub().public_key;
+                let is_hub = text == super::snapshot::HUB_NAME
+                    || text == hub.to_string()
+                    || address.is_some_and(|address| peer.hub_overlay().contains(&address));
+                if is_hub { Some(hub) } else { super::snapshot::find(peer.peers(), text, address) }
+            }
+        }
+    }
+
+    fn candidates(&self) -> Vec<SocketAddr> {
+        self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
+    }
+}
+
+/// Returns the alias by which an interface is known as ours
+pub(super) fn alias(config: &NetworkConfig) -> String {
+    format!("fastvpn:{}", config.name)
+}

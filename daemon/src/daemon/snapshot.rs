@@ -1,0 +1,189 @@
+//! What the world may see of the control machine.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::SystemTime;
+
+use fastvpn_proto::control::Entry;
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::{NodeStats, PathStats, PeerState, PeerStats, Traffic};
+use fastvpn_proto::time::{Duration, Instant};
+
+use super::network::{Network, Role as Running};
+use crate::config::RoleConfig;
+use crate::handle::{Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role};
+
+/// Name under which a peer knows its hub
+pub(super) const HUB_NAME: &str = "hub";
+
+/// Returns what may be seen of a network; `zero` is the wall clock at the zero of all instants
+pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
+    let config = &network.config;
+    let stats = &network.stats;
+    let (sent, received) = stats.peers.iter().fold(Default::default(), |sums, peer| {
+        let (sent, received): (Counted, Counted) = sums;
+        (add(sent, peer.sent), add(received, peer.received))
+    });
+    let done = network.interface.done();
+    NetworkView {
+        role: match &config.role {
+            RoleConfig::Hub(_) => Role::Hub,
+            RoleConfig::Peer(_) => Role::Peer,
+        },
+        state: network.state(),
+        detail: network.detail(),
+        public_key: network.own,
+        interface: done.map(|plan| plan.interface.clone()).unwrap_or_default(),
+        addresses: done.map_or_else(|| config.addresses.clone(), |plan| plan.addresses.clone()),
+        mtu: done.map_or(config.mtu, |plan| plan.mtu),
+        listen: network.listening.map(|listening| listening.addr),
+        hub: hub_view(network),
+        sent,
+        received,
+        dropped: stats.dropped,
+        refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
+        peers: peer_views(network, zero),
+    }
+}
+
+/// Finds the node of that name, key or overlay address
+pub(super) fn find<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    text: &str,
+    address: Option<IpAddr>,
+) -> Option<PublicKey> {
+    let key = text.parse().ok();
+    let is_it = |entry: &&Entry| {
+        Some(entry.key) == key
+            || entry.name == text
+            || address.is_some_and(|address| entry.addresses.contains(&address))
+    };
+    let mut entries = entries;
+    entries.find(is_it).map(|entry| entry.key)
+}
+
+/// Returns what may be seen of a path
+pub(super) fn path_view(path: &PathStats) -> PathView {
+    PathView {
+        way: path.way,
+        rtt: path.rtt,
+        rtt_min: path.rtt_min,
+        loss: f64::from(path.loss_ppm) / 1_000_000.0,
+        mtu: path.mtu,
+    }
+}
+
+fn hub_view(network: &Network) -> Option<HubView> {
+    let RoleConfig::Peer(config) = &network.config.role else { return None };
+    let (hub, alive) = match &network.role {
+        Some(Running::Peer(peer)) => (peer.hub(), peer.is_registered() && !peer.has_lost_hub()),
+        Some(Running::Hub(_)) | None => (config.hubs.first()?, false),
+    };
+    Some(HubView { public_key: hub.public_key, endpoint: hub.endpoint.clone(), alive })
+}
+
+fn peer_views(network: &Network, zero: SystemTime) -> BTreeMap<PublicKey, PeerView> {
+    let stats = Stats { numbers: &network.stats, zero };
+    let mut views = BTreeMap::new();
+    match &network.role {
+        Some(Running::Hub(hub)) => {
+            for (member, entry) in hub.members() {
+                let view = match entry {
+                    Some(entry) => stats.view(&entry.key, of_entry(entry)),
+                    None => PeerView {
+                        name: member.name.clone(),
+                        addresses: member.addresses.clone(),
+                        subnets: member.subnets.clone(),
+                        ..offline()
+                    },
+                };
+                views.insert(member.public_key, view);
+            }
+        }
+        Some(Running::Peer(peer)) => {
+            for entry in peer.peers() {
+                views.insert(entry.key, stats.view(&entry.key, of_entry(entry)));
+            }
+            let hub = PeerView {
+                name: HUB_NAME.to_owned(),
+                addresses: peer.hub_overlay().to_vec(),
+                hub: true,
+                ..offline()
+            };
+            let key = peer.hub().public_key;
+            let mut hub = stats.view(&key, hub);
+            if network.state() == NetworkState::HubLost && hub.state == PeerLink::Connected {
+                hub.state = PeerLink::Unresponsive;
+            }
+            views.insert(key, hub);
+        }
+        None => {}
+    }
+    views
+}
+
+/// A network's numbers, to complete what the list says of a peer
+struct Stats<'a> {
+    numbers: &'a NodeStats,
+    zero: SystemTime,
+}
+
+impl Stats<'_> {
+    fn view(&self, key: &PublicKey, view: PeerView) -> PeerView {
+        let found = self.numbers.peers.binary_search_by(|peer| peer.key.cmp(key));
+        let Some(peer) = found.ok().map(|index| &self.numbers.peers[index]) else {
+            return PeerView { state: PeerLink::Idle, ..view };
+        };
+        PeerView {
+            state: link(peer),
+            path: peer.path.as_ref().map(path_view),
+            sent: add(Counted::default(), peer.sent),
+            received: add(Counted::default(), peer.received),
+            last_handshake: peer.last_handshake.and_then(|at| self.wall(at)),
+            last_seen: peer.last_heard.and_then(|at| self.wall(at)),
+            ..view
+        }
+    }
+
+    fn wall(&self, at: Instant) -> Option<SystemTime> {
+        self.zero.checked_add(Duration::from_nanos(at.as_nanos()))
+    }
+}
+
+fn link(peer: &PeerStats) -> PeerLink {
+    match peer.state {
+        PeerState::Idle => PeerLink::Idle,
+        PeerState::Connecting => PeerLink::Connecting,
+        PeerState::Connected => PeerLink::Connected,
+        PeerState::Unresponsive => PeerLink::Unresponsive,
+    }
+}
+
+fn of_entry(entry: &Entry) -> PeerView {
+    PeerView {
+        name: entry.name.clone(),
+        addresses: entry.addresses.clone(),
+        subnets: entry.subnets.iter().map(Prefix::network).collect(),
+        ..offline()
+    }
+}
+
+fn offline() -> PeerView {
+    PeerView {
+        name: String::new(),
+        addresses: Vec::new(),
+        subnets: Vec::new(),
+        state: PeerLink::Offline,
+        hub: false,
+        path: None,
+        sent: Counted::default(),
+        received: Counted::default(),
+        last_handshake: None,
+        last_seen: None,
+    }
+}
+
+fn add(sum: Counted, traffic: Traffic) -> Counted {
+    Counted { packets: sum.packets + traffic.packets, bytes: sum.bytes + traffic.bytes }
+}

@@ -1,0 +1,428 @@
+//! The peer role against hand-made events of its node.
+
+use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply};
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, Ticket, Way};
+use fastvpn_proto::time::{Duration, Instant};
+
+use crate::config::{HubAddress, HubLoss, PeerRoleConfig};
+use crate::daemon::fixture::{entry, key, ms, overlay, seen};
+use crate::daemon::network::Step;
+use crate::daemon::peer::Peer;
+use crate::handle::HandleError;
+
+const OWN: u16 = 100;
+const HUB: u16 = 200;
+const OTHER_HUB: u16 = 201;
+const RTT: Duration = Duration::from_millis(50);
+
+#[test]
+fn hub_with_a_name_is_resolved_first_and_then_made_known_with_our_registration() {
+    let mut world = World::new(&["hub.example.net:8796"], HubLoss::Stop);
+
+    let asked = world.start();
+    world.peer.on_resolved("hub.example.net:8796", Ok(vec![seen(HUB)]), &mut world.out);
+    let told = world.take();
+
+    assert_eq!(asked, [Step::Resolve("hub.example.net:8796".into())]);
+    let [Step::Node(Command::SetPeer(hub))] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((hub.key, hub.contact), (key(HUB), Contact::Always));
+    assert_eq!(hub.endpoints, [seen(HUB)]);
+    assert_eq!(Register::decode(&hub.hello).unwrap().name, "box");
+}
+
+#[test]
+fn welcome_gives_addresses_list_and_the_hubs_own_prefixes() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+
+    let told = world.welcome(&[1, 2]);
+
+    assert!(world.peer.is_registered() && world.peer.carries());
+    let plan = Step::Plan { addresses: vec!["10.1.0.100/16".parse().unwrap()], routes: vec![] };
+    assert!(told.contains(&plan), "{told:?}");
+    let known = set_peers(&told);
+    assert_eq!(known, [key(HUB), key(1), key(2)]);
+    let Step::Node(Command::SetPeer(hub)) = &told[0] else { panic!("{told:?}") };
+    assert_eq!(hub.prefixes, [fastvpn_proto::ip::Prefix::host(overlay(250))]);
+}
+
+#[test]
+fn peer_of_the_list_is_reached_on_demand_directly_or_through_the_hub() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+
+    let told = world.welcome(&[1]);
+
+    let Some(Step::Node(Command::SetPeer(peer))) = told.get(1) else { panic!("{told:?}") };
+    assert_eq!((peer.contact, peer.relay), (Contact::OnDemand, Some(key(HUB))));
+    assert_eq!(peer.endpoints, entry(1).endpoints);
+    assert_eq!(peer.boot, Some(entry(1).boot));
+}
+
+#[test]
+fn refusal_of_the_hub_is_a_conflict_in_its_words() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+    let reply = Reply::Refused { reason: "address 10.1.0.9 is held by tokyo".into() };
+
+    let told = world.hub_up(&reply);
+
+    let [Step::Fail(HandleError::Conflict(reason))] = &told[..] else { panic!("{told:?}") };
+    assert!(reason.contains("held by tokyo"));
+}
+
+#[test]
+fn hub_that_cannot_be_understood_is_an_error_and_no_panic() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+
+    world.event(up(HUB, vec![255; 7]));
+    let told = world.take();
+
+    assert!(matches!(told[..], [Step::Fail(HandleError::System(_))]), "{told:?}");
+}
+
+#[test]
+fn missed_change_of_the_list_is_answered_by_a_request_for_a_snapshot() {
+    let mut world = World::up(&[1]);
+
+    let told = world.list(increment(5, 6, &[2], &[]));
+
+    assert_eq!(sent(&told), [Message::SnapshotRequest]);
+    let told = world.list(List { revision: 6, ..part(Base::Whole, &[1, 2]) });
+    assert_eq!(set_peers(&told), [key(2)]);
+}
+
+#[test]
+fn peer_that_left_the_list_keeps_its_session_until_it_is_silent() {
+    let mut world = World::up(&[1, 2]);
+    world.event(up(1, Vec::new()));
+    world.take();
+
+    let told = world.list(increment(1, 2, &[], &[1, 2]));
+    assert_eq!(removed(&told), [key(2)], "the one without a session is forgotten at once");
+    assert_eq!(world.peer.peers().count(), 1);
+
+    world.event(Event::Silent { peer: key(1) });
+    assert_eq!(removed(&world.take()), [key(1)]);
+    assert_eq!(world.peer.peers().count(), 0);
+}
+
+#[test]
+fn peer_that_comes_back_to_the_list_lingers_no_longer() {
+    let mut world = World::up(&[1]);
+    world.event(up(1, Vec::new()));
+    world.list(increment(1, 2, &[], &[1]));
+
+    let told = world.list(increment(2, 3, &[1], &[]));
+    world.event(Event::Silent { peer: key(1) });
+
+    assert_eq!(set_peers(&told), [key(1)]);
+    assert!(removed(&world.take()).is_empty());
+}
+
+#[test]
+fn subnets_behind_peers_are_routed() {
+    let mut world = World::up(&[1]);
+    let mut behind = entry(2);
+    behind.subnets = vec!["192.168.5.0/24".parse().unwrap()];
+
+    let told = world.list(List { upserts: vec![behind], ..increment(1, 2, &[], &[]) });
+
+    let Some(Step::Plan { routes, .. }) = told.last() else { panic!("{told:?}") };
+    assert_eq!(*routes, ["192.168.5.0/24".parse().unwrap()]);
+}
+
+#[test]
+fn unknown_key_is_held_while_the_hub_is_asked() {
+    let mut world = World::up(&[1]);
+
+    let asked = world.knock(2);
+    let told = world.message(&Message::Answer { key: key(2), entry: Some(entry(2)) });
+    let refused = [world.knock(3), world.message(&Message::Answer { key: key(3), entry: None })];
+
+    assert_eq!(sent(&asked), [Message::WhoIs(key(2))]);
+    let Some(Step::Node(Command::Admit { ticket, peer, .. })) = told.first() else {
+        panic!("{told:?}")
+    };
+    assert_eq!((*ticket, peer.key), (Ticket(2), key(2)));
+    assert_eq!(refused[1], [Step::Node(Command::Refuse { ticket: Ticket(3) })]);
+}
+
+#[test]
+fn unknown_key_that_the_list_brings_meanwhile_is_admitted() {
+    let mut world = World::up(&[1]);
+    world.knock(2);
+
+    let told = world.list(increment(1, 2, &[2], &[]));
+
+    let admitted = |step: &Step| matches!(step, Step::Node(Command::Admit { .. }));
+    assert!(told.iter().any(admitted), "{told:?}");
+}
+
+#[test]
+fn heartbeats_leave_each_second_and_after_the_last_retry_the_hub_is_lost() {
+    let mut world = World::up(&[1]);
+
+    let calm = world.run(5_000, Answers::Yes);
+    assert_eq!(calm, [1000, 2000, 3000, 4000, 5000]);
+    let tries = world.run(20_000, Answers::No);
+    let firsts: Vec<_> = tries.iter().filter(|at| *at % 1000 == 0).take(4).copied().collect();
+
+    assert_eq!(firsts, [6000, 8000, 10_000, 14_000], "failed at 7 s; after 1, 3 and 7 s again");
+    assert!(world.peer.has_lost_hub() && !world.peer.carries());
+    assert!(world.peer.detail().contains("does not answer"));
+}
+
+#[test]
+fn hub_loss_keep_goes_on_carrying() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Keep);
+    world.start();
+    world.welcome(&[1]);
+
+    world.run(20_000, Answers::No);
+
+    assert!(world.peer.has_lost_hub() && world.peer.carries());
+}
+
+#[test]
+fn one_answer_brings_the_hub_back() {
+    let mut world = World::up(&[1]);
+    world.run(20_000, Answers::No);
+
+    world.run(22_000, Answers::Yes);
+
+    assert!(!world.peer.has_lost_hub() && world.peer.carries());
+    assert_eq!(world.peer.detail(), "");
+}
+
+#[test]
+fn restarted_hub_registers_us_anew_and_its_list_replaces_the_old_one() {
+    let mut world = World::up(&[1, 2]);
+    world.run(20_000, Answers::No);
+    world.event(Event::SessionDown { peer: key(HUB), reason: DownReason::Restarted });
+
+    let list = List { id: 8, revision: 0, ..part(Base::Whole, &[2]) };
+    let told = world.hub_up(&welcome("10.1.0.101/16", list));
+
+    assert!(!world.peer.has_lost_hub());
+    assert_eq!(removed(&told), [key(1)]);
+    let plan = Step::Plan { addresses: vec!["10.1.0.101/16".parse().unwrap()], routes: vec![] };
+    assert_eq!(told.last(), Some(&plan));
+}
+
+#[test]
+fn hubs_take_turns_until_one_answers() {
+    let mut world = World::new(&["192.0.2.1:8796", "192.0.2.2:8796"], HubLoss::Stop);
+    world.start();
+
+    world.run(10_000, Answers::No);
+    let told = world.take_all();
+
+    assert_eq!(removed(&told), [key(HUB)]);
+    assert_eq!(set_peers(&told), [key(OTHER_HUB)]);
+    world.run(20_000, Answers::No);
+    assert_eq!(set_peers(&world.take_all()), [key(HUB)]);
+}
+
+#[test]
+fn all_peers_are_relayed_by_the_hub_that_took_over() {
+    let mut world = World::new(&["192.0.2.1:8796", "192.0.2.2:8796"], HubLoss::Stop);
+    world.start();
+    world.welcome(&[1]);
+    world.run(21_000, Answers::No);
+    world.take_all();
+
+    world.event(up(OTHER_HUB, welcome("10.1.0.100/16", part(Base::Whole, &[1])).encode()));
+    let told = world.take();
+
+    let relay = told.iter().find_map(|step| match step {
+        Step::Node(Command::SetPeer(peer)) if peer.key == key(1) => peer.relay,
+        _ => None,
+    });
+    assert_eq!(relay, Some(key(OTHER_HUB)));
+}
+
+#[test]
+fn name_is_resolved_anew_in_each_round() {
+    let mut world = World::new(&["hub.example.net:8796"], HubLoss::Stop);
+    world.start();
+
+    world.run(10_000, Answers::No);
+
+    assert_eq!(world.take_all(), [Step::Resolve("hub.example.net:8796".into())]);
+}
+
+#[test]
+fn our_changed_addresses_are_told_to_the_hub() {
+    let mut world = World::up(&[]);
+    let own = vec!["203.0.113.9:8796".parse().unwrap()];
+
+    world.peer.on_candidates(own.clone(), &mut world.out);
+    let told = world.take();
+    world.peer.on_candidates(own.clone(), &mut world.out);
+
+    assert_eq!(sent(&told), [Message::Endpoints(own)]);
+    assert!(world.take().is_empty(), "told once");
+}
+
+#[test]
+fn addresses_that_change_before_we_are_registered_are_told_afterwards() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+    let own = vec!["203.0.113.9:8796".parse().unwrap()];
+    world.peer.on_candidates(own.clone(), &mut world.out);
+    world.take();
+
+    let told = world.welcome(&[]);
+
+    assert_eq!(sent(&told), [Message::Endpoints(own)]);
+}
+
+/// A peer, its time, and what it asked for since it was last asked
+struct World {
+    peer: Peer,
+    now: Instant,
+    out: Vec<Step>,
+    seen: Vec<Step>,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Answers {
+    Yes,
+    No,
+}
+
+impl World {
+    fn new(hubs: &[&str], hub_loss: HubLoss) -> Self {
+        let hub = |(n, endpoint): (usize, &&str)| HubAddress {
+            endpoint: (*endpoint).to_owned(),
+            public_key: key(HUB + n as u16),
+        };
+        let hubs = hubs.iter().enumerate().map(hub).collect();
+        let register = Register { name: "box".into(), ..Register::default() };
+        let config = PeerRoleConfig { hubs, hub_loss };
+        let peer = Peer::new("office".parse().unwrap(), key(OWN), config, register, ms(0));
+        Self { peer, now: ms(0), out: Vec::new(), seen: Vec::new() }
+    }
+
+    /// A peer that is registered at its one hub and knows these peers
+    fn up(peers: &[u16]) -> Self {
+        let mut world = Self::new(&["192.0.2.1:8796"], HubLoss::Stop);
+        world.start();
+        world.welcome(peers);
+        world
+    }
+
+    fn start(&mut self) -> Vec<Step> {
+        self.peer.start(self.now, &mut self.out);
+        self.take()
+    }
+
+    fn event(&mut self, event: Event) {
+        self.peer.on_event(event, self.now, &mut self.out);
+    }
+
+    fn hub_up(&mut self, reply: &Reply) -> Vec<Step> {
+        self.event(up(HUB, reply.encode()));
+        self.take()
+    }
+
+    fn welcome(&mut self, peers: &[u16]) -> Vec<Step> {
+        self.hub_up(&welcome("10.1.0.100/16", part(Base::Whole, peers)))
+    }
+
+    fn message(&mut self, message: &Message) -> Vec<Step> {
+        self.event(Event::Control { peer: key(HUB), message: message.encode() });
+        self.take()
+    }
+
+    fn list(&mut self, list: List) -> Vec<Step> {
+        self.message(&Message::List(list))
+    }
+
+    fn knock(&mut self, n: u16) -> Vec<Step> {
+        let way = Way::Direct(seen(n));
+        let ticket = Ticket(n.into());
+        self.event(Event::Stranger { ticket, key: key(n), hello: Vec::new(), way });
+        self.take()
+    }
+
+    /// Runs until `until` milliseconds; returns when heartbeats left
+    fn run(&mut self, until: u64, answers: Answers) -> Vec<u64> {
+        let mut beats = Vec::new();
+        while self.peer.deadline() <= ms(until) {
+            self.now = self.now.max(self.peer.deadline());
+            self.peer.poll(self.now, &mut self.out);
+            for step in self.take() {
+                if let Step::Node(Command::Ping { peer, id, .. }) = step {
+                    beats.push(self.now.as_nanos() / 1_000_000);
+                    if answers == Answers::Yes {
+                        self.peer.on_event(
+                            Event::Pong { peer, id, rtt: RTT },
+                            self.now + RTT,
+                            &mut self.out,
+                        );
+                    }
+                } else {
+                    self.seen.push(step);
+                }
+            }
+        }
+        self.now = ms(until);
+        beats
+    }
+
+    fn take(&mut self) -> Vec<Step> {
+        core::mem::take(&mut self.out)
+    }
+
+    /// Takes what was asked for during [`Self::run`]
+    fn take_all(&mut self) -> Vec<Step> {
+        core::mem::take(&mut self.seen)
+    }
+}
+
+fn up(n: u16, greeting: Vec<u8>) -> Event {
+    let way = Way::Direct(seen(n));
+    Event::SessionUp { peer: key(n), boot: BootId::default(), greeting, initiator: true, way }
+}
+
+fn welcome(address: &str, list: List) -> Reply {
+    Reply::Welcome { addresses: vec![address.parse().unwrap()], hub: vec![overlay(250)], list }
+}
+
+fn part(base: Base, numbers: &[u16]) -> List {
+    let upserts: Vec<Entry> = numbers.iter().map(|n| entry(*n)).collect();
+    List { id: 7, revision: 1, base, upserts, removed: Vec::new() }
+}
+
+fn increment(base: u64, revision: u64, upserts: &[u16], gone: &[u16]) -> List {
+    let removed = gone.iter().map(|n| key(*n)).collect();
+    List { revision, removed, ..part(Base::Revision(base), upserts) }
+}
+
+fn sent(steps: &[Step]) -> Vec<Message> {
+    let message = |step: &Step| match step {
+        Step::Node(Command::Send { message, .. }) => Some(Message::decode(message).unwrap()),
+        _ => None,
+    };
+    steps.iter().filter_map(message).collect()
+}
+
+fn set_peers(steps: &[Step]) -> Vec<PublicKey> {
+    let set = |step: &Step| match step {
+        Step::Node(Command::SetPeer(peer)) => Some(peer.key),
+        _ => None,
+    };
+    steps.iter().filter_map(set).collect()
+}
+
+fn removed(steps: &[Step]) -> Vec<PublicKey> {
+    let gone = |step: &Step| match step {
+        Step::Node(Command::RemovePeer(key)) => Some(*key),
+        _ => None,
+    };
+    steps.iter().filter_map(gone).collect()
+}

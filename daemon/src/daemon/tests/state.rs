@@ -1,0 +1,636 @@
+//! The whole control machine against hand-made news.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use fastvpn_proto::control::{Base, List, Reply};
+use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+use fastvpn_proto::node::{BootId, Command as NodeCommand, DownReason, Event, Way};
+use fastvpn_proto::time::{Duration, Instant};
+
+use crate::config::{
+    Config, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, RoleConfig,
+};
+use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
+use crate::daemon::network::{Action, News, Started};
+use crate::daemon::state::{Answer, Command, Effect, Input, RequestId, State};
+use crate::handle::{HandleError, NetworkName, NetworkState, Outcome, PeerLink};
+use crate::plane::{Listening, PlaneEvent};
+use crate::registry::Members;
+
+const HUB: u16 = 200;
+
+#[test]
+fn peer_comes_up_in_order_plane_hub_interface_carry() {
+    let mut world = World::new(peer());
+
+    let start = world.effects();
+    assert!(matches!(start[..], [Action::Start(_)]), "{start:?}");
+    world.started();
+    assert!(matches!(world.effects()[..], [Action::Node(NodeCommand::SetPeer(_))]));
+    world.welcome();
+    let actions = world.effects();
+    assert!(matches!(actions.last(), Some(Action::Interface { fresh: true, .. })), "{actions:?}");
+    assert_eq!(world.state(), NetworkState::Connecting);
+    world.news(News::Applied(Ok(())));
+
+    assert_eq!(world.effects(), [Action::Carry(true)]);
+    assert_eq!(world.state(), NetworkState::Up);
+}
+
+#[test]
+fn connect_is_answered_when_the_network_is_up_and_at_once_when_it_was() {
+    let mut world = World::new(NetworkConfig { autoconnect: false, ..peer() });
+    assert!(world.effects().is_empty());
+    assert_eq!(world.state(), NetworkState::Down);
+
+    world.command(1, Command::Connect(name()));
+    assert!(world.replies().is_empty());
+    world.bring_up();
+    world.command(2, Command::Connect(name()));
+
+    let expected = [
+        (RequestId(1), Answer::Connect(Ok(Outcome::Changed(())))),
+        (RequestId(2), Answer::Connect(Ok(Outcome::Already(())))),
+    ];
+    assert_eq!(world.replies(), expected);
+}
+
+#[test]
+fn connect_that_takes_too_long_says_why_and_the_network_goes_on_trying() {
+    let mut world = World::new(peer());
+    world.started();
+    world.command(1, Command::Connect(name()));
+
+    world.run(secs(25));
+
+    let replies = world.replies();
+    let [(_, Answer::Connect(Err(HandleError::Timeout(why))))] = &replies[..] else {
+        panic!("{replies:?}")
+    };
+    assert!(why.contains("does not answer"), "{why}");
+    assert_eq!(world.state(), NetworkState::Connecting);
+}
+
+#[test]
+fn refused_registration_fails_the_request_and_is_tried_again_after_a_while() {
+    let mut world = World::new(peer());
+    world.started();
+    world.command(1, Command::Connect(name()));
+    world.effects();
+
+    world.hub_up(&Reply::Refused { reason: "address is held by tokyo".into() });
+
+    let replies = world.replies();
+    assert!(
+        matches!(&replies[..], [(_, Answer::Connect(Err(HandleError::Conflict(_))))]),
+        "{replies:?}"
+    );
+    assert_eq!(world.effects(), [Action::Stop { interface: None }]);
+    assert_eq!(world.state(), NetworkState::Failed);
+    world.news(News::Stopped);
+    world.run(ms(4_999));
+    assert!(world.effects().is_empty());
+    world.run(ms(5_001));
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+}
+
+#[test]
+fn busy_port_is_retried_with_a_growing_pause() {
+    let mut world = World::new(peer());
+    let mut pauses = Vec::new();
+
+    for _ in 0..6 {
+        let failed_at = world.now;
+        world.effects();
+        world.news(News::Started(Err(HandleError::Conflict("port 8796 is in use".into()))));
+        assert_eq!(world.state(), NetworkState::Failed);
+        assert!(world.view().detail.contains("in use"));
+        world.run_until_action();
+        pauses.push(world.now.since(failed_at).as_secs());
+    }
+
+    assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+}
+
+#[test]
+fn connect_during_the_pause_tries_at_once() {
+    let mut world = World::new(peer());
+    world.effects();
+    world.news(News::Started(Err(HandleError::Conflict("port 8796 is in use".into()))));
+    world.effects();
+
+    world.command(1, Command::Connect(name()));
+
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+    assert!(world.replies().is_empty());
+    world.news(News::Started(Err(HandleError::Conflict("port 8796 is in use".into()))));
+    assert_eq!(world.replies().len(), 1);
+}
+
+#[test]
+fn interface_conflict_undoes_what_was_begun() {
+    let mut world = World::new(peer());
+    world.started();
+    world.welcome();
+    world.effects();
+
+    world.news(News::Applied(Err(HandleError::Conflict("fvpn-office is not ours".into()))));
+
+    let interface = Some(("fvpn-office".to_owned(), "fastvpn:office".to_owned()));
+    assert_eq!(world.effects(), [Action::Stop { interface }]);
+    assert_eq!(world.state(), NetworkState::Failed);
+}
+
+#[test]
+fn disconnect_is_answered_when_all_is_undone_and_lasts() {
+    let mut world = World::up(peer());
+
+    world.command(1, Command::Disconnect(name()));
+    assert!(world.replies().is_empty());
+    world.news(News::Stopped);
+    world.command(2, Command::Disconnect(name()));
+
+    let expected = [
+        (RequestId(1), Answer::Disconnect(Ok(Outcome::Changed(())))),
+        (RequestId(2), Answer::Disconnect(Ok(Outcome::Already(())))),
+    ];
+    assert_eq!(world.replies(), expected);
+    world.effects();
+    world.run(secs(300));
+    assert!(world.effects().is_empty());
+    assert_eq!(world.state(), NetworkState::Down);
+}
+
+#[test]
+fn connect_while_the_network_goes_down_brings_it_up_afterwards() {
+    let mut world = World::up(peer());
+    world.command(1, Command::Disconnect(name()));
+    world.effects();
+
+    world.command(2, Command::Connect(name()));
+    assert!(world.effects().is_empty(), "the old life ends first");
+    world.news(News::Stopped);
+
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+}
+
+#[test]
+fn news_of_an_earlier_life_is_not_believed() {
+    let mut world = World::up(peer());
+    let old = world.life;
+    world.command(1, Command::Disconnect(name()));
+    world.news(News::Stopped);
+    world.command(2, Command::Connect(name()));
+    world.effects();
+
+    world.apply(Input::Network(name(), old, News::Started(Ok(started(&peer())))));
+
+    assert!(world.effects().is_empty());
+    assert_eq!(world.state(), NetworkState::Connecting);
+}
+
+#[test]
+fn lost_hub_stops_the_carrying_and_its_return_starts_it_again() {
+    let mut world = World::up(peer());
+
+    world.run(secs(30));
+    assert_eq!(world.state(), NetworkState::HubLost);
+    assert!(world.effects().contains(&Action::Carry(false)));
+    assert!(!world.view().hub.unwrap().alive);
+    world.welcome();
+
+    assert_eq!(world.state(), NetworkState::Up);
+    let actions = world.effects();
+    assert!(actions.contains(&Action::Carry(true)), "{actions:?}");
+    let interface = |action: &Action| matches!(action, Action::Interface { .. });
+    assert!(!actions.iter().any(interface), "the TUN stays: {actions:?}");
+}
+
+#[test]
+fn hub_loss_can_be_changed_while_the_hub_is_lost() {
+    let mut world = World::up(peer());
+    world.run(secs(30));
+    world.effects();
+    let mut config = peer();
+    let RoleConfig::Peer(role) = &mut config.role else { unreachable!() };
+    role.hub_loss = HubLoss::Keep;
+
+    world.reload(1, vec![config]);
+
+    let actions = world.effects();
+    assert!(actions.contains(&Action::Carry(true)), "{actions:?}");
+}
+
+#[test]
+fn interface_that_is_gone_is_made_again_and_carries_again() {
+    let mut world = World::up(peer());
+
+    world.apply(Input::Interface("fvpn-office".into(), News::Gone));
+    world.run(secs(1));
+    let actions = world.effects();
+    world.news(News::Applied(Ok(())));
+
+    let fresh = |action: &&Action| matches!(action, Action::Interface { fresh: true, .. });
+    assert_eq!(actions.iter().filter(fresh).count(), 1, "{actions:?}");
+    assert_eq!(world.effects(), [Action::Carry(true)]);
+}
+
+#[test]
+fn data_thread_that_ends_is_started_again() {
+    let mut world = World::up(peer());
+
+    world.news(News::Plane(vec![PlaneEvent::Ended(Some(std::io::Error::other("broken")))]));
+    assert_eq!(world.state(), NetworkState::Failed);
+    world.news(News::Stopped);
+    world.effects();
+    world.run(secs(6));
+
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+}
+
+#[test]
+fn reload_with_problems_changes_nothing_and_names_them() {
+    let mut world = World::up(peer());
+    world.command(1, Command::Reload);
+
+    world.apply(Input::Config(Some(RequestId(1)), Err("office.toml:3: unknown key".into())));
+
+    let replies = world.replies();
+    let [(_, Answer::Reload(Err(HandleError::Config(problems))))] = &replies[..] else {
+        panic!("{replies:?}")
+    };
+    assert!(problems.contains("office.toml:3"));
+    assert_eq!(world.state(), NetworkState::Up);
+    assert!(world.effects().is_empty());
+}
+
+#[test]
+fn reload_takes_down_what_is_gone_and_starts_what_is_new() {
+    let mut world = World::up(peer());
+    let home = NetworkConfig { name: "home".parse().unwrap(), ..peer() };
+
+    world.reload(1, vec![home]);
+
+    let replies = world.replies();
+    let [(_, Answer::Reload(Ok(reloaded)))] = &replies[..] else { panic!("{replies:?}") };
+    assert_eq!(reloaded.removed, [name()]);
+    assert_eq!(reloaded.added, ["home".parse().unwrap()]);
+    world.command(2, Command::Connect(name()));
+    assert!(matches!(
+        &world.replies()[..],
+        [(_, Answer::Connect(Err(HandleError::UnknownNetwork(_))))]
+    ));
+    world.news(News::Stopped);
+    assert_eq!(world.machine.snapshot().networks.len(), 1);
+}
+
+#[test]
+fn network_that_comes_back_while_it_goes_down_starts_with_its_new_configuration() {
+    let mut world = World::up(peer());
+    world.reload(1, vec![]);
+    world.reload(2, vec![NetworkConfig { mtu: 1300, ..peer() }]);
+    world.effects();
+
+    world.news(News::Stopped);
+
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+    assert_eq!(world.view().mtu, 1300);
+}
+
+#[test]
+fn change_that_cannot_be_made_live_starts_the_network_anew() {
+    let mut world = World::up(peer());
+    let listen = "[::]:9999".parse().unwrap();
+
+    world.reload(1, vec![NetworkConfig { listen, ..peer() }]);
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_) }]));
+    world.news(News::Stopped);
+
+    let actions = world.effects();
+    let [Action::Start(start)] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(start.listen, listen);
+}
+
+#[test]
+fn changed_mtu_is_applied_without_a_new_device() {
+    let mut world = World::up(peer());
+
+    world.reload(1, vec![NetworkConfig { mtu: 1300, ..peer() }]);
+
+    let actions = world.effects();
+    let [Action::Interface { plan, fresh: false }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(plan.mtu, 1300);
+}
+
+#[test]
+fn ping_finds_a_peer_by_name_key_and_address() {
+    let mut world = World::up(peer());
+
+    for (n, peer) in ["peer-1", &key(1).to_string(), &overlay(1).to_string()].iter().enumerate() {
+        world.ping(n as u64, peer);
+        let actions = world.effects();
+        let [Action::Node(NodeCommand::Ping { peer, id, .. })] = &actions[..] else {
+            panic!("{actions:?}")
+        };
+        assert_eq!(*peer, key(1));
+        world.event(Event::Pong { peer: *peer, id: *id, rtt: Duration::from_millis(3) });
+    }
+    world.ping(9, "nobody");
+
+    let replies = world.replies();
+    assert_eq!(replies.len(), 4);
+    assert!(matches!(&replies[0].1, Answer::Ping(Ok(reply)) if reply.rtt.is_some()));
+    assert!(matches!(&replies[3].1, Answer::Ping(Err(HandleError::NoPeer(..)))));
+}
+
+#[test]
+fn ping_under_way_is_answered_when_the_network_goes_down() {
+    let mut world = World::up(peer());
+    world.ping(1, "peer-1");
+
+    world.command(2, Command::Disconnect(name()));
+
+    assert!(matches!(world.replies()[..], [(_, Answer::Ping(Err(HandleError::NotUp(_))))]));
+}
+
+#[test]
+fn stop_takes_everything_down_and_then_says_so() {
+    let mut world = World::up(peer());
+
+    let effects = world.machine.apply(Input::Stop, world.now);
+    assert!(!effects.contains(&Effect::Stopped));
+    world.command(1, Command::Connect(name()));
+    let effects =
+        world.machine.apply(Input::Network(name(), world.life, News::Stopped), world.now);
+
+    assert_eq!(effects, [Effect::Stopped]);
+    assert_eq!(world.replies(), [(RequestId(1), Answer::Connect(Err(HandleError::Stopping)))]);
+}
+
+#[test]
+fn changed_addresses_make_paths_prove_themselves_and_reach_the_hub() {
+    let mut world = World::up(peer());
+    world.apply(Input::Local(vec!["192.0.2.50".parse().unwrap()]));
+    world.effects();
+
+    world.apply(Input::Local(vec!["192.0.2.51".parse().unwrap()]));
+    let actions = world.effects();
+    world.apply(Input::Local(vec!["192.0.2.51".parse().unwrap()]));
+
+    assert!(actions.contains(&Action::Node(NodeCommand::PathsChanged)), "{actions:?}");
+    let told = |action: &Action| matches!(action, Action::Node(NodeCommand::Send { .. }));
+    assert!(actions.iter().any(told), "{actions:?}");
+    let only_routes = world.effects();
+    assert_eq!(only_routes, [Action::Node(NodeCommand::PathsChanged)]);
+}
+
+#[test]
+fn hub_is_up_with_its_interface_and_shows_all_members() {
+    let mut world = World::new(hub());
+    world.effects();
+
+    world.news(News::Started(Ok(started(&hub()))));
+    let actions = world.effects();
+    assert!(matches!(actions[..], [Action::Interface { fresh: true, .. }]), "{actions:?}");
+    world.news(News::Applied(Ok(())));
+
+    assert_eq!(world.state(), NetworkState::Up);
+    let view = world.view();
+    assert_eq!(view.peers[&key(1)].state, PeerLink::Offline);
+    assert_eq!(view.peers[&key(1)].name, "tokyo");
+}
+
+#[test]
+fn hub_without_an_address_is_up_when_it_listens() {
+    let mut world = World::new(NetworkConfig { addresses: Vec::new(), ..hub() });
+    world.effects();
+
+    world.news(News::Started(Ok(started(&hub()))));
+
+    assert!(world.effects().is_empty());
+    assert_eq!(world.state(), NetworkState::Up);
+}
+
+#[test]
+fn wall_clock_that_is_stepped_moves_the_times_shown_and_nothing_else() {
+    let mut world = World::up(peer());
+    let before = world.machine.deadline();
+
+    let hour = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(3600);
+    let effects = world.machine.apply(Input::Wall(hour), world.now);
+
+    assert!(effects.is_empty());
+    assert_eq!(world.machine.deadline(), before);
+    assert_eq!(world.state(), NetworkState::Up);
+}
+
+#[test]
+fn goodbye_of_the_hub_is_no_loss_yet() {
+    let mut world = World::up(peer());
+
+    world.event(Event::SessionDown { peer: key(HUB), reason: DownReason::Closed });
+
+    assert_eq!(world.state(), NetworkState::Up);
+}
+
+/// The machine with one network, its time, and what it asked for
+struct World {
+    machine: State,
+    now: Instant,
+    life: u64,
+    effects: Vec<Effect>,
+}
+
+impl World {
+    fn new(config: NetworkConfig) -> Self {
+        let (machine, effects) = State::new("box".into(), configs(vec![config]), ms(0));
+        let mut world = Self { machine, now: ms(0), life: 0, effects: Vec::new() };
+        world.keep(effects);
+        world
+    }
+
+    /// A peer that is up and knows peer 1
+    fn up(config: NetworkConfig) -> Self {
+        let mut world = Self::new(config);
+        world.bring_up();
+        world.effects();
+        world
+    }
+
+    fn bring_up(&mut self) {
+        self.started();
+        self.welcome();
+        self.news(News::Applied(Ok(())));
+    }
+
+    fn started(&mut self) {
+        self.news(News::Started(Ok(started(&peer()))));
+    }
+
+    fn welcome(&mut self) {
+        let list =
+            List { id: 7, revision: 1, base: Base::Whole, upserts: vec![entry(1)], removed: vec![] };
+        let addresses = vec!["10.1.0.100/16".parse().unwrap()];
+        self.hub_up(&Reply::Welcome { addresses, hub: vec![], list });
+    }
+
+    fn hub_up(&mut self, reply: &Reply) {
+        self.event(Event::SessionUp {
+            peer: key(HUB),
+            boot: BootId::default(),
+            greeting: reply.encode(),
+            initiator: true,
+            way: Way::Direct(seen(HUB)),
+        });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.news(News::Plane(vec![PlaneEvent::Node(event)]));
+    }
+
+    fn news(&mut self, news: News) {
+        self.apply(Input::Network(name(), self.life, news));
+    }
+
+    fn command(&mut self, id: u64, command: Command) {
+        self.apply(Input::Command(RequestId(id), command));
+    }
+
+    fn ping(&mut self, id: u64, peer: &str) {
+        let timeout = Duration::from_secs(1);
+        self.command(id, Command::Ping { network: name(), peer: peer.into(), timeout });
+    }
+
+    fn reload(&mut self, id: u64, networks: Vec<NetworkConfig>) {
+        self.apply(Input::Config(Some(RequestId(id)), Ok(configs(networks))));
+    }
+
+    fn apply(&mut self, input: Input) {
+        let effects = self.machine.apply(input, self.now);
+        self.keep(effects);
+    }
+
+    fn keep(&mut self, effects: Vec<Effect>) {
+        for effect in &effects {
+            if let Effect::Network(of, life, _) = effect {
+                if *of == name() {
+                    self.life = *life;
+                }
+            }
+        }
+        self.effects.extend(effects);
+    }
+
+    /// Lets time pass
+    fn run(&mut self, until: Instant) {
+        while self.machine.deadline() <= until {
+            self.now = self.now.max(self.machine.deadline());
+            self.apply(Input::Tick);
+            assert!(self.machine.deadline() > self.now, "stuck at {:?}", self.now);
+        }
+        self.now = until;
+    }
+
+    fn run_until_action(&mut self) {
+        while !self.effects.iter().any(|effect| matches!(effect, Effect::Network(..))) {
+            self.now = self.machine.deadline();
+            self.apply(Input::Tick);
+        }
+    }
+
+    /// Takes what was asked for the network, heartbeats left out
+    fn effects(&mut self) -> Vec<Action> {
+        let (network, rest) = core::mem::take(&mut self.effects)
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Network(of, ..) if *of == name()));
+        self.effects = rest;
+        let beat = |action: &Action| {
+            matches!(action, Action::Node(NodeCommand::Ping { id, .. }) if *id >= 1 << 63)
+        };
+        let action = |effect| match effect {
+            Effect::Network(_, _, action) => Some(action),
+            _ => None,
+        };
+        Vec::into_iter(network).filter_map(action).filter(|action| !beat(action)).collect()
+    }
+
+    fn replies(&mut self) -> Vec<(RequestId, Answer)> {
+        let (replies, rest) = core::mem::take(&mut self.effects)
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Reply(..)));
+        self.effects = rest;
+        let reply = |effect| match effect {
+            Effect::Reply(id, answer) => Some((id, answer)),
+            _ => None,
+        };
+        Vec::into_iter(replies).filter_map(reply).collect()
+    }
+
+    fn view(&self) -> crate::handle::NetworkView {
+        self.machine.snapshot().networks[&name()].clone()
+    }
+
+    fn state(&self) -> NetworkState {
+        self.view().state
+    }
+}
+
+fn name() -> NetworkName {
+    "office".parse().unwrap()
+}
+
+fn configs(networks: Vec<NetworkConfig>) -> Config {
+    let networks: BTreeMap<_, _> =
+        networks.into_iter().map(|network| (network.name.clone(), network)).collect();
+    Config { networks }
+}
+
+fn peer() -> NetworkConfig {
+    let hub = HubAddress { endpoint: "192.0.2.1:8796".into(), public_key: key(HUB) };
+    network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], hub_loss: HubLoss::Stop }))
+}
+
+fn hub() -> NetworkConfig {
+    let member = crate::config::Member {
+        name: "tokyo".into(),
+        public_key: key(1),
+        addresses: vec![overlay(1)],
+        subnets: Vec::new(),
+    };
+    let config = HubConfig {
+        endpoint: None,
+        subnets: vec!["10.1.0.0/16".parse().unwrap()],
+        members: vec![member],
+        timeout: Duration::from_secs(15),
+    };
+    let addresses = vec!["10.1.0.250/16".parse().unwrap()];
+    NetworkConfig { addresses, ..network(RoleConfig::Hub(config)) }
+}
+
+fn network(role: RoleConfig) -> NetworkConfig {
+    NetworkConfig {
+        name: name(),
+        file: PathBuf::from("/etc/fastvpn/office.toml"),
+        autoconnect: true,
+        private_key: PrivateKey::from_bytes([5; 32]),
+        network_key: NetworkKey::default(),
+        listen: "[::]:8796".parse().unwrap(),
+        interface: "fvpn-office".into(),
+        mtu: 1400,
+        addresses: Vec::new(),
+        role,
+    }
+}
+
+fn started(config: &NetworkConfig) -> Started {
+    let members = match &config.role {
+        RoleConfig::Hub(hub) => {
+            let nowhere = std::path::Path::new("/nonexistent");
+            Some(Members::open(nowhere, &config.name, hub, &config.addresses).unwrap())
+        }
+        RoleConfig::Peer(_) => None,
+    };
+    let listening = Listening { addr: "[::]:8796".parse().unwrap(), fell_back: false };
+    Started { listening, members, nonce: 7 }
+}
