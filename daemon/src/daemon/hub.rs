@@ -106,7 +106,10 @@ impl Hub {
             Event::SessionUp { peer, boot, greeting, initiator: _, way } => {
                 self.on_session_up(peer, boot, &greeting, way, now, out);
             }
-            Event::SessionDown { peer, reason: reason @ (DownReason::Closed | DownReason::Silence) } => {
+            Event::SessionDown {
+                peer,
+                reason: reason @ (DownReason::Closed | DownReason::Silence),
+            } => {
                 self.leave(&peer, &reason.to_string());
             }
             // Whoever removed it has seen to the list; who restarted is up again already.

@@ -209,10 +209,7 @@ mod tests {
         let pushed = list.poll(ms(0));
 
         let chain: Vec<_> = pushed.iter().map(|list| (list.base, list.revision)).collect();
-        assert_eq!(
-            chain,
-            [(Base::Revision(0), 1), (Base::Revision(1), 2), (Base::Revision(2), 3)]
-        );
+        assert_eq!(chain, [(Base::Revision(0), 1), (Base::Revision(1), 2), (Base::Revision(2), 3)]);
         assert_eq!(pushed.iter().map(|list| list.upserts.len()).sum::<usize>(), 80);
     }
 

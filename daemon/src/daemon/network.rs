@@ -60,7 +60,7 @@ pub(super) enum Step {
 
 /// What a network asks of the system
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub(super) enum Action {
     /// Carry packets of the TUN, or not
     Carry(bool),
     /// Make the interface so
@@ -85,20 +85,20 @@ pub enum Action {
 
 /// How to start a plane
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Start {
+pub(super) struct Start {
     /// What to do with inits
-    pub admission: Admission,
+    pub(super) admission: Admission,
     /// Where to listen
-    pub listen: SocketAddr,
+    pub(super) listen: SocketAddr,
     /// Whether to relay
-    pub relay: bool,
+    pub(super) relay: bool,
     /// Silence after which a node is told of
-    pub silence: Duration,
+    pub(super) silence: Duration,
 }
 
 /// What became of actions, and what the plane and the system tell
 #[derive(Debug)]
-pub enum News {
+pub(super) enum News {
     /// The interface is as it should be, or why not
     Applied(Result<(), HandleError>),
     /// Somebody changed the interface
@@ -122,13 +122,13 @@ pub enum News {
 
 /// A plane that runs
 #[derive(Debug)]
-pub struct Started {
+pub(super) struct Started {
     /// Where it listens
-    pub listening: Listening,
+    pub(super) listening: Listening,
     /// The members, for a hub
-    pub members: Option<Members>,
+    pub(super) members: Option<Members>,
     /// A number that no earlier start of this network had
-    pub nonce: u64,
+    pub(super) nonce: u64,
 }
 
 /// One network of the configuration, in whatever state
@@ -423,7 +423,9 @@ impl Network {
         match (self.phase, &self.role) {
             (Phase::Down, _) => NetworkState::Down,
             (Phase::Stopping, _) if !self.wanted => NetworkState::Down,
-            (Phase::Running, Some(Role::Peer(peer))) if peer.has_lost_hub() => NetworkState::HubLost,
+            (Phase::Running, Some(Role::Peer(peer))) if peer.has_lost_hub() => {
+                NetworkState::HubLost
+            }
             (Phase::Running, Some(Role::Peer(peer)))
                 if peer.is_registered() && self.interface.done().is_some() =>
             {
@@ -573,7 +575,8 @@ impl Network {
                     self.on_gone(now);
                 }
                 PlaneEvent::Ended(reason) => {
-                    let reason = reason.map_or_else(|| "no reason".into(), |error| error.to_string());
+                    let reason =
+                        reason.map_or_else(|| "no reason".into(), |error| error.to_string());
                     let text = format!("the data thread has ended: {reason}");
                     self.fail(HandleError::System(text), now);
                 }
@@ -659,7 +662,8 @@ impl Network {
         };
         if let Some(connect) = connect {
             let waiting = core::mem::take(&mut self.connecting);
-            replies.extend(waiting.into_iter().map(|(id, _)| (id, Answer::Connect(connect.clone()))));
+            replies
+                .extend(waiting.into_iter().map(|(id, _)| (id, Answer::Connect(connect.clone()))));
         }
         let detail = self.detail();
         let expired = |(_, limit): &mut (RequestId, Instant)| now >= *limit;

@@ -137,8 +137,12 @@ impl Roster {
         let mut changes = self.upsert(list.upserts);
         if progress == Progress::Complete {
             if let Some(assembly) = self.assembly.take() {
-                let missing: Vec<_> =
-                    self.entries.keys().filter(|key| !assembly.seen.contains(*key)).copied().collect();
+                let missing: Vec<_> = self
+                    .entries
+                    .keys()
+                    .filter(|key| !assembly.seen.contains(*key))
+                    .copied()
+                    .collect();
                 // Who has gone makes room for who took over its address.
                 changes.splice(0..0, self.remove(missing));
             }

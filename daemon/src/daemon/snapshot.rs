@@ -12,7 +12,9 @@ use fastvpn_proto::time::{Duration, Instant};
 
 use super::network::{Network, Role as Running};
 use crate::config::RoleConfig;
-use crate::handle::{Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role};
+use crate::handle::{
+    Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role,
+};
 
 /// Name under which a peer knows its hub
 pub(super) const HUB_NAME: &str = "hub";

@@ -22,15 +22,18 @@ use super::network::{Action, Network, News};
 use super::snapshot::network_view;
 use crate::config::change::{ChangeKind, difference};
 use crate::config::{Config, NetworkConfig};
-use crate::handle::{HandleError, NetworkName, NetworkState, Outcome, PingReply, Reloaded, Snapshot};
+use crate::handle::{
+    HandleError, NetworkName, NetworkState, NetworkView, Outcome, PeerLink, PeerView, PingReply,
+    Reloaded, Snapshot,
+};
 
 /// Names a request that waits for its answer
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct RequestId(pub u64);
+pub(super) struct RequestId(pub(super) u64);
 
 /// A request to the daemon, without the place for its answer
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Command {
+pub(super) enum Command {
     /// Bring a network up
     Connect(NetworkName),
     /// Take a network down
@@ -50,7 +53,7 @@ pub enum Command {
 
 /// The answer to a request
 #[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
+pub(super) enum Answer {
     /// To [`Command::Connect`]
     Connect(Result<Outcome<()>, HandleError>),
     /// To [`Command::Disconnect`]
@@ -63,7 +66,7 @@ pub enum Answer {
 
 /// What the machine is told
 #[derive(Debug)]
-pub enum Input {
+pub(super) enum Input {
     /// Somebody wants something
     Command(RequestId, Command),
     /// The configuration was read; for this request, if one asked for it
@@ -87,7 +90,7 @@ pub enum Input {
 
 /// What the machine asks of its owner
 #[derive(Clone, Debug, PartialEq)]
-pub enum Effect {
+pub(super) enum Effect {
     /// Do something for a network
     Network(NetworkName, u64, Action),
     /// Read the configuration
@@ -99,14 +102,14 @@ pub enum Effect {
 }
 
 /// Effects, in the order in which they are to be done
-pub type Effects = Vec<Effect>;
+pub(super) type Effects = Vec<Effect>;
 
 /// Wall clocks that differ less than this count as the same, so that times do not flicker
 const WALL_STEP: Duration = Duration::from_millis(500);
 
 /// Everything that the daemon knows and wants
 #[derive(Debug)]
-pub struct State {
+pub(super) struct State {
     hostname: String,
     config: Config,
     networks: BTreeMap<NetworkName, Network>,
@@ -118,7 +121,7 @@ pub struct State {
 
 impl State {
     /// Starts all networks of `config` that are to come up by themselves
-    pub fn new(hostname: String, config: Config, now: Instant) -> (Self, Effects) {
+    pub(super) fn new(hostname: String, config: Config, now: Instant) -> (Self, Effects) {
         let mut state = Self {
             hostname,
             config: Config::default(),
@@ -134,7 +137,7 @@ impl State {
     }
 
     /// Takes one input; returns what is to be done
-    pub fn apply(&mut self, input: Input, now: Instant) -> Effects {
+    pub(super) fn apply(&mut self, input: Input, now: Instant) -> Effects {
         let mut effects = Effects::new();
         match input {
             Input::Command(id, command) => self.on_command(id, command, now, &mut effects),
@@ -169,12 +172,12 @@ impl State {
     }
 
     /// Returns when [`Input::Tick`] is due next
-    pub fn deadline(&self) -> Instant {
+    pub(super) fn deadline(&self) -> Instant {
         self.networks.values().map(Network::deadline).min().unwrap_or(Instant::FAR)
     }
 
     /// Returns what may be seen
-    pub fn snapshot(&self) -> Snapshot {
+    pub(super) fn snapshot(&self) -> Snapshot {
         let view = |(name, network): (&NetworkName, &Network)| {
             (name.clone(), network_view(network, self.zero))
         };
@@ -182,33 +185,15 @@ impl State {
     }
 
     /// Returns the configuration of a network
-    pub fn config_of(&self, name: &NetworkName) -> Option<&NetworkConfig> {
+    pub(super) fn config_of(&self, name: &NetworkName) -> Option<&NetworkConfig> {
         self.networks.get(name).map(|network| &network.config)
     }
 
-    /// Returns one line on how things stand, for the service manager
-    pub fn status(&self) -> String {
-        let snapshot = self.snapshot();
-        let up = |state| matches!(state, NetworkState::Up | NetworkState::HubLost);
-        let networks = snapshot.networks.values().filter(|network| up(network.state)).count();
-        let link = |link| {
-            matches!(link, crate::handle::PeerLink::Connected | crate::handle::PeerLink::Unresponsive)
-        };
-        let peers = snapshot.networks.values().flat_map(|network| network.peers.values());
-        let peers = peers.filter(|peer| link(peer.state)).count();
-        let plural = |n, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        format!("{} up, {}", plural(networks, "network"), plural(peers, "peer"))
-    }
-
-    fn on_command(
-        &mut self,
-        id: RequestId,
-        command: Command,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
+    fn on_command(&mut self, id: RequestId, command: Command, now: Instant, effects: &mut Effects) {
         let answer = match command {
-            Command::Connect(_) if self.stopping => Some(Answer::Connect(Err(HandleError::Stopping))),
+            Command::Connect(_) if self.stopping => {
+                Some(Answer::Connect(Err(HandleError::Stopping)))
+            }
             Command::Connect(name) => match self.configured(&name) {
                 Ok(network) => network.connect(id, now),
                 Err(error) => Some(Answer::Connect(Err(error))),
@@ -342,4 +327,17 @@ impl State {
             effects.push(Effect::Stopped);
         }
     }
+}
+
+/// Returns one line on how things stand, for the service manager
+pub(super) fn status(snapshot: &Snapshot) -> String {
+    let is_up =
+        |view: &&NetworkView| matches!(view.state, NetworkState::Up | NetworkState::HubLost);
+    let networks = snapshot.networks.values().filter(is_up).count();
+    let has_session =
+        |peer: &&PeerView| matches!(peer.state, PeerLink::Connected | PeerLink::Unresponsive);
+    let peers = snapshot.networks.values().flat_map(|view| view.peers.values());
+    let peers = peers.filter(has_session).count();
+    let plural = |n, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    format!("{} up, {}", plural(networks, "network"), plural(peers, "peer"))
 }

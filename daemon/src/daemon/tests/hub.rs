@@ -161,7 +161,8 @@ fn restarted_member_has_a_new_boot_id_in_the_list() {
     world.up_with(1, &Register::default(), BootId([9; 8]));
     let pushed = world.lists();
 
-    let (_, to_other) = pushed.iter().find(|(to, list)| *to == key(2) && !list.upserts.is_empty()).unwrap();
+    let (_, to_other) =
+        pushed.iter().find(|(to, list)| *to == key(2) && !list.upserts.is_empty()).unwrap();
     assert_eq!(to_other.upserts[0].boot, BootId([9; 8]));
     assert!(to_other.removed.is_empty());
 }
@@ -273,7 +274,8 @@ fn reload_ends_only_the_sessions_of_those_who_changed() {
     world.hub.on_config(config, &mut world.out);
     let said = world.poll();
 
-    let removed: Vec<_> = said.iter().filter(|command| matches!(command, Command::RemovePeer(_))).collect();
+    let removed: Vec<_> =
+        said.iter().filter(|command| matches!(command, Command::RemovePeer(_))).collect();
     assert_eq!(removed, [&Command::RemovePeer(key(1))]);
     assert_eq!(removals(&said), [(key(2), key(1)), (key(3), key(1))]);
     assert!(world.plans.last().unwrap().contains("192.168.7.0/24"), "{:?}", world.plans);

@@ -361,8 +361,7 @@ fn stop_takes_everything_down_and_then_says_so() {
     let effects = world.machine.apply(Input::Stop, world.now);
     assert!(!effects.contains(&Effect::Stopped));
     world.command(1, Command::Connect(name()));
-    let effects =
-        world.machine.apply(Input::Network(name(), world.life, News::Stopped), world.now);
+    let effects = world.machine.apply(Input::Network(name(), world.life, News::Stopped), world.now);
 
     assert_eq!(effects, [Effect::Stopped]);
     assert_eq!(world.replies(), [(RequestId(1), Answer::Connect(Err(HandleError::Stopping)))]);
@@ -469,8 +468,13 @@ impl World {
     }
 
     fn welcome(&mut self) {
-        let list =
-            List { id: 7, revision: 1, base: Base::Whole, upserts: vec![entry(1)], removed: vec![] };
+        let list = List {
+            id: 7,
+            revision: 1,
+            base: Base::Whole,
+            upserts: vec![entry(1)],
+            removed: vec![],
+        };
         let addresses = vec!["10.1.0.100/16".parse().unwrap()];
         self.hub_up(&Reply::Welcome { addresses, hub: vec![], list });
     }
@@ -545,9 +549,7 @@ impl World {
             .into_iter()
             .partition(|effect| matches!(effect, Effect::Network(of, ..) if *of == name()));
         self.effects = rest;
-        let beat = |action: &Action| {
-            matches!(action, Action::Node(NodeCommand::Ping { id, .. }) if *id >= 1 << 63)
-        };
+        let beat = |action: &Action| matches!(action, Action::Node(NodeCommand::Ping { id, .. }) if *id >= 1 << 63);
         let action = |effect| match effect {
             Effect::Network(_, _, action) => Some(action),
             _ => None,

@@ -1,0 +1,326 @@
+//! What effects do to the system, one network at a time.
+//!
+//! A [`Worker`] owns the plane of one network and a task that makes and undoes its interface, one
+//! job after the other. Results go back to the control machine as inputs.
+
+use std::error::Error;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use fastvpn_proto::node::NodeConfig;
+use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::network::{Action, News, Start, Started};
+use super::state::Input;
+use crate::config::{NetworkConfig, RoleConfig};
+use crate::handle::{HandleError, NetworkName};
+use crate::plane::tun::{self, TunError};
+use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle};
+use crate::registry::Members;
+use crate::system::{InterfacePlan, Netlink, SystemError};
+
+/// Time for a plane to say goodbye and end, and for an interface to be undone
+const STOP_LIMIT: Duration = Duration::from_secs(3);
+/// Time for a name to be resolved
+const RESOLVE_LIMIT: Duration = Duration::from_secs(8);
+
+/// What each worker needs to know of the daemon
+#[derive(Clone, Debug)]
+pub(super) struct Context {
+    /// Where results go
+    pub(super) inputs: mpsc::Sender<Input>,
+    pub(super) netlink: Netlink,
+    pub(super) state_dir: PathBuf,
+}
+
+/// The system's side of one network
+#[derive(Debug)]
+pub(super) struct Worker {
+    name: NetworkName,
+    context: Context,
+    plane: Option<Running>,
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+/// A plane that runs
+#[derive(Debug)]
+struct Running {
+    handle: Arc<PlaneHandle>,
+    /// Filled when its last event has come
+    ended: oneshot::Receiver<()>,
+}
+
+/// One job of the task
+#[derive(Debug)]
+enum Job {
+    Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
+    Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
+}
+
+impl Worker {
+    /// Makes the worker of a network of which nothing runs
+    pub(super) fn new(name: NetworkName, context: Context) -> Self {
+        let (jobs, queue) = mpsc::unbounded_channel();
+        tokio::spawn(work(name.clone(), context.clone(), queue));
+        Self { name, context, plane: None, jobs }
+    }
+
+    /// Begins an action; returns news where there are some at once
+    pub(super) fn act(
+        &mut self,
+        life: u64,
+        action: Action,
+        config: Option<&NetworkConfig>,
+    ) -> Option<News> {
+        match action {
+            Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
+            Action::Node(command) => self.send(PlaneCommand::Node(command)),
+            Action::Interface { plan, fresh } => {
+                if let Some(running) = &self.plane {
+                    let plane = Arc::clone(&running.handle);
+                    self.queue(Job::Interface { life, plan, fresh, plane });
+                }
+            }
+            Action::Resolve(endpoint) => {
+                tokio::spawn(resolve(
+                    self.name.clone(),
+                    life,
+                    endpoint,
+                    self.context.inputs.clone(),
+                ));
+            }
+            Action::Start(start) => {
+                return Some(News::Started(match config {
+                    Some(config) => self.start(life, &start, config),
+                    None => Err(HandleError::UnknownNetwork(self.name.to_string())),
+                }));
+            }
+            Action::Stop { interface } => {
+                let plane = self.plane.take();
+                if let Some(running) = &plane {
+                    running.handle.send(PlaneCommand::Stop);
+                }
+                self.queue(Job::Stop { life, plane, interface });
+            }
+        }
+        None
+    }
+
+    /// Tells whether the plane, if there is one, made a turn of late
+    pub(super) fn is_healthy(&self, within: Duration) -> bool {
+        self.plane.as_ref().is_none_or(|running| running.handle.healthy(within))
+    }
+
+    fn start(
+        &mut self,
+        life: u64,
+        start: &Start,
+        config: &NetworkConfig,
+    ) -> Result<Started, HandleError> {
+        let members = match &config.role {
+            RoleConfig::Hub(hub) => Some(members(&self.context.state_dir, config, hub)?),
+            RoleConfig::Peer(_) => None,
+        };
+        let node = NodeConfig {
+            private_key: config.private_key.clone(),
+            network_key: config.network_key.clone(),
+            seed: random()?,
+            aes: has_aes(),
+            admission: start.admission,
+            relay: start.relay,
+            silence: start.silence,
+        };
+        let (handle, events, listening) = Plane::start(config.name.as_str(), node, start.listen)
+            .map_err(|error| cannot_listen(&error, start.listen))?;
+        let (sender, ended) = oneshot::channel();
+        tokio::spawn(forward(self.name.clone(), life, events, self.context.inputs.clone(), sender));
+        self.plane = Some(Running { handle: Arc::new(handle), ended });
+        let nonce = u64::from_be_bytes(random()?);
+        Ok(Started { listening, members, nonce })
+    }
+
+    fn send(&self, command: PlaneCommand) {
+        if let Some(running) = &self.plane {
+            running.handle.send(command);
+        }
+    }
+
+    fn queue(&self, job: Job) {
+        if self.jobs.send(job).is_err() {
+            debug!(network = %self.name, "the worker has ended");
+        }
+    }
+}
+
+/// Does the jobs of one network, one after the other
+async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    while let Some(job) = jobs.recv().await {
+        let (life, news) = match job {
+            Job::Interface { life, plan, fresh, plane } => {
+                (life, News::Applied(make(&context.netlink, &plan, fresh, &plane).await))
+            }
+            Job::Stop { life, plane, interface } => {
+                stop(&name, &context.netlink, plane, interface).await;
+                (life, News::Stopped)
+            }
+        };
+        if context.inputs.send(Input::Network(name.clone(), life, news)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Makes an interface as planned; a fresh one goes to the plane
+async fn make(
+    netlink: &Netlink,
+    plan: &InterfacePlan,
+    fresh: bool,
+    plane: &PlaneHandle,
+) -> Result<(), HandleError> {
+    if !fresh {
+        return netlink.apply(plan).await.map(|_| ()).map_err(|error| refused(&error));
+    }
+    plane.send(PlaneCommand::CloseTun);
+    netlink.claim(&plan.interface, &plan.alias).await.map_err(|error| refused(&error))?;
+    if let Some(reason) = netlink.conflict(plan).await.map_err(|error| refused(&error))? {
+        return Err(HandleError::Conflict(reason));
+    }
+    let fd = tun::open(&plan.interface).map_err(|error| no_device(&error))?;
+    netlink.apply(plan).await.map_err(|error| refused(&error))?;
+    plane.send(PlaneCommand::Tun { fd, mtu: plan.mtu });
+    Ok(())
+}
+
+async fn stop(
+    name: &NetworkName,
+    netlink: &Netlink,
+    plane: Option<Running>,
+    interface: Option<(String, String)>,
+) {
+    if let Some(Running { handle, ended }) = plane {
+        if timeout(STOP_LIMIT, ended).await.is_err() {
+            warn!(network = %name, "the data thread does not end");
+        }
+        drop(handle);
+    }
+    if let Some((interface, alias)) = interface {
+        match timeout(STOP_LIMIT, netlink.undo(&interface, &alias)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                warn!(network = %name, reason = chain(&error), "interface cannot be undone");
+            }
+            Err(_) => warn!(network = %name, "interface cannot be undone in time"),
+        }
+    }
+}
+
+/// Passes a plane's events on, until the last one
+async fn forward(
+    name: NetworkName,
+    life: u64,
+    mut events: mpsc::Receiver<Vec<PlaneEvent>>,
+    inputs: mpsc::Sender<Input>,
+    ended: oneshot::Sender<()>,
+) {
+    while let Some(batch) = events.recv().await {
+        let input = Input::Network(name.clone(), life, News::Plane(batch));
+        if inputs.send(input).await.is_err() {
+            break;
+        }
+    }
+    // Nobody waits for it where the daemon is gone already.
+    let _ = ended.send(());
+}
+
+async fn resolve(name: NetworkName, life: u64, endpoint: String, inputs: mpsc::Sender<Input>) {
+    let addresses = match timeout(RESOLVE_LIMIT, tokio::net::lookup_host(endpoint.as_str())).await {
+        Ok(Ok(found)) => Ok(found.collect::<Vec<SocketAddr>>()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("no answer in time".to_owned()),
+    };
+    let addresses = addresses.and_then(|found| {
+        if found.is_empty() { Err("the name has no address".to_owned()) } else { Ok(found) }
+    });
+    let news = News::Resolved { endpoint, addresses };
+    if inputs.send(Input::Network(name, life, news)).await.is_err() {
+        debug!("resolved too late");
+    }
+}
+
+fn members(
+    state_dir: &Path,
+    config: &NetworkConfig,
+    hub: &crate::config::HubConfig,
+) -> Result<Members, HandleError> {
+    Members::open(state_dir, &config.name, hub, &config.addresses)
+        .map_err(|error| HandleError::System(chain(&error)))
+}
+
+/// Returns random bytes of the system
+pub(super) fn random<const N: usize>() -> Result<[u8; N], HandleError> {
+    let mut bytes = [0; N];
+    let mut filled = 0;
+    while filled < N {
+        filled += getrandom(&mut bytes[filled..], GetRandomFlags::empty())
+            .map_err(|error| HandleError::System(format!("no random numbers: {error}")))?;
+    }
+    Ok(bytes)
+}
+
+fn has_aes() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let has = std::arch::is_x86_feature_detected!("aes")
+        && std::arch::is_x86_feature_detected!("pclmulqdq");
+    #[cfg(target_arch = "aarch64")]
+    let has = std::arch::is_aarch64_feature_detected!("aes")
+        && std::arch::is_aarch64_feature_detected!("pmull");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let has = false;
+    has
+}
+
+fn cannot_listen(error: &io::Error, listen: SocketAddr) -> HandleError {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = listen.port();
+            HandleError::Conflict(format!("UDP port {port} is in use by another process"))
+        }
+        _ => HandleError::System(format!("cannot listen on {listen}: {}", chain(error))),
+    }
+}
+
+fn refused(error: &SystemError) -> HandleError {
+    match error {
+        SystemError::Held(_) | SystemError::Taken(_) => HandleError::Conflict(chain(error)),
+        SystemError::NoInterface(_) | SystemError::Netlink(_) | SystemError::Refused { .. } => {
+            HandleError::System(chain(error))
+        }
+    }
+}
+
+fn no_device(error: &TunError) -> HandleError {
+    match error {
+        TunError::Busy(_) | TunError::Foreign(_) => HandleError::Conflict(chain(error)),
+        TunError::Missing | TunError::Name(_) | TunError::Permission | TunError::System { .. } => {
+            HandleError::System(chain(error))
+        }
+    }
+}
+
+/// Joins an error and its sources
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}
