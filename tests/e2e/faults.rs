@@ -144,7 +144,7 @@ fn bus_restarted_brings_the_objects_back() {
 
     await_up(&star.peers[0], LONG);
     assert!(star.peers[0].peer("peer2").is_ok());
-    assert_eq!(star.peers[0].ctl(&["ping", "peer2"]).unwrap().code, 0);
+    assert_eq!(star.peers[0].ctl(&["ping", "-c1", "peer2"]).unwrap().code, 0);
     let report = probes.finish().unwrap();
     assert!(report.longest_gap.as_millis() < 300, "{:?}", report.longest_gap);
 }

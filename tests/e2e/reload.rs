@@ -91,6 +91,6 @@ fn network_comes_and_goes_with_its_file() {
 
     std::fs::remove_file(&file).unwrap();
     assert_eq!(star.peers[0].ctl(&["reload"]).unwrap().code, 0);
-    assert!(star.peers[0].status(NETWORK).is_err());
+    assert!(until(BRIEF, || star.peers[0].status(NETWORK).is_err()), "still there");
     assert_eq!(star.peers[0].host.devices().unwrap(), ["lo", "wan0"]);
 }

@@ -34,9 +34,12 @@ fn status_and_peers_tell_what_is() {
     let addresses = status["addresses"].to_string();
     assert!(addresses.contains("10.97.0.11/24") && addresses.contains("fd97::b/64"), "{addresses}");
 
-    let other = peer.peer("peer2").unwrap();
+    let other = peer
+        .await_peer("peer2", "connected", BRIEF, |peer| {
+            peer["state"] == "connected" && peer["path"]["rtt_ms"].is_number()
+        })
+        .unwrap();
     assert_eq!(other["public_key"], star.keys[2].public);
-    assert_eq!(other["state"], "connected");
     assert!(other["path"]["rtt_ms"].as_f64().is_some_and(|rtt| rtt >= 20.0), "{other}");
 
     let hub = star.hub.status(NETWORK).unwrap();
@@ -62,16 +65,16 @@ fn ping_measures_through_the_session() {
     let peer = &star.peers[0];
 
     for target in ["peer2", &star.keys[2].public, "10.97.0.12"] {
-        let answer = peer.ctl(&["ping", target]).unwrap();
+        let answer = peer.ctl(&["ping", "-c2", "-i0.1", target]).unwrap();
         assert_eq!(answer.code, 0, "{target}: {} {}", answer.stdout, answer.stderr);
     }
-    let answer = peer.ctl(&["--json", "ping", "peer2"]).unwrap();
+    let answer = peer.ctl(&["--json", "ping", "-c2", "-i0.1", "peer2"]).unwrap();
     assert_eq!(answer.code, 0);
     for line in answer.stdout.lines().filter(|line| line.starts_with('{')) {
         assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     }
 
-    let unknown = peer.ctl(&["ping", "nobody"]).unwrap();
+    let unknown = peer.ctl(&["ping", "-c1", "nobody"]).unwrap();
     assert_eq!(unknown.code, 1, "{} {}", unknown.stdout, unknown.stderr);
     assert!(unknown.stderr.contains("nobody"), "{}", unknown.stderr);
 }

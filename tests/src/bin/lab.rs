@@ -64,7 +64,7 @@ fn demo(keep: bool) -> Result<()> {
     star.peers[0].reaches(inner_v4(1).into(), Duration::from_secs(20))?;
     show(&star.peers[0], &["peers"])?;
     show_ping(&star, inner_v4(number(1)).into())?;
-    show(&star.peers[0], &["ping", "peer2"])?;
+    show(&star.peers[0], &["ping", "-c5", "peer2"])?;
 
     title("The same TCP transfer from peer1 to peer2, without and with fastvpn");
     transfer(&star, "without", outer_v4(number(1)).into())?;

@@ -399,12 +399,14 @@ fn live(inbox: &mpsc::Receiver<Job>, ready: &mpsc::Sender<Result<(Pid, OwnedFd)>
 
 #[allow(unsafe_code)]
 fn enter() -> Result<(Inside, OwnedFd)> {
+    // before the namespace: tokio keeps sockets of its first runtime for ever, and they would keep
+    // the namespace
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // SAFETY: the flags do not ask for a file descriptor table of its own, the only thing about
     // `unshare` that is not safe.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNET) }
         .context("this process may not make a network namespace")?;
     let namespace = fs::File::open("/proc/thread-self/ns/net").context("/proc is missing")?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let netlink = runtime.block_on(async {
         let (connection, netlink, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
