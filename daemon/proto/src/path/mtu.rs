@@ -75,15 +75,15 @@ impl Mtu {
         }
     }
 
-    /// Records that a probe of `size` was lost
-    pub fn on_probe_lost(&mut self, size: usize) {
+    /// Records that a probe of `size` was lost, on a path that loses `loss_ppm` of its messages anyway
+    pub fn on_probe_lost(&mut self, size: usize, loss_ppm: u32) {
         let Search::Probing { size: probed, tries, next, .. } = &mut self.search else { return };
         if *probed != size {
             return;
         }
         *tries += 1;
         *next = Instant::ZERO;
-        if *tries >= PROBES {
+        if *tries >= PROBES.max(unlikely_run(loss_ppm, DOUBT_PROBE)) {
             self.start(size - 1, Instant::ZERO);
         }
     }
@@ -95,15 +95,17 @@ impl Mtu {
         }
     }
 
-    /// Records that an ordinary message of `size` was lost: too many in a row are a black hole
-    pub fn on_large_lost(&mut self, size: usize) {
+    /// Records that an ordinary message of `size` was lost, on a path that loses `loss_ppm` anyway
+    ///
+    /// Too many in a row are a black hole: so many that the path's own loss would hardly do it.
+    pub fn on_large_lost(&mut self, size: usize, loss_ppm: u32) {
         if size <= MESSAGE_MIN || self.current == MESSAGE_MIN {
             return;
         }
         self.large_lost += 1;
-        if self.large_lost >= BLACK_HOLE {
-            let below = self.current - 1;
-            self.fall(below);
+        if self.large_lost >= BLACK_HOLE.max(unlikely_run(loss_ppm, DOUBT_HOLE)) {
+            // It may have been bad luck after all: the search begins at the top.
+            self.fall(self.max);
         }
     }
 
@@ -153,12 +155,23 @@ fn sizes(max: usize) -> impl Iterator<Item = usize> {
     table.chain(core::iter::once(max))
 }
 
+/// Returns how many losses in a row have a chance of less than 10^-`doubt`, by chance alone
+fn unlikely_run(loss_ppm: u32, doubt: f64) -> u32 {
+    // What is lost because of its size counts as well; more than half is nobody's own loss.
+    let share = (f64::from(loss_ppm) / 1e6).clamp(0.001, 0.5);
+    (doubt * core::f64::consts::LN_10 / -share.ln()).ceil() as u32
+}
+
 /// UDP payloads of common links: tunnels, PPPoE, mobile networks, Ethernet
 const TABLE: [usize; 9] = [1252, 1282, 1312, 1342, 1372, 1392, 1412, 1432, 1444];
 /// Probes of one size before it counts as too big
 const PROBES: u32 = 3;
 /// Full-sized messages lost in a row that make a black hole
 const BLACK_HOLE: u32 = 8;
+/// Doubt that is left when a size counts as too big
+const DOUBT_PROBE: f64 = 3.0;
+/// Doubt that is left when a path counts as a black hole
+const DOUBT_HOLE: f64 = 8.0;
 /// Time after which larger sizes are tried again (RFC 8899's PMTU_RAISE_TIMER)
 const SEARCH_AGAIN: Duration = Duration::from_secs(600);
 /// Time for which a probe may stay without a verdict, times its tries
@@ -173,7 +186,7 @@ mod tests {
         let mut probes = 0;
         while let Some(size) = mtu.next_probe(now) {
             probes += 1;
-            if size <= limit { mtu.on_probe_acked(size) } else { mtu.on_probe_lost(size) }
+            if size <= limit { mtu.on_probe_acked(size) } else { mtu.on_probe_lost(size, 0) }
         }
         probes
     }
@@ -206,7 +219,7 @@ mod tests {
         settle(&mut mtu, 1472, Instant::ZERO);
 
         for _ in 0..BLACK_HOLE {
-            mtu.on_large_lost(1472);
+            mtu.on_large_lost(1472, 0);
         }
 
         assert_eq!(mtu.current(), MESSAGE_MIN);
@@ -224,5 +237,20 @@ mod tests {
         settle(&mut mtu, 1472, later);
 
         assert_eq!(mtu.current(), 1472);
+    }
+
+    #[test]
+    fn heavy_loss_is_no_black_hole() {
+        let mut mtu = Mtu::new(1472);
+        settle(&mut mtu, 1472, Instant::ZERO);
+
+        for _ in 0..BLACK_HOLE {
+            mtu.on_large_lost(1472, 300_000);
+        }
+        assert_eq!(mtu.current(), 1472);
+        for _ in 0..BLACK_HOLE {
+            mtu.on_large_lost(1472, 300_000);
+        }
+        assert_eq!(mtu.current(), MESSAGE_MIN);
     }
 }

@@ -107,7 +107,9 @@ impl Session {
     ) {
         if let Some(path) = self.paths.iter_mut().find(|path| path.way == intake.way) {
             path.on_heard(intake.bytes, now);
-            path.local = intake.local;
+            if newest {
+                path.local = intake.local;
+            }
             if left.is_some() {
                 path.replaces = left;
             }

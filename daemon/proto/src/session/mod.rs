@@ -473,10 +473,11 @@ impl Session {
             control.on_window_lost();
         }
         let outer = path.outer_size(usize::from(content.size));
+        let loss = path.sent.loss_ppm();
         if content.probe {
-            path.mtu.on_probe_lost(outer);
+            path.mtu.on_probe_lost(outer, loss);
         } else {
-            path.mtu.on_large_lost(outer);
+            path.mtu.on_large_lost(outer, loss);
         }
     }
 
