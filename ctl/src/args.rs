@@ -115,30 +115,38 @@ const JSON: &str = "\
 Exit codes: 0 done, 1 failed, 2 usage, 3 daemon not reachable, 4 not authorised.
 NO_COLOR=1 turns colours off.
 
-With --json each command prints one object on one line; monitor and ping print one for each event.
-Names are stable, new ones may be added. Numbers are numbers; what is not known is null.
+With --json each command prints one object on one line; monitor and ping print
+one for each event. Names are stable, new ones may be added. Numbers are
+numbers; what is not known is null.
 
-status      {\"networks\": [{name, role, state, detail, interface, addresses[], mtu, public_key, listen,
-             hub: {public_key, endpoint, alive} or null,
-             counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped}, refusals: {REASON: n}}]}
-peers       {\"peers\": [{network, name, public_key, addresses[], subnets[], state, hub,
-             path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu} or null,
-             traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes}, last_handshake, last_seen}]}
-connect     {\"network\", \"state\": \"up\"}
-disconnect  {\"network\", \"state\": \"down\"}
-reload      {\"added\": [], \"removed\": [], \"changed\": [], \"restarted\": []}
-keygen      {\"file\", \"public_key\"}
-ping        {network, peer, seq, answered, rtt_ms, path: {kind, endpoint} or null}, at the end
-            {\"summary\": {sent, answered, loss, rtt_min_ms, rtt_avg_ms, rtt_max_ms}}
-monitor     {time, \"event\": \"daemon\", running}
-            {time, \"event\": \"network\", change, network: {as in status}}
-            {time, \"event\": \"peer\", change, peer: {as in peers}}
-            with change one of present, added, changed, removed
-an error    {\"error\": {code, message}}, and the message on standard error; code is an error of the
-            D-Bus API (NotUp, UnknownNetwork, ...), Unreachable or Failed
+status      {\"networks\": [{name, role, state, detail, interface, addresses[],
+              mtu, public_key, listen,
+              hub: {public_key, endpoint, alive} or null,
+              counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped},
+              refusals: {REASON: number}}]}
+peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
+              state, hub,
+              path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu} or null,
+              traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes},
+              last_handshake, last_seen}]}
+connect     {network, \"state\": \"up\"}
+disconnect  {network, \"state\": \"down\"}
+reload      {added[], removed[], changed[], restarted[]}
+keygen      {file, public_key}
+ping        {network, peer, seq, answered, rtt_ms,
+              path: {kind, endpoint} or null}, and at the end
+            {\"summary\": {sent, answered, loss,
+              rtt_min_ms, rtt_avg_ms, rtt_max_ms}}
+monitor     {\"event\": \"daemon\", time, running}
+            {\"event\": \"network\", time, change, network: as in status}
+            {\"event\": \"peer\", time, change, peer: as in peers}
+              with change one of present, added, changed, removed
+an error    {\"error\": {code, message}}, and the message on standard error;
+              code is an error of the D-Bus API (NotUp, UnknownNetwork, ...),
+              Ambiguous, Failed or Unreachable
 
-A path's kind is direct or relayed; the endpoint is a UDP address, or the public key of the relay.
-Times are in Unix seconds, loss is a share from 0 to 1.";
+The kind of a path is direct or relayed; its endpoint is a UDP address, or the
+public key of the relay. Times are in Unix seconds, loss is a share, 0 to 1.";
 
 #[cfg(test)]
 mod tests {

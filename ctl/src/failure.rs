@@ -40,7 +40,7 @@ impl Failure {
     /// There is no bus to ask
     pub(crate) fn no_bus(bus: &Bus, error: &zbus::Error) -> Self {
         let message =
-            format!("cannot reach the {bus}: {error}; is it running? (--bus names another)");
+            format!("cannot reach the {bus}: {error}; is it running? --bus chooses another one");
         Self::Unreachable(message)
     }
 

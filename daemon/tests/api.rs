@@ -3,6 +3,7 @@
 // Helpers of tests are tests as well.
 #![allow(clippy::unwrap_used)]
 
+#[allow(dead_code, reason = "each suite uses its part of it")]
 mod support;
 
 use std::collections::{BTreeSet, HashMap};

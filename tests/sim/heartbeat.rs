@@ -32,7 +32,7 @@ fn silence_is_told_once_in_each_silence() {
 
     for silences in 1..=2 {
         world.link(peer, hub, clean(50).down());
-        world.run(secs(14));
+        world.run(secs(4));
         assert_eq!(count(&world, hub, silent), silences - 1);
         world.run(secs(60));
         assert_eq!(count(&world, hub, silent), silences);

@@ -36,7 +36,8 @@ fn keys_do_change_and_one_side_does_it() {
     world.run(secs(600));
 
     let records = world.take_records();
-    let inits = |host| records.iter().filter(|r| r.by == host && r.datagram.bytes[0] == INIT).count();
+    let inits =
+        |host| records.iter().filter(|r| r.by == host && r.datagram.bytes[0] == INIT).count();
     let expected = 600 / REKEY_AFTER.as_secs() as usize;
     assert!((expected - 1..=expected + 1).contains(&inits(peer)), "{} inits", inits(peer));
     assert_eq!(inits(hub), 0, "the responder initiates only when the initiator does not");

@@ -3,6 +3,8 @@
 //! Each test says what is special to it; what always holds is judged by the world's oracle. A test
 //! that fails prints its seed, and `FASTVPN_SEED=N` runs it again with that seed.
 
+#![allow(clippy::unwrap_used, reason = "all of this is test code")]
+
 mod cookies;
 mod corpus;
 mod estimates;
@@ -17,6 +19,7 @@ mod nat;
 mod purity;
 mod relay;
 mod roaming;
+mod seeds;
 mod silence;
 mod soak;
 mod survival;

@@ -18,7 +18,9 @@ fn random_bytes_get_no_answer() {
     let mut chance = ChaCha8Rng::seed_from_u64(1);
 
     for kind in 0..=255u8 {
-        for len in [0, 1, 4, 15, 16, 31, 32, 33, 100, 148, 1_023, 1_024, 1_025, 1_500, 9_000, 65_507] {
+        for len in
+            [0, 1, 4, 15, 16, 31, 32, 33, 100, 148, 1_023, 1_024, 1_025, 1_500, 9_000, 65_507]
+        {
             let mut bytes = vec![0; len];
             chance.fill_bytes(&mut bytes);
             if let Some(first) = bytes.first_mut() {
@@ -125,7 +127,9 @@ fn replay_after_both_restarted_makes_no_session() {
 }
 
 /// Makes a world in which all messages of a handshake, of traffic and of a key change were kept
-fn busy_world(number: u64) -> (World, fastvpn_tests::world::HostId, fastvpn_tests::world::HostId, Vec<Record>) {
+fn busy_world(
+    number: u64,
+) -> (World, fastvpn_tests::world::HostId, fastvpn_tests::world::HostId, Vec<Record>) {
     let mut world = world(number);
     let (hub, peer) = (world.hub(), world.peer());
     world.link(peer, hub, clean(20));

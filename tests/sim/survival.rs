@@ -55,9 +55,8 @@ fn session_ends_after_its_silence_and_a_new_one_begins() {
     world.run(SESSION_SILENCE + secs(60));
 
     for host in [peer, hub] {
-        let silence = |event: &Event| {
-            matches!(event, Event::SessionDown { reason: DownReason::Silence, .. })
-        };
+        let silence =
+            |event: &Event| matches!(event, Event::SessionDown { reason: DownReason::Silence, .. });
         assert_eq!(count(&world, host, silence), 1);
     }
     world.link(peer, hub, clean(50));

@@ -200,14 +200,12 @@ impl Host {
         self.plan.underlay.iter().map(|addr| SocketAddr::new(*addr, PORT)).collect()
     }
 
-    /// Chooses a source address for a destination, as the kernel would
+    /// Chooses a source address for a destination, as the plane and the kernel would: the wished
+    /// one while the host still has it
     pub(super) fn source_for(&self, to: SocketAddr, wish: Option<IpAddr>) -> Option<SocketAddr> {
-        let mut own = self.plan.underlay.iter().filter(|addr| addr.is_ipv4() == to.is_ipv4());
-        let chosen = match wish {
-            Some(wish) => own.find(|addr| **addr == wish),
-            None => own.next(),
-        };
-        chosen.map(|addr| SocketAddr::new(*addr, PORT))
+        let own = || self.plan.underlay.iter().filter(|addr| addr.is_ipv4() == to.is_ipv4());
+        let wished = own().find(|addr| Some(**addr) == wish);
+        wished.or_else(|| own().next()).map(|addr| SocketAddr::new(*addr, PORT))
     }
 
     /// Decides about a stranger

@@ -89,6 +89,17 @@ impl Session {
         self.seal(at, draft, buffer, now)
     }
 
+    /// Returns a message with whatever frames, on the path in use
+    #[cfg(test)]
+    pub(crate) fn forge(&mut self, frames: &[u8], now: Instant) -> Vec<u8> {
+        let at = self.paths.iter().position(|path| Some(path.number) == self.active).unwrap();
+        let mut buffer = Vec::new();
+        let draft = Draft::new(&mut buffer, self.paths[at].room());
+        buffer.extend_from_slice(frames);
+        self.seal(at, draft, &mut buffer, now).unwrap();
+        buffer
+    }
+
     fn has_load(&self) -> bool {
         !self.packets.is_empty()
             || !self.relays.is_empty()
@@ -111,7 +122,7 @@ impl Session {
     fn compose(&mut self, at: usize, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
         let mut draft = Draft::new(buffer, self.paths[at].room());
         self.put_owed(at, &mut draft, buffer);
-        self.put_acks(at, &mut draft, buffer, now);
+        let crowded = self.put_acks(at, &mut draft, buffer, now);
         let path = &self.paths[at];
         if Some(path.number) == self.active && draft.pad == 0 {
             self.put_load(&mut draft, buffer, now);
@@ -120,9 +131,10 @@ impl Session {
             buffer.truncate(draft.start);
             return None;
         }
-        if !draft.eliciting && now >= self.ack_pinged + ACK_PING.max(self.rtt().unwrap_or_default())
-        {
-            // So that ranges that the other node has surely seen need not be repeated.
+        let pause = ACK_PING.max(self.rtt().unwrap_or_default());
+        if crowded && !draft.eliciting && now >= self.ack_pinged + pause {
+            // So that ranges that the other node has surely seen need not be repeated. Only then:
+            // two nodes that always asked would answer each other for ever.
             self.ack_pinged = now;
             draft.put(&Frame::Ping, buffer);
         }
@@ -153,7 +165,15 @@ impl Session {
         }
     }
 
-    fn put_acks(&mut self, at: usize, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
+    /// Puts acknowledgements; tells whether one of them repeats many ranges
+    fn put_acks(
+        &mut self,
+        at: usize,
+        draft: &mut Draft,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> bool {
+        let mut crowded = false;
         let (way, active) = (self.paths[at].way, Some(self.paths[at].number) == self.active);
         let paths = &self.paths;
         let elsewhere = |way: Way| paths.iter().any(|path| path.way == way && path.is_proven());
@@ -166,8 +186,10 @@ impl Session {
             let largest = inbound.received.largest_acked_candidate();
             if inbound.received.take_ack(*number, now, buffer, room) {
                 draft.content.ack = largest.map(|largest| (*number, largest));
+                crowded |= inbound.received.is_crowded();
             }
         }
+        crowded
     }
 
     fn put_load(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
@@ -210,7 +232,7 @@ impl Session {
                 draft.put(&Frame::Relay { node: *node, message }, buffer);
             }
             // One that does not fit an empty message is dropped: its sender's MTU search learns.
-            self.relay_bytes -= message.len();
+            self.relay_bytes -= len;
             self.relays.pop_front();
         }
         false

@@ -119,6 +119,11 @@ impl Received {
         self.ranges.back().map(|range| range.end)
     }
 
+    /// Tells whether there are so many ranges that it is worth asking to have some dropped
+    pub fn is_crowded(&self) -> bool {
+        self.ranges.len() > RANGES_CALM
+    }
+
     fn insert(&mut self, count: u64) {
         let largest = self.largest.map(|(largest, _)| largest);
         // What comes late may be missing from an acknowledgement with today's largest number.
@@ -161,6 +166,8 @@ impl Received {
 
 /// Ranges that are remembered; more than one acknowledgement holds, as the oldest may yet close up
 const RANGES_KEPT: usize = 128;
+/// Ranges that are repeated without asking for an acknowledgement of the acknowledgement
+const RANGES_CALM: usize = 4;
 
 #[cfg(test)]
 mod tests {
