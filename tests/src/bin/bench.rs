@@ -58,6 +58,8 @@ const FIGURES: &[Figure] = &[
     figure("memory of a hub with 1,000 members", "MiB", "", hub_memory),
     figure("handshakes that a core accepts", "1/s", "", accepted),
     figure("handshakes of strangers that a core refuses", "1/s", "", refused),
+    figure("packets that the emulator forwards", "1/s", "> 150000", emulator_rate),
+    figure("mean lateness of the emulator", "us", "< 200", emulator_lateness),
 ];
 
 const fn figure(
@@ -354,6 +356,38 @@ fn refused() -> Result<f64> {
     std::thread::sleep(Duration::from_secs(1));
     let busy = (crowded.hub.ticks()? - ticks) as f64 / 100.0;
     Ok((refusals()? - before) as f64 / busy.max(0.01))
+}
+
+/// Two hosts on a wire of its own
+fn emulated(link: &LinkConfig) -> Result<(Lab, Arc<Host>, Arc<Host>)> {
+    let lab = Lab::new()?;
+    let (near, _) = lab.host("near", &[outer_v4(1).into()])?;
+    let (far, _) = lab.host("far", &[outer_v4(2).into()])?;
+    lab.wire.all(link);
+    Ok((lab, near, far))
+}
+
+fn emulator_rate() -> Result<f64> {
+    let (lab, near, far) = emulated(&LinkConfig::new().delay(ms(20)))?;
+    let target: SocketAddr = (outer_v4(2), 7000).into();
+    let _sink = far.run(move |_| UdpSocket::bind(target))?;
+    let socket = near.run(|_| UdpSocket::bind("0.0.0.0:0"))?;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2) {
+        for _ in 0..100 {
+            let _ = socket.send_to(&[0; 1000], target);
+        }
+    }
+    Ok(lab.wire.report().packets as f64 / start.elapsed().as_secs_f64())
+}
+
+fn emulator_lateness() -> Result<f64> {
+    let (lab, near, far) = emulated(&LinkConfig::new().delay(ms(20)))?;
+    let target: SocketAddr = (outer_v4(2), 7000).into();
+    let probes = Probes::start(&near, &far, target, Duration::from_millis(1))?;
+    std::thread::sleep(Duration::from_secs(3));
+    probes.finish()?;
+    Ok(lab.wire.report().late_mean_us)
 }
 
 /// Time in which a thousand members have to join
