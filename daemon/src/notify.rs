@@ -73,11 +73,6 @@ impl Notifier {
             watchdog.next = now + watchdog.interval.min(Duration::from_secs(1));
         }
     }
-
-    /// Returns when [`Self::watch`] is to be called next
-    pub fn deadline(&self) -> Option<Instant> {
-        self.watchdog.as_ref().map(|watchdog| watchdog.next)
-    }
 }
 
 fn tell(states: &[NotifyState<'_>]) {
@@ -95,21 +90,21 @@ mod tests {
     #[test]
     fn watchdog_is_fed_twice_in_its_time() {
         let mut notifier = Notifier::new(Some(LIMIT));
-        let first = notifier.deadline().unwrap();
+        let first = next(&notifier).unwrap();
 
         notifier.watch(first, || true);
 
-        assert_eq!(notifier.deadline(), Some(first + LIMIT / 2));
+        assert_eq!(next(&notifier), Some(first + LIMIT / 2));
     }
 
     #[test]
     fn sick_thread_is_looked_at_again_after_a_second() {
         let mut notifier = Notifier::new(Some(LIMIT));
-        let first = notifier.deadline().unwrap();
+        let first = next(&notifier).unwrap();
 
         notifier.watch(first, || false);
 
-        assert_eq!(notifier.deadline(), Some(first + Duration::from_secs(1)));
+        assert_eq!(next(&notifier), Some(first + Duration::from_secs(1)));
     }
 
     #[test]
@@ -118,6 +113,9 @@ mod tests {
 
         notifier.watch(Instant::now(), || panic!("nobody asked"));
 
-        assert_eq!(notifier.deadline(), None);
+        assert_eq!(next(&notifier), None);
+    }
+    fn next(notifier: &Notifier) -> Option<Instant> {
+        notifier.watchdog.as_ref().map(|watchdog| watchdog.next)
     }
 }

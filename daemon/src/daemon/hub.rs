@@ -17,7 +17,9 @@ use std::net::{IpAddr, SocketAddr};
 use fastvpn_proto::control::{Entry, Message, Register, Reply};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, PeerConfig, Ticket, Way};
+use fastvpn_proto::node::{
+    BootId, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -35,6 +37,9 @@ const SNAPSHOT_SPACING: Duration = Duration::from_secs(1);
 /// Refusals of one kind are logged at most this often
 const LOG_SPACING: Duration = Duration::from_secs(10);
 
+/// Why a silent member leaves the list
+const SILENT: &str = "it was silent for too long";
+
 /// The hub of one network
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -42,6 +47,8 @@ pub(super) struct Hub {
     /// The hub's own overlay addresses
     addresses: Vec<Prefix>,
     config: HubConfig,
+    /// Silence that the node tells of: the timeout as it was at the start
+    silence: Duration,
     members: Members,
     list: LiveList,
     live: BTreeMap<PublicKey, Live>,
@@ -86,6 +93,7 @@ impl Hub {
         Self {
             network,
             addresses,
+            silence: config.timeout,
             config,
             members,
             list: LiveList::new(id),
@@ -114,7 +122,11 @@ impl Hub {
             }
             // Whoever removed it has seen to the list; who restarted is up again already.
             Event::SessionDown { reason: DownReason::Removed | DownReason::Restarted, .. } => {}
-            Event::Silent { peer } => self.expel(&peer, "it was silent for too long", out),
+            // Where the timeout has become longer since, the numbers tell.
+            Event::Silent { peer } if self.silence >= self.config.timeout => {
+                self.expel(&peer, SILENT, out);
+            }
+            Event::Silent { .. } => {}
             Event::Undelivered { peer } => self.expel(&peer, "a push could not be delivered", out),
             Event::PathMoved { peer, way: Way::Direct(seen) } => {
                 if let Some(live) = self.live.get_mut(&peer) {
@@ -128,7 +140,19 @@ impl Hub {
         }
     }
 
-    /// Applies what a changed configuration says of members
+    /// Takes the node's numbers: they tell of silence if the timeout changed since the start
+    pub(super) fn on_stats(&mut self, stats: &NodeStats, now: Instant, out: &mut Vec<Step>) {
+        if self.silence == self.config.timeout {
+            return;
+        }
+        for peer in &stats.peers {
+            if peer.last_heard.is_some_and(|heard| now.since(heard) >= self.config.timeout) {
+                self.expel(&peer.key, SILENT, out);
+            }
+        }
+    }
+
+    /// Applies what a changed configuration says of members, and of the timeout
     ///
     /// Sessions of members that are gone, or whose addresses changed, end; all others go on.
     pub(super) fn on_config(&mut self, config: HubConfig, out: &mut Vec<Step>) {
@@ -143,7 +167,9 @@ impl Hub {
             };
             let wanted: BTreeSet<_> = member.addresses.iter().copied().collect();
             let has = self.live.get(&key).map(addresses_of).unwrap_or_default();
-            if !wanted.is_empty() && wanted != has {
+            let own: Vec<_> = has.iter().copied().collect();
+            let lost = self.members.check(&key, &own).is_err();
+            if lost || !wanted.is_empty() && wanted != has {
                 self.expel(&key, "its addresses were changed", out);
             } else if self.enlist(&key) {
                 out.push(Step::Node(Command::SetPeer(self.peer_config(&key))));

@@ -7,8 +7,8 @@
 //!
 //! # Contract
 //!
-//! - An [`Action`] is one thing to do; its result comes back as [`News`] with the number of the life.
-//! - [`Action::Stop`] is always answered by [`News::Stopped`], and nothing else is asked before.
+//! - An [`Action`]'s result comes back as [`News`] with the number of the life; nothing else is
+//!   asked between [`Action::Stop`] and [`News::Stopped`].
 //! - After each input [`Network::settle`], which does what is due and answers who waits.
 
 use std::net::{IpAddr, SocketAddr};
@@ -26,15 +26,15 @@ use super::hub::Hub;
 use super::interface::Interface;
 use super::peer::Peer;
 use super::pings::Pings;
-use super::snapshot::find;
+use super::snapshot::{detail, find};
 use super::state::{Answer, RequestId};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkState, Outcome};
 use crate::plane::{Listening, PlaneEvent};
-use crate::system::InterfacePlan;
+use crate::system::{ALIAS_PREFIX, InterfacePlan};
 
-/// First time to wait before a network that failed is tried again; doubled up to the largest
+/// Time before a network that failed is tried again; doubled up to the largest
 const BACK_OFF: Duration = Duration::from_secs(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
 /// Silence after which a peer tells that another one is silent
@@ -471,10 +471,14 @@ impl Network {
             match event {
                 PlaneEvent::Node(event) => self.on_event(event, now),
                 PlaneEvent::Stats(stats) => {
-                    if let Some(Role::Peer(peer)) = &mut self.role {
-                        peer.on_stats(&stats);
+                    let mut steps = Vec::new();
+                    match &mut self.role {
+                        Some(Role::Hub(hub)) => hub.on_stats(&stats, now, &mut steps),
+                        Some(Role::Peer(peer)) => peer.on_stats(&stats),
+                        None => {}
                     }
                     self.stats = *stats;
+                    self.take(steps, now);
                 }
                 PlaneEvent::TunLost(error) => {
                     debug!(network = %self.config.name, %error, "device is gone");
@@ -568,7 +572,7 @@ impl Network {
         };
         match connected {
             Some(result) => replies.extend(self.waiting.on_result(&result)),
-            None => replies.extend(self.waiting.expire(&self.detail(), now)),
+            None => replies.extend(self.waiting.expire(&detail(self), now)),
         }
         if self.phase == Phase::Down || (self.wanted && self.phase != Phase::Stopping) {
             replies.extend(self.waiting.on_down());
@@ -578,21 +582,12 @@ impl Network {
         }
     }
 
-    /// Returns a sentence on why the network is in its state; empty where all is well
-    pub(super) fn detail(&self) -> String {
-        match (&self.trouble, &self.role) {
-            (Some(trouble), _) => trouble.to_string(),
-            (None, Some(Role::Peer(peer))) => peer.detail().to_owned(),
-            (None, Some(Role::Hub(_)) | None) => String::new(),
-        }
-    }
-
     fn candidates(&self) -> Vec<SocketAddr> {
         self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
     }
 }
 
 /// Returns the alias by which an interface is known as ours
-pub(super) fn alias(config: &NetworkConfig) -> String {
-    format!("fastvpn:{}", config.name)
+fn alias(config: &NetworkConfig) -> String {
+    format!("{ALIAS_PREFIX}{}", config.name)
 }

@@ -278,6 +278,28 @@ mod tests {
     }
 
     #[test]
+    fn link_that_loses_a_fifth_each_way_does_not_lose_the_hub() {
+        let mut pulse = Pulse::new(ms(0));
+        let mut chance = Chance(1);
+        let mut now = ms(0);
+        let mut failures = 0;
+
+        while now < ms(3_600_000) {
+            now = pulse.deadline();
+            while let Some(due) = pulse.poll(now) {
+                assert_ne!(due, Due::Lost, "at {now:?}");
+                if chance.draw() < 0.64 {
+                    pulse.on_answer(Duration::from_millis(300), now);
+                } else {
+                    failures += 1;
+                }
+            }
+        }
+
+        assert!(failures > 1000, "the link did lose messages: {failures}");
+    }
+
+    #[test]
     fn deadline_is_never_in_the_past_after_a_poll() {
         let mut pulse = Pulse::new(ms(0));
         let mut now = ms(0);
@@ -289,6 +311,18 @@ mod tests {
             now = pulse.deadline();
         }
         assert!(pulse.is_lost());
+    }
+
+    /// SplitMix64: the same each time
+    struct Chance(u64);
+
+    impl Chance {
+        fn draw(&mut self) -> f64 {
+            self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        }
     }
 
     fn ms(ms: u64) -> Instant {

@@ -34,7 +34,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
             RoleConfig::Peer(_) => Role::Peer,
         },
         state: network.state(),
-        detail: network.detail(),
+        detail: detail(network),
         public_key: network.own,
         interface: done.map(|plan| plan.interface.clone()).unwrap_or_default(),
         addresses: done.map_or_else(|| config.addresses.clone(), |plan| plan.addresses.clone()),
@@ -46,6 +46,15 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         dropped: stats.dropped,
         refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
         peers: peer_views(network, zero),
+    }
+}
+
+/// Returns a sentence on why a network is in its state; empty where all is well
+pub(super) fn detail(network: &Network) -> String {
+    match (&network.trouble, &network.role) {
+        (Some(trouble), _) => trouble.to_string(),
+        (None, Some(Running::Peer(peer))) => peer.detail().to_owned(),
+        (None, Some(Running::Hub(_)) | None) => String::new(),
     }
 }
 

@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 
 use fastvpn_proto::control::{Base, List, Message, Register, Reply};
 use fastvpn_proto::crypto::PublicKey;
-use fastvpn_proto::node::{BootId, Command, DownReason, Event, Ticket, Way};
+use fastvpn_proto::node::{
+    BootId, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic, Way,
+};
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{HubConfig, Member};
 use crate::daemon::action::Step;
-use crate::daemon::fixture::{key, ms, overlay, seen};
+use crate::daemon::fixture::{key, ms, overlay, secs, seen};
 use crate::daemon::hub::Hub;
 use crate::registry::Members;
 
@@ -282,6 +284,39 @@ fn reload_ends_only_the_sessions_of_those_who_changed() {
 }
 
 #[test]
+fn given_address_that_the_configuration_gives_to_another_is_taken_back() {
+    let mut world = World::free(2);
+    world.up(1, &claim("10.1.0.77"));
+    let _ = world.poll();
+    let mut config = config(2, Addresses::Given);
+    config.members[1].addresses = vec!["10.1.0.77".parse().unwrap()];
+
+    world.hub.on_config(config, &mut world.out);
+
+    assert!(world.poll().contains(&Command::RemovePeer(key(1))));
+}
+
+#[test]
+fn timeout_that_became_longer_or_shorter_counts_at_once() {
+    let mut world = World::new(2);
+    world.join(1);
+    world.join(2);
+    world.now = secs(100);
+    let mut longer = config(2, Addresses::Configured);
+    longer.timeout = Duration::from_secs(60);
+    let shorter = HubConfig { timeout: Duration::from_secs(12), ..longer.clone() };
+
+    world.hub.on_config(longer, &mut world.out);
+    world.event(Event::Silent { peer: key(1) });
+    world.heard(1, secs(70));
+    assert!(world.poll().is_empty(), "30 s of silence are less than 60");
+    world.hub.on_config(shorter, &mut world.out);
+    world.heard(1, secs(70));
+
+    assert!(world.poll().contains(&Command::RemovePeer(key(1))));
+}
+
+#[test]
 fn thousand_members_that_come_at_once_share_their_increments() {
     let mut world = World::new(1000);
     let mut sent = 0;
@@ -337,6 +372,21 @@ impl World {
 
     fn event(&mut self, event: Event) {
         self.hub.on_event(event, self.now, &mut self.out);
+    }
+
+    /// Numbers that say when a member was heard last
+    fn heard(&mut self, n: u16, at: Instant) {
+        let peer = PeerStats {
+            key: key(n),
+            state: PeerState::Unresponsive,
+            path: None,
+            sent: Traffic::default(),
+            received: Traffic::default(),
+            last_handshake: None,
+            last_heard: Some(at),
+        };
+        let stats = NodeStats { peers: vec![peer], ..NodeStats::default() };
+        self.hub.on_stats(&stats, self.now, &mut self.out);
     }
 
     fn message(&mut self, n: u16, message: &Message) {
