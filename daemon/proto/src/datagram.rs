@@ -103,6 +103,10 @@ impl Reassembler {
             }
         };
         let partial = &mut self.partial[at];
+        if partial.have.len() >= PIECES_MAX {
+            // Nobody cuts so small.
+            return None;
+        }
         partial.packet[start..end].copy_from_slice(fragment.data);
         partial.cover(start, end);
         if partial.have != [(0, total)] {
@@ -148,6 +152,8 @@ impl Partial {
 const PARTIAL_MAX: usize = 64;
 /// Smallest piece that is cut off while more remains
 const SLIVER: usize = 64;
+/// Pieces of a packet that do not touch: more than half of what the largest one is cut into
+const PIECES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
@@ -206,6 +212,17 @@ mod tests {
             prop_assert!(joiner.bytes <= REASSEMBLY_BYTES);
             prop_assert_eq!(joiner.bytes, joiner.partial.iter().map(|p| p.packet.len()).sum::<usize>());
         }
+    }
+
+    #[test]
+    fn crumbs_of_a_packet_cost_little() {
+        let mut joiner = Reassembler::default();
+
+        for offset in (0..u16::MAX - 1).step_by(2) {
+            join(&mut joiner, &(1, offset, u16::MAX, vec![0; 1]));
+        }
+
+        assert!(joiner.partial[0].have.len() <= PIECES_MAX);
     }
 
     #[test]

@@ -21,8 +21,8 @@ use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, PeerConfi
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
+use super::action::Step;
 use super::list::{LiveList, Offer};
-use super::network::Step;
 use crate::config::{HubConfig, Member};
 use crate::handle::NetworkName;
 use crate::logging::Seldom;

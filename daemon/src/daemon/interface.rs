@@ -20,6 +20,8 @@ pub(super) struct Interface {
     running: Option<Job>,
     /// Whether the plane has a queue of the device
     open: bool,
+    /// Whether somebody changed what was done
+    drifted: bool,
     not_before: Instant,
 }
 
@@ -46,6 +48,7 @@ impl Interface {
         }
         let job = Job { plan: self.wanted.clone()?, fresh: !self.open };
         self.running = Some(job.clone());
+        self.drifted = false;
         Some(job)
     }
 
@@ -68,7 +71,8 @@ impl Interface {
 
     /// Records that somebody changed the interface
     pub(super) fn on_drift(&mut self, now: Instant) {
-        if self.running.is_none() && self.done.take().is_some() {
+        if self.running.is_none() && self.done.is_some() && !self.drifted {
+            self.drifted = true;
             self.not_before = now.max(self.not_before) + SPACING;
         }
     }
@@ -99,7 +103,8 @@ impl Interface {
     }
 
     fn has_work(&self) -> bool {
-        self.running.is_none() && self.wanted.is_some() && (!self.open || self.wanted != self.done)
+        let differs = !self.open || self.drifted || self.wanted != self.done;
+        self.running.is_none() && self.wanted.is_some() && differs
     }
 }
 
@@ -145,6 +150,7 @@ mod tests {
 
         assert!(interface.poll(at(10)).is_none());
         assert_eq!(interface.deadline(), at(11));
+        assert!(interface.done().is_some(), "it still carries");
         assert!(!interface.poll(at(11)).unwrap().fresh);
     }
 

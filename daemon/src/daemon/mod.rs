@@ -4,6 +4,7 @@
 //! [`Worker`] for each network, and by answering who asked. Everything runs on one single-threaded
 //! runtime; the planes have threads of their own.
 
+mod action;
 mod candidates;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -19,6 +20,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod waiting;
 mod work;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -34,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info};
 
-use self::network::News;
+use self::action::News;
 use self::state::{Answer, Command, Effect, Input, RequestId, State};
 use self::work::{Context, Worker, chain};
 use crate::config::{self, Config};

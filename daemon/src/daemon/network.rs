@@ -20,116 +20,25 @@ use fastvpn_proto::node::{Admission, Command, Event, NodeStats};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
+use super::action::{Action, News, Start, Started, Step};
 use super::candidates::candidates;
 use super::hub::Hub;
 use super::interface::Interface;
 use super::peer::Peer;
 use super::pings::Pings;
+use super::snapshot::find;
 use super::state::{Answer, RequestId};
+use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkState, Outcome};
 use crate::plane::{Listening, PlaneEvent};
-use crate::registry::Members;
 use crate::system::InterfacePlan;
 
 /// First time to wait before a network that failed is tried again; doubled up to the largest
 const BACK_OFF: Duration = Duration::from_secs(5);
 const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-/// How long `connect` waits until it says that it took too long; the network goes on trying
-const CONNECT_LIMIT: Duration = Duration::from_secs(20);
 /// Silence after which a peer tells that another one is silent
 const PEER_SILENCE: Duration = Duration::from_secs(15);
-
-/// What a role asks of its network
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Step {
-    /// This cannot work; stop and try again later
-    Fail(HandleError),
-    /// For the node
-    Node(Command),
-    /// The interface should be so
-    Plan {
-        /// Addresses with their subnets; none: no interface
-        addresses: Vec<Prefix>,
-        /// Further prefixes to route into it
-        routes: Vec<Prefix>,
-    },
-    /// Say which addresses this `HOST:PORT` means
-    Resolve(String),
-}
-
-/// What a network asks of the system
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Action {
-    /// Carry packets of the TUN, or not
-    Carry(bool),
-    /// Make the interface so
-    Interface {
-        /// What it should be
-        plan: InterfacePlan,
-        /// Whether the device is to be made, and given to the plane
-        fresh: bool,
-    },
-    /// For the node
-    Node(Command),
-    /// Say which addresses this `HOST:PORT` means
-    Resolve(String),
-    /// Start the plane, with the keys of the network's configuration
-    Start(Start),
-    /// Stop the plane and undo the interface
-    Stop {
-        /// Name and alias of the interface, if there may be one
-        interface: Option<(String, String)>,
-    },
-}
-
-/// How to start a plane
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Start {
-    /// What to do with inits
-    pub(super) admission: Admission,
-    /// Where to listen
-    pub(super) listen: SocketAddr,
-    /// Whether to relay
-    pub(super) relay: bool,
-    /// Silence after which a node is told of
-    pub(super) silence: Duration,
-}
-
-/// What became of actions, and what the plane and the system tell
-#[derive(Debug)]
-pub(super) enum News {
-    /// The interface is as it should be, or why not
-    Applied(Result<(), HandleError>),
-    /// Somebody changed the interface
-    Drift,
-    /// The interface is gone
-    Gone,
-    /// A batch of the plane
-    Plane(Vec<PlaneEvent>),
-    /// What an endpoint means
-    Resolved {
-        /// As it was asked
-        endpoint: String,
-        /// Its addresses, or why there are none
-        addresses: Result<Vec<SocketAddr>, String>,
-    },
-    /// The plane runs, or why not
-    Started(Result<Started, HandleError>),
-    /// The plane has ended and the interface is undone
-    Stopped,
-}
-
-/// A plane that runs
-#[derive(Debug)]
-pub(super) struct Started {
-    /// Where it listens
-    pub(super) listening: Listening,
-    /// The members, for a hub
-    pub(super) members: Option<Members>,
-    /// A number that no earlier start of this network had
-    pub(super) nonce: u64,
-}
 
 /// One network of the configuration, in whatever state
 #[derive(Debug)]
@@ -154,8 +63,7 @@ pub(super) struct Network {
     pings: Pings,
     failures: u32,
     retry_at: Option<Instant>,
-    connecting: Vec<(RequestId, Instant)>,
-    disconnecting: Vec<RequestId>,
+    waiting: Waiting,
     shown: NetworkState,
     out: Vec<Action>,
 }
@@ -209,8 +117,7 @@ impl Network {
             pings: Pings::default(),
             failures: 0,
             retry_at: None,
-            connecting: Vec::new(),
-            disconnecting: Vec::new(),
+            waiting: Waiting::default(),
             shown: NetworkState::Down,
             out: Vec::new(),
         }
@@ -231,7 +138,7 @@ impl Network {
         if matches!(self.state(), NetworkState::Up | NetworkState::HubLost) {
             return Some(Answer::Connect(Ok(Outcome::Already(()))));
         }
-        self.connecting.push((id, now + CONNECT_LIMIT));
+        self.waiting.for_up(id, now);
         self.start();
         None
     }
@@ -241,7 +148,7 @@ impl Network {
         if self.phase == Phase::Down {
             return Some(Answer::Disconnect(Ok(Outcome::Already(()))));
         }
-        self.disconnecting.push(id);
+        self.waiting.for_down(id);
         self.stop();
         None
     }
@@ -313,7 +220,7 @@ impl Network {
         if !matches!(self.state(), NetworkState::Up | NetworkState::HubLost) {
             return Err(HandleError::NotUp(name.clone()));
         }
-        let key = self.find(peer).ok_or_else(|| HandleError::NoPeer(peer.into(), name.clone()))?;
+        let key = find(self, peer).ok_or_else(|| HandleError::NoPeer(peer.into(), name.clone()))?;
         let ping = self.pings.begin(id, key, timeout, now)?;
         self.out.push(Action::Node(Command::Ping { peer: key, id: ping, timeout }));
         Ok(())
@@ -411,8 +318,7 @@ impl Network {
             Phase::Waiting => self.retry_at.unwrap_or(Instant::FAR),
             Phase::Down | Phase::Starting | Phase::Stopping => Instant::FAR,
         };
-        let waiting = self.connecting.iter().map(|(_, limit)| *limit).min();
-        phase.min(waiting.unwrap_or(Instant::FAR)).min(self.pings.deadline())
+        phase.min(self.waiting.deadline()).min(self.pings.deadline())
     }
 
     /// Returns where the network is in its life
@@ -651,7 +557,7 @@ impl Network {
             }
             self.shown = state;
         }
-        let connect = match state {
+        let connected = match state {
             NetworkState::Up | NetworkState::HubLost => {
                 self.failures = 0;
                 Some(Ok(Outcome::Changed(())))
@@ -660,21 +566,12 @@ impl Network {
             NetworkState::Down => Some(Err(HandleError::NotUp(self.config.name.clone()))),
             NetworkState::Connecting => None,
         };
-        if let Some(connect) = connect {
-            let waiting = core::mem::take(&mut self.connecting);
-            replies
-                .extend(waiting.into_iter().map(|(id, _)| (id, Answer::Connect(connect.clone()))));
-        }
-        let detail = self.detail();
-        let expired = |(_, limit): &mut (RequestId, Instant)| now >= *limit;
-        for (id, _) in self.connecting.extract_if(.., expired) {
-            let reason = if detail.is_empty() { "it took too long".into() } else { detail.clone() };
-            replies.push((id, Answer::Connect(Err(HandleError::Timeout(reason)))));
+        match connected {
+            Some(result) => replies.extend(self.waiting.on_result(&result)),
+            None => replies.extend(self.waiting.expire(&self.detail(), now)),
         }
         if self.phase == Phase::Down || (self.wanted && self.phase != Phase::Stopping) {
-            let done = core::mem::take(&mut self.disconnecting);
-            let down = |id| (id, Answer::Disconnect(Ok(Outcome::Changed(()))));
-            replies.extend(done.into_iter().map(down));
+            replies.extend(self.waiting.on_down());
         }
         if self.phase != Phase::Running {
             replies.extend(self.pings.end(&self.config.name));
@@ -687,24 +584,6 @@ impl Network {
             (Some(trouble), _) => trouble.to_string(),
             (None, Some(Role::Peer(peer))) => peer.detail().to_owned(),
             (None, Some(Role::Hub(_)) | None) => String::new(),
-        }
-    }
-
-    /// Finds a node that is alive by name, key or overlay address
-    fn find(&self, text: &str) -> Option<PublicKey> {
-        let address = text.parse().ok();
-        match self.role.as_ref()? {
-            Role::Hub(hub) => {
-                let live = hub.members().filter_map(|(_, entry)| entry);
-                super::snapshot::find(live, text, address)
-            }
-            Role::Peer(peer) => {
-                let hub = peer.hub().public_key;
-                let is_hub = text == super::snapshot::HUB_NAME
-                    || text == hub.to_string()
-                    || address.is_some_and(|address| peer.hub_overlay().contains(&address));
-                if is_hub { Some(hub) } else { super::snapshot::find(peer.peers(), text, address) }
-            }
         }
     }
 

@@ -20,7 +20,7 @@ use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
-use super::network::Step;
+use super::action::Step;
 use super::pulse::{ANSWER_LIFE, Due, Pulse};
 use super::roster::{Change, Changes, Roster};
 use crate::config::{HubAddress, HubLoss, PeerRoleConfig};

@@ -49,20 +49,27 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
     }
 }
 
-/// Finds the node of that name, key or overlay address
-pub(super) fn find<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
-    text: &str,
-    address: Option<IpAddr>,
-) -> Option<PublicKey> {
+/// Finds a node that is alive by name, key or overlay address
+pub(super) fn find(network: &Network, text: &str) -> Option<PublicKey> {
     let key = text.parse().ok();
+    let address: Option<IpAddr> = text.parse().ok();
     let is_it = |entry: &&Entry| {
         Some(entry.key) == key
             || entry.name == text
             || address.is_some_and(|address| entry.addresses.contains(&address))
     };
-    let mut entries = entries;
-    entries.find(is_it).map(|entry| entry.key)
+    match network.role.as_ref()? {
+        Running::Hub(hub) => {
+            hub.members().filter_map(|(_, entry)| entry).find(is_it).map(|entry| entry.key)
+        }
+        Running::Peer(peer) => {
+            let hub = peer.hub().public_key;
+            let is_hub = text == HUB_NAME
+                || key == Some(hub)
+                || address.is_some_and(|address| peer.hub_overlay().contains(&address));
+            if is_hub { Some(hub) } else { peer.peers().find(is_it).map(|entry| entry.key) }
+        }
+    }
 }
 
 /// Returns what may be seen of a path

@@ -18,7 +18,8 @@ use std::time::SystemTime;
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{info, warn};
 
-use super::network::{Action, Network, News};
+use super::action::{Action, News};
+use super::network::Network;
 use super::snapshot::network_view;
 use crate::config::change::{ChangeKind, difference};
 use crate::config::{Config, NetworkConfig};

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::network::{Action, News, Start, Started};
+use super::action::{Action, News, Start, Started};
 use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkName};

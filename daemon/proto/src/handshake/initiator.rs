@@ -32,6 +32,7 @@ pub struct Initiator {
     remote: PublicKey,
     mac_key: MacKey,
     hello: Vec<u8>,
+    incarnation: u32,
     /// Those that may still be answered, the oldest first
     attempts: VecDeque<Attempt>,
     /// Index of the attempt that was forgotten last
@@ -72,6 +73,7 @@ impl Initiator {
             remote,
             mac_key: MacKey::new(&remote, &local.network_key),
             hello,
+            incarnation: 0,
             attempts: VecDeque::new(),
             retired: None,
             made: 0,
@@ -80,6 +82,12 @@ impl Initiator {
             due: now,
             spoiled: (0, now),
         }
+    }
+
+    /// Says which session of ours with the other node the keys are for; the first one if not called
+    #[must_use]
+    pub fn with_incarnation(self, incarnation: u32) -> Self {
+        Self { incarnation, ..self }
     }
 
     /// Gives an init, if one is due
@@ -152,6 +160,7 @@ impl Initiator {
             remote_index: response.sender,
             remote: self.remote,
             boot: payload.boot,
+            incarnation: payload.incarnation,
             greeting: payload.reply.to_vec(),
             initiator: true,
             sequence: attempt.sequence,
@@ -248,6 +257,7 @@ impl Initiator {
             boot: local.boot,
             sequence,
             hello: &self.hello,
+            incarnation: self.incarnation,
         };
         let mut noise =
             Noise::initiator(&local.private, &local.network_key, &self.remote, draw(rng)).ok()?;

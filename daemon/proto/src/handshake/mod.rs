@@ -25,7 +25,7 @@ use crate::crypto::cookie::{MacKey, hash};
 use crate::crypto::noise::Split;
 use crate::crypto::{Cipher, NetworkKey, Open, PrivateKey, PublicKey, Seal};
 use crate::limits::{HALF_OPEN_LIFE, HALF_OPEN_PER_PEER};
-use crate::node::{BootId, Refusal};
+use crate::node::{BootId, Refusal, Way};
 use crate::time::Instant;
 use crate::wire::message::{FEATURE_AES, Init};
 
@@ -101,6 +101,8 @@ pub struct Established {
     pub remote: PublicKey,
     /// Boot id of the other node
     pub boot: BootId,
+    /// Which session of the other node with us since its boot
+    pub incarnation: u32,
     /// What the other node said: its hello if it initiated, its reply if we did
     pub greeting: Vec<u8>,
     /// Whether we initiated
@@ -135,6 +137,8 @@ struct Slot {
     response: Vec<u8>,
     established: Established,
     since: Instant,
+    /// Ways that the response went
+    ways: Vec<Way>,
 }
 
 impl HalfOpen {
@@ -151,8 +155,28 @@ impl HalfOpen {
         while self.slots.len() >= HALF_OPEN_PER_PEER {
             freed.extend(self.slots.pop_front().map(|slot| slot.established.local_index));
         }
-        self.slots.push_back(Slot { digest, response, established, since: now });
+        self.slots.push_back(Slot { digest, response, established, since: now, ways: Vec::new() });
         freed
+    }
+
+    /// Records that the response to an init went by `way`
+    pub fn on_answered(&mut self, digest: &Digest, way: Way) {
+        let slot = self.slots.iter_mut().find(|slot| slot.digest == *digest);
+        if let Some(slot) = slot.filter(|slot| slot.ways.len() < WAYS_KEPT)
+            && !slot.ways.contains(&way)
+        {
+            slot.ways.push(way);
+        }
+    }
+
+    /// Tells whether a message that opened under `local_index` and came by `way` proves that way:
+    /// the response must have gone there, and to no other address that could be the sender's
+    pub fn proves(&self, local_index: u32, way: Way) -> bool {
+        let slot = self.slots.iter().find(|slot| slot.established.local_index == local_index);
+        slot.is_some_and(|slot| {
+            let direct = slot.ways.iter().filter(|way| matches!(way, Way::Direct(_))).count();
+            slot.ways.contains(&way) && (matches!(way, Way::Relayed(_)) || direct == 1)
+        })
     }
 
     /// Moves out what was established under `local_index`, once a data message has opened with it
@@ -191,6 +215,9 @@ impl HalfOpen {
         self.slots.front().map(|slot| slot.since + HALF_OPEN_LIFE)
     }
 }
+
+/// Ways that are remembered of one response
+const WAYS_KEPT: usize = 4;
 
 fn cipher_of(features: u32) -> Cipher {
     if features & FEATURE_AES == 0 { Cipher::ChaCha20Poly1305 } else { Cipher::Aes256Gcm }
@@ -252,7 +279,7 @@ mod tests {
         let init = pair.init(at(0));
         let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
         let digest = received.digest;
-        let (response, established) = received.answer(&pair.far, 7, b"reply").unwrap();
+        let (response, established) = received.answer(&pair.far, 7, 0, b"reply").unwrap();
         let mut half_open = HalfOpen::default();
         assert!(half_open.insert(digest, response.clone(), established, at(0)).is_empty());
 
@@ -298,7 +325,7 @@ mod tests {
             pair.rng = rng(seed);
             let init = pair.init(at(0));
             let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
-            let (response, far) = received.answer(&pair.far, 7, b"").unwrap();
+            let (response, far) = received.answer(&pair.far, 7, 0, b"").unwrap();
             (init, response, seal(&far, b"frames"))
         };
 
@@ -312,7 +339,7 @@ mod tests {
         let init = pair.init(now);
         let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
         let digest = received.digest;
-        let (response, established) = received.answer(&pair.far, index, b"").unwrap();
+        let (response, established) = received.answer(&pair.far, index, 0, b"").unwrap();
         half_open.insert(digest, response, established, now)
     }
 

@@ -26,6 +26,8 @@ pub struct Received {
     pub boot: BootId,
     /// Number of the init among all that its sender made since its boot
     pub sequence: u64,
+    /// Which session of its sender with us since its boot
+    pub incarnation: u32,
     /// What its sender says of itself
     pub hello: Vec<u8>,
     /// Index by which its sender wants to be addressed
@@ -56,6 +58,7 @@ pub fn receive(local: &Local, bytes: &[u8], rng: &mut impl CryptoRng) -> Result<
         key,
         boot: payload.boot,
         sequence: payload.sequence,
+        incarnation: payload.incarnation,
         hello: payload.hello.to_vec(),
         remote_index: init.sender,
         digest: Digest::of(bytes)?,
@@ -67,18 +70,20 @@ pub fn receive(local: &Local, bytes: &[u8], rng: &mut impl CryptoRng) -> Result<
 impl Received {
     /// Makes the response, and the keys that it leads to
     ///
-    /// A reply of more than [`REPLY_MAX`] bytes is [`Refusal::Malformed`].
+    /// `incarnation` tells which session of ours with the initiator the keys are for. A reply of more
+    /// than [`REPLY_MAX`] bytes is [`Refusal::Malformed`].
     pub fn answer(
         mut self,
         local: &Local,
         local_index: u32,
+        incarnation: u32,
         reply: &[u8],
     ) -> Result<(Vec<u8>, Established), Refusal> {
         if reply.len() > REPLY_MAX {
             return Err(Refusal::Malformed);
         }
         let features = self.features & local.features();
-        let payload = ResponsePayload { features, boot: local.boot, reply }.encode();
+        let payload = ResponsePayload { features, boot: local.boot, reply, incarnation }.encode();
         let mut bytes = Response::start(local_index, self.remote_index, payload.len());
         let mac_at = bytes.len() - 2 * MAC_LEN;
         self.noise
@@ -96,6 +101,7 @@ impl Received {
             remote_index: self.remote_index,
             remote: self.key,
             boot: self.boot,
+            incarnation: self.incarnation,
             greeting: self.hello,
             initiator: false,
             sequence: self.sequence,
@@ -200,7 +206,7 @@ mod tests {
             let init = pair.init(at(0));
             let received = receive(&pair.far, &init, &mut pair.rng).unwrap();
 
-            let answer = received.answer(&pair.far, 1, &vec![7; len]);
+            let answer = received.answer(&pair.far, 1, u32::MAX, &vec![7; len]);
 
             assert_eq!(answer.is_ok(), fits, "reply of {len} bytes");
             if let Ok((response, _)) = answer {

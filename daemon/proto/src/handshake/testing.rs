@@ -43,7 +43,7 @@ impl Pair {
     /// Answers an init at the far end
     pub(crate) fn answer(&mut self, init: &[u8], index: u32) -> (Vec<u8>, Established) {
         let received = receive(&self.far, init, &mut self.rng).unwrap();
-        received.answer(&self.far, index, b"reply").unwrap()
+        received.answer(&self.far, index, 0, b"reply").unwrap()
     }
 
     /// Makes a handshake without any trouble

@@ -24,7 +24,7 @@ fn init_and_response_and_first_messages_are_as_written() {
     let init =
         initiator.poll(&near, &mut 0, &mut Counting(0x60), 0x0102_0304, Instant::ZERO).unwrap();
     let received = receive(&far, &init, &mut Counting(0x80)).unwrap();
-    let (response, theirs) = received.answer(&far, 0x0506_0708, b"welcome").unwrap();
+    let (response, theirs) = received.answer(&far, 0x0506_0708, 0, b"welcome").unwrap();
     let ours = initiator.handle_response(&near, &response, Instant::ZERO).unwrap();
 
     assert_eq!(hex(&init[..40]), INIT_START);

@@ -199,6 +199,22 @@ impl Node {
             self.indices.remove(&index);
         }
         self.events.push_back(Event::SessionDown { peer: *key, reason });
+        match reason {
+            // The handshake that ended it was about the next one already.
+            DownReason::Restarted => {}
+            DownReason::Closed | DownReason::Removed | DownReason::Silence => self.begin_anew(key),
+        }
+    }
+
+    /// Has the next session with a peer be another one: what was said of the last one counts no more
+    fn begin_anew(&mut self, key: &PublicKey) {
+        self.end_call(key);
+        self.incarnations += 1;
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.incarnation = self.incarnations;
+        for index in core::mem::take(&mut peer.half_open).indices() {
+            self.indices.remove(&index);
+        }
     }
 }
 

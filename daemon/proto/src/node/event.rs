@@ -101,7 +101,7 @@ pub enum DownReason {
     Closed,
     /// It was removed by command
     Removed,
-    /// The other node restarted; a new session has begun
+    /// The other node restarted, or forgot the session; a new one has begun
     Restarted,
     /// Silence for [`crate::limits::SESSION_SILENCE`]
     Silence,

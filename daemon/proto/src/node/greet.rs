@@ -43,8 +43,8 @@ impl Node {
     ) -> Result<(), Refusal> {
         match parse_kind(bytes)? {
             Kind::Init => self.on_init(way, local, origin, bytes, now),
-            Kind::Response => self.on_response(way, local, bytes, now),
-            Kind::Cookie => self.on_cookie(bytes, now),
+            Kind::Response => self.on_response(way, local, origin, bytes, now),
+            Kind::Cookie => self.on_cookie(origin, bytes, now),
             Kind::Data => self.on_data(way, local, origin, bytes, now),
         }
     }
@@ -75,6 +75,9 @@ impl Node {
             }
             if let Some(response) = peer.half_open.response(&received.digest) {
                 let response = response.to_vec();
+                if let Some(peer) = self.peers.get_mut(&key) {
+                    peer.half_open.on_answered(&received.digest, way);
+                }
                 self.send_way(&key, way, local, response);
                 return Ok(());
             }
@@ -87,7 +90,8 @@ impl Node {
         let held = Held { received, way, local, since: now };
         let peer = self.peers.get(&key);
         let goes_on = peer.and_then(|peer| peer.session.as_ref());
-        let goes_on = goes_on.is_some_and(|session| session.boot == held.received.boot);
+        let goes_on = goes_on
+            .is_some_and(|session| session.is_meant(held.received.boot, held.received.incarnation));
         if peer.is_some() && (goes_on || self.admission == Admission::Known) {
             self.answer(held, &[], now)
         } else {
@@ -152,9 +156,10 @@ impl Node {
         let key = held.received.key;
         let index = self.free_index();
         let digest = held.received.digest;
-        let (response, keys) = held.received.answer(&self.local, index, reply)?;
         let Some(peer) = self.peers.get_mut(&key) else { return Err(Refusal::NotMember) };
+        let (response, keys) = held.received.answer(&self.local, index, peer.incarnation, reply)?;
         let evicted = peer.half_open.insert(digest, response.clone(), keys, now);
+        peer.half_open.on_answered(&digest, held.way);
         for old in evicted {
             self.indices.remove(&old);
         }
@@ -168,24 +173,35 @@ impl Node {
         &mut self,
         way: Way,
         local: Option<IpAddr>,
+        origin: Option<&PublicKey>,
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), Refusal> {
         let index = Response::parse(bytes)?.receiver;
-        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        let key = self.owner(index, origin)?;
         let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
         let call = call.filter(|call| call.initiator.owns(index));
         let call = call.ok_or(Refusal::UnknownSession)?;
         let keys = call.initiator.handle_response(&self.local, bytes, now)?;
+        let asked = call.ways.contains(&way);
         self.end_call(&key);
         self.indices.insert(keys.local_index, key);
-        self.on_keys(&key, keys, way, local, now);
+        self.on_keys(&key, keys, way, local, asked, now);
+        let session = self.peers.get_mut(&key).and_then(|peer| peer.session.as_mut());
+        if let Some(session) = session.filter(|_| !asked) {
+            // Nobody was asked there: whoever answers from there must be seen to listen there.
+            session.doubt_way(way, local, self.rng.next_u64(), bytes.len(), now);
+        }
         Ok(())
     }
 
-    fn on_cookie(&mut self, bytes: &[u8], now: Instant) -> Result<(), Refusal> {
-        let index = CookieReply::parse(bytes)?.receiver;
-        let key = *self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+    fn on_cookie(
+        &mut self,
+        origin: Option<&PublicKey>,
+        bytes: &[u8],
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        let key = self.owner(CookieReply::parse(bytes)?.receiver, origin)?;
         let call = self.peers.get_mut(&key).and_then(|peer| peer.call.as_mut());
         let call = call.ok_or(Refusal::UnknownSession)?;
         call.initiator.handle_cookie(&self.local, bytes, now)?;
@@ -203,10 +219,7 @@ impl Node {
         now: Instant,
     ) -> Result<(), Refusal> {
         let header = DataHeader::parse(bytes)?;
-        let key = *self.indices.get(&header.receiver).ok_or(Refusal::UnknownSession)?;
-        if origin.is_some_and(|origin| *origin != key) {
-            return Err(Refusal::UnknownSession);
-        }
+        let key = self.owner(header.receiver, origin)?;
         let peer = self.peers.get_mut(&key).ok_or(Refusal::UnknownSession)?;
         let intake = Intake { way, local, bytes: bytes.len() };
         let known = peer.session.as_ref().is_some_and(|s| s.has_index(header.receiver));
@@ -222,6 +235,16 @@ impl Node {
             self.dirty.insert(key);
         }
         result
+    }
+
+    /// Returns the peer that an index of ours was given to; where a relay names the origin of a
+    /// message, that must be it
+    fn owner(&self, index: u32, origin: Option<&PublicKey>) -> Result<PublicKey, Refusal> {
+        let key = self.indices.get(&index).ok_or(Refusal::UnknownSession)?;
+        match origin {
+            Some(origin) if origin != key => Err(Refusal::UnknownSession),
+            _ => Ok(*key),
+        }
     }
 
     /// The first message under keys that we answered with: from here on they count
@@ -240,9 +263,10 @@ impl Node {
         }
         let (head, sealed) = bytes.split_at_mut(DATA_HEADER_LEN);
         let len = keys.open.open(header.number, head, sealed).ok_or(Refusal::BadSeal)?;
+        let proven = peer.half_open.proves(header.receiver, intake.way);
         let keys = peer.half_open.take(header.receiver).ok_or(Refusal::UnknownSession)?;
         peer.on_confirmed(keys.boot, keys.sequence);
-        self.on_keys(key, keys, intake.way, intake.local, now);
+        self.on_keys(key, keys, intake.way, intake.local, proven, now);
         let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
         let session = session.ok_or(Refusal::UnknownSession)?;
         let rng = &mut self.rng;
@@ -250,18 +274,21 @@ impl Node {
     }
 
     /// New keys that both nodes are known to have: the session goes on with them, or begins
+    ///
+    /// `proven` tells whether the handshake proves that the other node is at the end of `way`.
     fn on_keys(
         &mut self,
         key: &PublicKey,
         mut keys: Established,
         way: Way,
         local: Option<IpAddr>,
+        proven: bool,
         now: Instant,
     ) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.silence_told = false;
-        let same = peer.session.as_ref().is_some_and(|session| session.boot == keys.boot);
-        if !same && peer.session.is_some() {
+        let other = |session: &Session| !session.is_meant(keys.boot, keys.incarnation);
+        if peer.session.as_ref().is_some_and(other) {
             self.end_session(key, DownReason::Restarted);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
@@ -270,12 +297,14 @@ impl Node {
                 if let Some(index) = session.on_keys(keys, now) {
                     self.indices.remove(&index);
                 }
-                session.adopt_way(way, local, now);
+                if proven {
+                    session.adopt_way(way, local, now);
+                }
             }
             None => {
                 let (boot, initiator) = (keys.boot, keys.initiator);
                 let greeting = core::mem::take(&mut keys.greeting);
-                peer.session = Some(Session::new(keys, way, local, now));
+                peer.session = Some(Session::new(keys, proven.then_some((way, local)), now));
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
                 self.events.push_back(event);
             }
@@ -332,9 +361,10 @@ impl Node {
         }
         let hello = peer.config.hello.clone();
         let rtt = peer.session.as_ref().and_then(Session::rtt);
-        let initiator = Initiator::new(&self.local, key, hello, rtt, now);
+        let initiator =
+            Initiator::new(&self.local, key, hello, rtt, now).with_incarnation(peer.incarnation);
         let until = now + CALL_LIFE;
-        peer.call = Some(Call { initiator, reason, until, indices: Vec::new() });
+        peer.call = Some(Call { initiator, reason, until, indices: Vec::new(), ways: Vec::new() });
         self.time_call(key, now);
         self.dirty.insert(key);
     }
@@ -358,7 +388,13 @@ impl Node {
             self.indices.remove(&old);
         }
         let attempts = call.initiator.attempts();
-        for way in Self::ways_of_call(peer, attempts) {
+        let ways = Self::ways_of_call(peer, attempts);
+        if let Some(call) = &mut peer.call {
+            let news = ways.iter().filter(|way| !call.ways.contains(way)).copied();
+            let news: Vec<Way> = news.collect();
+            call.ways.extend(news);
+        }
+        for way in ways {
             self.send_way(&key, way, None, init.clone());
         }
     }
@@ -367,10 +403,9 @@ impl Node {
     /// init has the same response, so this costs bytes and no state
     fn ways_of_call(peer: &Peer, attempts: u32) -> Vec<Way> {
         let reason = peer.call.as_ref().map(|call| call.reason);
-        let used = peer.session.as_ref().and_then(Session::way);
         if reason == Some(Reason::Keys)
             && attempts <= 2
-            && let Some(way) = used
+            && let Some(way) = peer.way()
         {
             return vec![way];
         }

@@ -18,11 +18,17 @@ mod config;
 mod deliver;
 mod event;
 mod greet;
+#[cfg(test)]
+mod hostile;
 mod peer;
 mod refusal;
 mod stats;
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -60,6 +66,8 @@ pub struct Node {
     rng: ChaCha20Rng,
     /// Handshakes started since the node was made
     sequence: u64,
+    /// Sessions that ended on our side alone, since the node was made
+    incarnations: u32,
     gate: Gate,
     peers: BTreeMap<PublicKey, Peer>,
     /// Whose session, attempt or half-open handshake an index of ours names
@@ -113,6 +121,7 @@ impl Node {
             silence: config.silence,
             rng,
             sequence: 0,
+            incarnations: 0,
             peers: BTreeMap::new(),
             indices: BTreeMap::new(),
             router: Router::default(),
@@ -172,7 +181,10 @@ impl Node {
         match command {
             Command::Admit { ticket, peer, reply } => self.admit(ticket, peer, &reply, now),
             Command::Close => {
-                let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                // Goodbyes that a relay carries must be with it before it is gone itself.
+                let relayed = |peer: &Peer| matches!(peer.way(), Some(Way::Relayed(_)));
+                let mut keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
                 for key in keys {
                     self.remove_peer(&key, now);
                 }
@@ -275,7 +287,8 @@ impl Node {
             return;
         }
         let eager = config.contact == Contact::Always;
-        let peer = self.peers.entry(key).or_insert_with(|| Peer::new(config.clone()));
+        let new = || Peer::new(config.clone(), self.incarnations);
+        let peer = self.peers.entry(key).or_insert_with(new);
         self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
         peer.config = config;
         let ways = peer.ways();
@@ -294,6 +307,7 @@ impl Node {
 
     fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
         let Some(mut peer) = self.peers.remove(key) else { return };
+        self.incarnations += 1;
         if let Some(at) = peer.scheduled {
             self.schedule.remove(&(at, *key));
         }
@@ -302,6 +316,9 @@ impl Node {
         self.router_is_stale = true;
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
+            while let Some(sealed) = session.poll_message(&mut bytes, now) {
+                self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes));
+            }
             if let Some(sealed) = session.close(&mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, bytes);
             }
@@ -365,7 +382,9 @@ impl Node {
     /// Does what time demands of one peer
     fn time_peer(&mut self, key: PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        peer.scheduled = None;
+        if let Some(at) = peer.scheduled.take() {
+            self.schedule.remove(&(at, key));
+        }
         peer.turns = if peer.turns.0 == now { (now, peer.turns.1 + 1) } else { (now, 1) };
         for index in peer.half_open.expire(now) {
             self.indices.remove(&index);

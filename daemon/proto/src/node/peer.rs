@@ -15,6 +15,8 @@ use crate::time::{Duration, Instant};
 pub(super) struct Peer {
     pub(super) config: PeerConfig,
     pub(super) session: Option<Session>,
+    /// Which session of ours with it the present one is, or the next one will be
+    pub(super) incarnation: u32,
     pub(super) call: Option<Call>,
     pub(super) half_open: HalfOpen,
     pub(super) waiting: Waiting,
@@ -37,6 +39,8 @@ pub(super) struct Call {
     pub(super) until: Instant,
     /// Indices that its attempts use
     pub(super) indices: Vec<u32>,
+    /// Ways that its inits went
+    pub(super) ways: Vec<Way>,
 }
 
 /// Why we started a handshake
@@ -67,10 +71,11 @@ struct Past {
 }
 
 impl Peer {
-    pub(super) fn new(config: PeerConfig) -> Self {
+    pub(super) fn new(config: PeerConfig, incarnation: u32) -> Self {
         Self {
             config,
             session: None,
+            incarnation,
             call: None,
             half_open: HalfOpen::default(),
             waiting: Waiting::default(),
@@ -110,6 +115,11 @@ impl Peer {
         ways.truncate(ENDPOINTS_TRIED);
         ways.extend(self.config.relay.map(Way::Relayed));
         ways
+    }
+
+    /// Returns the path in use
+    pub(super) fn way(&self) -> Option<Way> {
+        self.session.as_ref().and_then(Session::way)
     }
 
     /// Returns when the node must look at this peer again, and what for

@@ -149,7 +149,7 @@ impl Path {
         now: Instant,
     ) -> Self {
         let mut path = Self::proven(number, way, local, now);
-        let credit = (AMPLIFICATION * heard as u64).max(UNHEARD_CREDIT);
+        let credit = if heard > 0 { AMPLIFICATION * heard as u64 } else { UNHEARD_CREDIT };
         path.proof = Proof::Open { challenge, tries: 0, next: now, credit };
         path
     }
@@ -298,7 +298,11 @@ impl Path {
 
     /// Returns the largest message to send, in bytes of sealed message
     pub fn room(&self) -> usize {
-        inner_size(self.way, self.mtu.current())
+        let room = inner_size(self.way, self.mtu.current());
+        match self.proof {
+            Proof::Open { credit, .. } => room.min(usize::try_from(credit).unwrap_or(room)),
+            Proof::Done => room,
+        }
     }
 
     /// Returns the size of a sealed message that makes `outer` bytes of UDP payload on this way

@@ -32,6 +32,7 @@ use crate::node::{BootId, PathStats, Way, Why};
 use crate::path::sent::Sent;
 use crate::path::{Content, Fate, Path, select};
 use crate::time::{Duration, Instant};
+use crate::wire::frame::RELAY_OVERHEAD;
 
 pub use self::intake::Intake;
 pub use self::outbox::Sealed;
@@ -41,6 +42,8 @@ pub use self::outbox::Sealed;
 pub struct Session {
     /// Boot id of the other node
     pub boot: BootId,
+    /// Which session of the other node with us since its boot
+    incarnation: u32,
     epochs: Epochs,
     paths: Vec<Path>,
     /// Number of the path in use
@@ -101,19 +104,20 @@ struct Scratch {
 }
 
 impl Session {
-    /// Begins a session with its first keys; the handshake went by `way`
-    pub fn new(keys: Established, way: Way, local: Option<IpAddr>, now: Instant) -> Self {
-        let boot = keys.boot;
+    /// Begins a session with its first keys; `way` was proven by the handshake, if any was
+    pub fn new(keys: Established, way: Option<(Way, Option<IpAddr>)>, now: Instant) -> Self {
+        let (boot, incarnation) = (keys.boot, keys.incarnation);
         let mut epochs = Epochs::default();
         let none = epochs.enter(keys, now);
         debug_assert!(none.is_none(), "a first epoch displaces nothing");
-        let mut first = Path::proven(0, way, local, now);
-        first.owe_ping();
+        let mut first = way.map(|(way, local)| Path::proven(0, way, local, now));
+        first.iter_mut().for_each(Path::owe_ping);
         Self {
             boot,
+            incarnation,
             epochs,
-            paths: vec![first],
-            active: Some(0),
+            active: first.as_ref().map(|path| path.number),
+            paths: first.into_iter().collect(),
             retired: [0; PATHS_MAX],
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
@@ -159,9 +163,11 @@ impl Session {
     /// Queues a message to carry for another node; tells whether there was room
     #[must_use]
     pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>) -> bool {
-        let fits = self.relay_bytes + message.len() <= RELAY_BYTES;
+        // The name counts as well: messages of no length must not pile up.
+        let bytes = RELAY_OVERHEAD + message.len();
+        let fits = self.relay_bytes + bytes <= RELAY_BYTES;
         if fits {
-            self.relay_bytes += message.len();
+            self.relay_bytes += bytes;
             self.relays.push_back((node, message));
         }
         fits
@@ -213,6 +219,20 @@ impl Session {
         self.choose_path(now);
     }
 
+    /// Takes a way that may lead to the other node, as `heard` bytes say that came from there
+    pub fn doubt_way(
+        &mut self,
+        way: Way,
+        local: Option<IpAddr>,
+        challenge: u64,
+        heard: usize,
+        now: Instant,
+    ) {
+        if self.paths.iter().all(|path| path.way != way) {
+            self.open_path(way, local, challenge, heard, now);
+        }
+    }
+
     /// Takes the news that `outer` bytes of UDP payload were too big for the way to an address
     pub fn on_too_big(&mut self, way: Way, outer: usize) {
         for path in self.paths.iter_mut().filter(|path| path.way == way) {
@@ -227,9 +247,9 @@ impl Session {
         self.reassembler.expire(now);
         let overdue = self.control.oldest_unacked().is_some_and(|at| now >= at + PUSH_TIMEOUT);
         if overdue && !self.undelivered_told {
-            self.undelivered_told = true;
             self.output.push_back(Output::Undelivered);
         }
+        self.undelivered_told = overdue;
         self.choose_path(now);
     }
 
@@ -249,6 +269,11 @@ impl Session {
             return Some(Wish::Silence);
         }
         self.epochs.is_stale(now).then_some(Wish::Age)
+    }
+
+    /// Tells whether a handshake in which the other node said this is about this session
+    pub fn is_meant(&self, boot: BootId, incarnation: u32) -> bool {
+        (self.boot, self.incarnation) == (boot, incarnation)
     }
 
     /// Tells whether there are keys to seal with

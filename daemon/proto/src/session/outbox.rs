@@ -89,6 +89,17 @@ impl Session {
         self.seal(at, draft, buffer, now)
     }
 
+    /// Returns a message with whatever frames, on the path in use
+    #[cfg(test)]
+    pub(crate) fn forge(&mut self, frames: &[u8], now: Instant) -> Vec<u8> {
+        let at = self.paths.iter().position(|path| Some(path.number) == self.active).unwrap();
+        let mut buffer = Vec::new();
+        let draft = Draft::new(&mut buffer, self.paths[at].room());
+        buffer.extend_from_slice(frames);
+        self.seal(at, draft, &mut buffer, now).unwrap();
+        buffer
+    }
+
     fn has_load(&self) -> bool {
         !self.packets.is_empty()
             || !self.relays.is_empty()
@@ -221,7 +232,7 @@ impl Session {
                 draft.put(&Frame::Relay { node: *node, message }, buffer);
             }
             // One that does not fit an empty message is dropped: its sender's MTU search learns.
-            self.relay_bytes -= message.len();
+            self.relay_bytes -= len;
             self.relays.pop_front();
         }
         false

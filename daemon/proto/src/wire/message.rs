@@ -218,6 +218,8 @@ pub struct InitPayload<'a> {
     pub sequence: u64,
     /// What the sender says of itself
     pub hello: &'a [u8],
+    /// Which session of the sender with the receiver since its boot
+    pub incarnation: u32,
 }
 
 /// What a response says under its seal
@@ -229,6 +231,8 @@ pub struct ResponsePayload<'a> {
     pub boot: BootId,
     /// What the sender says to the initiator
     pub reply: &'a [u8],
+    /// Which session of the sender with the receiver since its boot
+    pub incarnation: u32,
 }
 
 impl<'a> InitPayload<'a> {
@@ -237,11 +241,13 @@ impl<'a> InitPayload<'a> {
         let (&features, rest) = bytes.split_first_chunk().ok_or(Refusal::Malformed)?;
         let (&boot, rest) = rest.split_first_chunk().ok_or(Refusal::Malformed)?;
         let (&sequence, rest) = rest.split_first_chunk().ok_or(Refusal::Malformed)?;
+        let (hello, rest) = text(rest, HELLO_MAX)?;
         Ok(Self {
             features: u32::from_be_bytes(features),
             boot: BootId(boot),
             sequence: u64::from_be_bytes(sequence),
-            hello: text(rest, HELLO_MAX)?,
+            hello,
+            incarnation: incarnation(rest),
         })
     }
 
@@ -255,7 +261,9 @@ impl<'a> InitPayload<'a> {
         bytes[4..12].copy_from_slice(&self.boot.0);
         bytes[12..20].copy_from_slice(&self.sequence.to_be_bytes());
         bytes[20..22].copy_from_slice(&(hello.len() as u16).to_be_bytes());
-        bytes[22..22 + hello.len()].copy_from_slice(hello);
+        let end = 22 + hello.len();
+        bytes[22..end].copy_from_slice(hello);
+        bytes[end..end + 4].copy_from_slice(&self.incarnation.to_be_bytes());
         bytes
     }
 }
@@ -265,10 +273,12 @@ impl<'a> ResponsePayload<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Refusal> {
         let (&features, rest) = bytes.split_first_chunk().ok_or(Refusal::Malformed)?;
         let (&boot, rest) = rest.split_first_chunk().ok_or(Refusal::Malformed)?;
+        let (reply, rest) = text(rest, REPLY_MAX)?;
         Ok(Self {
             features: u32::from_be_bytes(features),
             boot: BootId(boot),
-            reply: text(rest, REPLY_MAX)?,
+            reply,
+            incarnation: incarnation(rest),
         })
     }
 
@@ -282,6 +292,9 @@ impl<'a> ResponsePayload<'a> {
         bytes.extend(self.boot.0);
         bytes.extend((reply.len() as u16).to_be_bytes());
         bytes.extend(reply);
+        if self.incarnation > 0 {
+            bytes.extend(self.incarnation.to_be_bytes());
+        }
         bytes
     }
 }
@@ -302,14 +315,19 @@ fn fields<const N: usize>(bytes: &[u8]) -> Result<([u32; N], &[u8]), Refusal> {
     Ok((integers, rest))
 }
 
-/// Reads a length of 16 bits and as many bytes
-fn text(bytes: &[u8], longest: usize) -> Result<&[u8], Refusal> {
+/// Reads a length of 16 bits and as many bytes; and returns the rest
+fn text(bytes: &[u8], longest: usize) -> Result<(&[u8], &[u8]), Refusal> {
     let (&len, rest) = bytes.split_first_chunk().ok_or(Refusal::Malformed)?;
     let len = usize::from(u16::from_be_bytes(len));
     if len > longest {
         return Err(Refusal::Malformed);
     }
-    rest.get(..len).ok_or(Refusal::Malformed)
+    rest.split_at_checked(len).ok_or(Refusal::Malformed)
+}
+
+/// Reads the field that may be left out where it is zero
+fn incarnation(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
 /// Feature: AES-256-GCM for data; wanted in an init, chosen in a response
@@ -339,13 +357,14 @@ const COOKIE: u8 = 3;
 const DATA: u8 = 4;
 
 const EPHEMERAL_LEN: usize = 32;
-const INIT_PAYLOAD_MIN: usize = 4 + 8 + 8 + 2;
+const INIT_PAYLOAD_MIN: usize = 4 + 8 + 8 + 2 + INCARNATION_LEN;
 const RESPONSE_PAYLOAD_MIN: usize = 4 + 8 + 2;
+const INCARNATION_LEN: usize = 4;
 const COUNT_BITS: u32 = 56;
 const COUNT_MAX: u64 = (1 << COUNT_BITS) - 1;
 
 const _: () = assert!(INIT_PAYLOAD_MIN + HELLO_MAX <= INIT_PAYLOAD_LEN);
-const _: () = assert!(RESPONSE_MIN + REPLY_MAX <= INIT_LEN);
+const _: () = assert!(RESPONSE_MIN + REPLY_MAX + INCARNATION_LEN <= INIT_LEN);
 
 #[cfg(test)]
 mod tests {
@@ -435,7 +454,12 @@ mod tests {
 
     #[test]
     fn unknown_features_and_what_follows_are_ignored() {
-        let payload = ResponsePayload { features: u32::MAX, boot: BootId([1; 8]), reply: b"reply" };
+        let payload = ResponsePayload {
+            features: u32::MAX,
+            boot: BootId([1; 8]),
+            reply: b"reply",
+            incarnation: 7,
+        };
         let mut bytes = payload.encode();
         bytes.extend(b"a field of the future");
 
@@ -444,7 +468,13 @@ mod tests {
 
     #[test]
     fn length_beyond_the_payload_or_the_limit_is_refused() {
-        let payload = InitPayload { features: 0, boot: BootId([0; 8]), sequence: 1, hello: b"" };
+        let payload = InitPayload {
+            features: 0,
+            boot: BootId([0; 8]),
+            sequence: 1,
+            hello: b"",
+            incarnation: 0,
+        };
         for len in [HELLO_MAX as u16 + 1, u16::MAX] {
             let mut bytes = payload.encode();
             bytes[20..22].copy_from_slice(&len.to_be_bytes());
@@ -481,10 +511,11 @@ mod tests {
             boot: [u8; 8],
             sequence: u64,
             said in vec(any::<u8>(), 0..=HELLO_MAX),
+            incarnation: u32,
         ) {
             let boot = BootId(boot);
-            let init = InitPayload { features, boot, sequence, hello: &said };
-            let response = ResponsePayload { features, boot, reply: &said };
+            let init = InitPayload { features, boot, sequence, hello: &said, incarnation };
+            let response = ResponsePayload { features, boot, reply: &said, incarnation };
 
             let (init_bytes, response_bytes) = (init.encode(), response.encode());
 

@@ -8,9 +8,9 @@ use fastvpn_proto::node::{BootId, Command, DownReason, Event, Ticket, Way};
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{HubConfig, Member};
+use crate::daemon::action::Step;
 use crate::daemon::fixture::{key, ms, overlay, seen};
 use crate::daemon::hub::Hub;
-use crate::daemon::network::Step;
 use crate::registry::Members;
 
 const LIST_ID: u64 = 7;

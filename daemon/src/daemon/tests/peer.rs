@@ -6,8 +6,8 @@ use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, Ticket, W
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{HubAddress, HubLoss, PeerRoleConfig};
+use crate::daemon::action::Step;
 use crate::daemon::fixture::{entry, key, ms, overlay, seen};
-use crate::daemon::network::Step;
 use crate::daemon::peer::Peer;
 use crate::handle::HandleError;
 

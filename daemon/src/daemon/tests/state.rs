@@ -11,8 +11,8 @@ use fastvpn_proto::time::{Duration, Instant};
 use crate::config::{
     Config, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, RoleConfig,
 };
+use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
-use crate::daemon::network::{Action, News, Started};
 use crate::daemon::state::{Answer, Command, Effect, Input, RequestId, State};
 use crate::handle::{HandleError, NetworkName, NetworkState, Outcome, PeerLink};
 use crate::plane::{Listening, PlaneEvent};
@@ -517,10 +517,10 @@ impl World {
 
     fn keep(&mut self, effects: Vec<Effect>) {
         for effect in &effects {
-            if let Effect::Network(of, life, _) = effect {
-                if *of == name() {
-                    self.life = *life;
-                }
+            if let Effect::Network(of, life, _) = effect
+                && *of == name()
+            {
+                self.life = *life;
             }
         }
         self.effects.extend(effects);

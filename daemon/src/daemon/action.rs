@@ -1,0 +1,103 @@
+//! What a network asks of the system, and what it is told: values, nothing else.
+
+use std::net::SocketAddr;
+
+use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::{Admission, Command};
+use fastvpn_proto::time::Duration;
+
+use crate::handle::HandleError;
+use crate::plane::{Listening, PlaneEvent};
+use crate::registry::Members;
+use crate::system::InterfacePlan;
+
+/// What a role asks of its network
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    /// This cannot work; stop and try again later
+    Fail(HandleError),
+    /// For the node
+    Node(Command),
+    /// The interface should be so
+    Plan {
+        /// Addresses with their subnets; none: no interface
+        addresses: Vec<Prefix>,
+        /// Further prefixes to route into it
+        routes: Vec<Prefix>,
+    },
+    /// Say which addresses this `HOST:PORT` means
+    Resolve(String),
+}
+
+/// What a network asks of the system
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Action {
+    /// Carry packets of the TUN, or not
+    Carry(bool),
+    /// Make the interface so
+    Interface {
+        /// What it should be
+        plan: InterfacePlan,
+        /// Whether the device is to be made, and given to the plane
+        fresh: bool,
+    },
+    /// For the node
+    Node(Command),
+    /// Say which addresses this `HOST:PORT` means
+    Resolve(String),
+    /// Start the plane, with the keys of the network's configuration
+    Start(Start),
+    /// Stop the plane and undo the interface
+    Stop {
+        /// Name and alias of the interface, if there may be one
+        interface: Option<(String, String)>,
+    },
+}
+
+/// How to start a plane
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Start {
+    /// What to do with inits
+    pub(super) admission: Admission,
+    /// Where to listen
+    pub(super) listen: SocketAddr,
+    /// Whether to relay
+    pub(super) relay: bool,
+    /// Silence after which a node is told of
+    pub(super) silence: Duration,
+}
+
+/// What became of actions, and what the plane and the system tell
+#[derive(Debug)]
+pub(super) enum News {
+    /// The interface is as it should be, or why not
+    Applied(Result<(), HandleError>),
+    /// Somebody changed the interface
+    Drift,
+    /// The interface is gone
+    Gone,
+    /// A batch of the plane
+    Plane(Vec<PlaneEvent>),
+    /// What an endpoint means
+    Resolved {
+        /// As it was asked
+        endpoint: String,
+        /// Its addresses, or why there are none
+        addresses: Result<Vec<SocketAddr>, String>,
+    },
+    /// The plane runs, or why not
+    Started(Result<Started, HandleError>),
+    /// The plane has ended and the interface is undone
+    Stopped,
+}
+
+/// A plane that runs
+#[derive(Debug)]
+pub(super) struct Started {
+    /// Where it listens
+    pub(super) listening: Listening,
+    /// The members, for a hub
+    pub(super) members: Option<Members>,
+    /// A number that no earlier start of this network had
+    pub(super) nonce: u64,
+}

@@ -1,0 +1,52 @@
+//! End-to-end tests: real daemons in network namespaces.
+//!
+//! Each case runs in a process of its own with a temporary directory of its own, two at a time, so
+//! that one that hangs or crashes takes nothing along. What a case prints is shown when it fails.
+//! Where this machine cannot run a case it is listed as skipped, with the reason, never as passed.
+//!
+//! Arguments are those of the usual test programs: parts of names, `--exact`, `--skip PART`,
+//! `--list`, `--nocapture`, `--test-threads N`.
+
+// the whole program is a test
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod basic;
+mod faults;
+mod hostile;
+mod hub;
+mod laboratory;
+mod options;
+mod reload;
+mod roaming;
+mod runner;
+mod service;
+mod support;
+mod tool;
+
+use std::process::ExitCode;
+
+use options::Options;
+use runner::Case;
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let cases: Vec<Case> = [
+        basic::CASES,
+        faults::CASES,
+        hostile::CASES,
+        hub::CASES,
+        laboratory::CASES,
+        reload::CASES,
+        roaming::CASES,
+        service::CASES,
+        tool::CASES,
+    ]
+    .concat();
+    runner::run(&cases, &options)
+}
