@@ -1,7 +1,7 @@
 //! The control side: one task that feeds a pure machine and does what it asks for.
 //!
-//! [`State`] decides, a [`Daemon`] brings it what happens and carries out its effects: through one
-//! [`Worker`] for each network, and by answering who asked. Everything runs on one single-threaded
+//! `State` decides, a [`Daemon`] brings it what happens and carries out its effects: through one
+//! `Worker` for each network, and by answering who asked. Everything runs on one single-threaded
 //! runtime; the planes have threads of their own.
 
 mod action;
