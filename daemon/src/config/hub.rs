@@ -59,8 +59,8 @@ fn timeout(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<Duration> {
     if timeout < TIMEOUT_MIN || timeout > SESSION_SILENCE {
         let wrong = Wrong::new(
             format!("{} is not from 12s to 15m", quoted(text.get_ref())),
-            "a peer's three retries take 11 s, and sessions end after 15 min of silence; leave it \
-             out for 15s",
+            "a peer tries for some 9 s before it gives the hub up, and sessions end after 15 min \
+             of silence; leave it out for 15s",
         );
         notes.at(&text.span(), "timeout", wrong);
         return None;
@@ -247,5 +247,6 @@ fn listed(subnets: &[Prefix]) -> String {
 
 /// Silence after which a peer leaves the list, where none is given
 const TIMEOUT_DEFAULT: Duration = Duration::from_secs(15);
-/// A peer's retries take 1 + 3 + 7 s; its hub waits longer
+/// A peer gives its hub up after some 9 s (a failed heartbeat, and retries 1, 3 and 7 s later);
+/// its hub waits longer
 const TIMEOUT_MIN: Duration = Duration::from_secs(12);
