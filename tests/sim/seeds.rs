@@ -19,6 +19,7 @@ pub(crate) fn all() -> Vec<(&'static str, Seeds)> {
     vec![
         ("control", control()),
         ("frame", frame()),
+        ("member", member()),
         ("message", message()),
         ("packet", packets()),
         ("session", session()),
@@ -86,6 +87,26 @@ fn frame() -> Seeds {
     let mut padded = all.clone();
     padded.extend([0; 20]);
     vec![("ack", ack), ("all", all), ("padded", padded)]
+}
+
+/// Each frame in a message of its own, then all of them once more on another path
+fn member() -> Seeds {
+    let (_, all) = frame().remove(1);
+    let mut said = Vec::new();
+    for (path, pause) in [(8, 1), (9, 200), (0x81, 0)] {
+        said.extend([path, pause]);
+        said.extend((all.len() as u16).to_be_bytes());
+        said.extend(&all);
+    }
+    let mut packets = Vec::new();
+    for source in ["10.0.0.9", "10.0.0.1", "192.0.2.1"] {
+        let packet = packet::build(1, ip(source), ip("10.0.0.1"), 60);
+        let mut frame = Vec::new();
+        Frame::Datagram(&packet).encode(&mut frame);
+        packets.extend([8, 10, 0, frame.len() as u8]);
+        packets.extend(frame);
+    }
+    vec![("frames", said), ("packets", packets)]
 }
 
 /// Real messages, but for another node: all of them must be refused

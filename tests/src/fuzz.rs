@@ -7,14 +7,17 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use fastvpn_proto::control::{Message, Register, Reply};
-use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
+use fastvpn_proto::crypto::{Cipher, NetworkKey, PrivateKey, PublicKey};
+use fastvpn_proto::handshake::{Established, Initiator, Local};
 use fastvpn_proto::ip::{Packet, Prefix};
 use fastvpn_proto::node::{
-    Admission, Arrival, Command, Contact, Event, Node, NodeConfig, PeerConfig,
+    Admission, Arrival, BootId, Command, Contact, Event, Node, NodeConfig, PeerConfig,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use fastvpn_proto::wire::frame::{Frame, frames};
-use fastvpn_proto::wire::message::{CookieReply, DataHeader, Init, Response, parse_kind};
+use fastvpn_proto::wire::message::{CookieReply, DataHeader, Init, Response, number, parse_kind};
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
 
 use crate::world::packet::{PACKET_LEAST, build, id_of};
 
@@ -22,9 +25,10 @@ use crate::world::packet::{PACKET_LEAST, build, id_of};
 pub type Target = fn(&[u8]);
 
 /// All targets by their name, which is that of the folder with their corpus
-pub const TARGETS: [(&str, Target); 5] = [
+pub const TARGETS: [(&str, Target); 6] = [
     ("control", fuzz_control),
     ("frame", fuzz_frame),
+    ("member", fuzz_member),
     ("message", fuzz_message),
     ("packet", fuzz_packet),
     ("session", fuzz_session),
@@ -100,6 +104,23 @@ pub fn fuzz_packet(data: &[u8]) {
     drain_into_nothing(&mut node, now);
 }
 
+/// Lets a member of the network say anything under its seals
+///
+/// The input is a sequence of messages: the path's number with the step of its count, the time that
+/// passes, the length of the frames in two bytes, the frames.
+pub fn fuzz_member(data: &[u8]) {
+    let mut rogue = Rogue::new();
+    let mut rest = data;
+    while let Some(([path, pause, high, low], tail)) = rest.split_first_chunk::<4>() {
+        let len = usize::from(u16::from_be_bytes([*high, *low])).min(8_000);
+        let (frames, tail) = tail.split_at(tail.len().min(len));
+        rest = tail;
+        rogue.say(path & 7, u64::from(path >> 3), frames);
+        rogue.pass(Duration::from_millis(u64::from(*pause) * 4));
+    }
+    rogue.pass(Duration::from_secs(30));
+}
+
 /// Plays operations on two nodes and the messages between them
 ///
 /// Each operation is two bytes: what, and with which argument. Whatever the network does, what
@@ -111,6 +132,95 @@ pub fn fuzz_session(data: &[u8]) {
     }
     // whatever happened: with a network that works again, the two find each other again
     pair.settle();
+}
+
+/// A member that keeps to the handshake, and to nothing else
+struct Rogue {
+    node: Node,
+    /// What it seals with
+    keys: Established,
+    counts: [u64; 8],
+    now: Instant,
+}
+
+impl Rogue {
+    fn new() -> Self {
+        let mut now = Instant::ZERO + Duration::from_secs(1);
+        let mut node = node(0, Admission::Known);
+        let key = PrivateKey::from_bytes([9; 32]);
+        for (member, key) in [(8, key.public_key()), (7, PublicKey::from_bytes([3; 32]))] {
+            let config = PeerConfig {
+                key,
+                prefixes: vec![Prefix::host(overlay(member))],
+                endpoints: Vec::new(),
+                relay: None,
+                contact: Contact::Await,
+                hello: Vec::new(),
+                boot: None,
+            };
+            node.handle_command(Command::SetPeer(config), now);
+        }
+        let network_key = NetworkKey::from_bytes([7; 32]);
+        let local = Local::new(key, network_key, BootId([9; 8]), Cipher::Aes256Gcm);
+        let mut initiator = Initiator::new(&local, node.public_key(), Vec::new(), None, now);
+        let mut chance = ChaCha20Rng::from_seed([9; 32]);
+        let init = initiator.poll(&local, &mut 0, &mut chance, 1, now);
+        now += Duration::from_millis(10);
+        let mut init = init.expect("the first init is due at once");
+        node.handle_message(Self::arrival(), &mut init, now);
+        let mut buffer = Vec::new();
+        assert!(node.poll_transmit(&mut buffer, now).is_some(), "a member is answered");
+        let keys = initiator.handle_response(&local, &buffer, now).expect("a good response");
+        Self { node, keys, counts: [0; 8], now }
+    }
+
+    fn say(&mut self, path: u8, step: u64, frames: &[u8]) {
+        let count = &mut self.counts[usize::from(path)];
+        *count += step;
+        let header = DataHeader { receiver: self.keys.remote_index, number: number(path, *count) };
+        let mut message = header.encode().to_vec();
+        let tag = {
+            let mut body = frames.to_vec();
+            let tag = self.keys.seal.seal(header.number, &message, &mut body);
+            message.extend(body);
+            tag
+        };
+        message.extend(tag);
+        self.node.handle_message(Self::arrival(), &mut message, self.now);
+        self.drain();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut turns = 0;
+        while let Some((due, why)) = self.node.deadline().filter(|(due, _)| *due <= end) {
+            turns = if due > self.now { 0 } else { turns + 1 };
+            assert!(turns < 64, "a busy loop for {why:?}");
+            self.now = self.now.max(due);
+            self.node.handle_timeout(self.now);
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    fn drain(&mut self) {
+        let mut buffer = Vec::new();
+        let mut bytes = 0;
+        while let Some(transmit) = self.node.poll_transmit(&mut buffer, self.now) {
+            assert_eq!(transmit.remote, Self::arrival().remote, "a message to somebody else");
+            bytes += buffer.len();
+            assert!(bytes < 1 << 20, "a flood");
+        }
+        while let Some(packet) = self.node.poll_packet() {
+            let source = Packet::parse(&packet).map(|packet| packet.src());
+            assert_eq!(source, Ok(overlay(8)), "a packet with the source of another");
+        }
+        while self.node.poll_event().is_some() {}
+    }
+
+    fn arrival() -> Arrival {
+        Arrival { remote: address(8), local: None }
+    }
 }
 
 /// Two nodes that know each other, and the messages on their way

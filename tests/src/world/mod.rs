@@ -1,8 +1,8 @@
 //! Hosts and wires in virtual time.
 //!
-//! A [`World`] runs real [`Node`]s against emulated links: a minute of link time takes
+//! A [`World`] runs real [`fastvpn_proto::node::Node`]s against emulated links: a minute of link time takes
 //! milliseconds, and the same seed gives the same minute. Tests add hosts, shape links, send packets
-//! and run time forward; [`oracle`] judges each step, so that a test only says what is special to it.
+//! and run time forward; `oracle` judges each step, so that a test only says what is special to it.
 //!
 //! On failure the seed and the state of all hosts are printed; `FASTVPN_SEED` replays.
 //!
