@@ -3,6 +3,7 @@
 use std::net::UdpSocket;
 use std::os::unix::fs::chown;
 use std::process::Command;
+use std::time::SystemTime;
 
 use fastvpn_tests::lab::daemon::program;
 use fastvpn_tests::lab::star::{HUB_PORT, INTERFACE, NETWORK};
@@ -227,6 +228,12 @@ fn wall_clock_stepped_by_an_hour_changes_nothing() {
         std::fs::write(&step, offset).unwrap();
         assert!(probes.more(150, BRIEF));
         await_up(&star.peers[0], BRIEF);
+        // the daemon did see it: that is the time that it shows
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let seen = |peer: &serde_json::Value| {
+            peer["last_seen"].as_u64().is_some_and(|seen| seen.abs_diff(now) > 3000)
+        };
+        star.peers[0].await_peer("peer2", "seen at another time", BRIEF, seen).unwrap();
     }
     // a start in the past of what the hub has seen
     star.peers[0].kill().unwrap();

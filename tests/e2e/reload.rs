@@ -29,7 +29,11 @@ fn two_of_three() -> Star {
 fn members_come_and_go_without_disturbing_others() {
     let star = two_of_three();
     let probes = probes(&star);
-    let handshake = |star: &Star| star.peers[0].peer("peer2").unwrap()["last_handshake"].clone();
+    let handshake = |star: &Star| {
+        let known = |peer: &serde_json::Value| peer["last_handshake"].is_number();
+        let peer = star.peers[0].await_peer("peer2", "connected", BRIEF, known).unwrap();
+        peer["last_handshake"].clone()
+    };
     let before = handshake(&star);
     assert_eq!(star.peers[2].status(NETWORK).unwrap()["state"], "connecting");
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply};
+use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{BootId, Contact};
 use fastvpn_proto::time::Duration;
@@ -56,7 +56,7 @@ fn control() -> Seeds {
         ("list", Message::List(list).encode()),
         ("snapshot-request", Message::SnapshotRequest.encode()),
         ("whois", Message::WhoIs(entry.key).encode()),
-        ("answer", Message::Answer { key: entry.key, entry: Some(entry) }.encode()),
+        ("answer", Message::Answer { key: entry.key, standing: Standing::Live(entry) }.encode()),
         ("endpoints", Message::Endpoints(register.endpoints.clone()).encode()),
         ("register", register.encode()),
         ("welcome", welcome.encode()),

@@ -14,7 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use fastvpn_proto::control::{Entry, Message, Register, Reply};
+use fastvpn_proto::control::{Entry, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
@@ -297,8 +297,12 @@ impl Hub {
             }
             Message::SnapshotRequest => self.on_snapshot_request(peer, now, out),
             Message::WhoIs(key) => {
-                let entry = self.list.get(&key).cloned();
-                out.push(send(*peer, &Message::Answer { key, entry }));
+                let standing = match self.list.get(&key) {
+                    Some(entry) => Standing::Live(entry.clone()),
+                    None if self.members.find(&key).is_some() => Standing::Away,
+                    None => Standing::Stranger,
+                };
+                out.push(send(*peer, &Message::Answer { key, standing }));
             }
             Message::Answer { .. } | Message::List(_) => {
                 self.on_fault(peer, "message is the hub's to send", now);

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
-use fastvpn_proto::control::{Entry, List, Message, Register, Reply};
+use fastvpn_proto::control::{Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TICKET_LIFE;
@@ -364,7 +364,7 @@ impl Peer {
                     out.push(self.plan());
                 }
             }
-            Ok(Message::Answer { key, entry }) => self.on_answer(key, entry, out),
+            Ok(Message::Answer { key, standing }) => self.on_answer(key, standing, out),
             Ok(Message::Endpoints(_) | Message::SnapshotRequest | Message::WhoIs(_)) => {
                 debug!(network = %self.network, "the hub sent a message that is ours to send");
             }
@@ -396,6 +396,8 @@ impl Peer {
     fn on_gone(&mut self, entry: Entry, out: &mut Vec<Step>) {
         let heard = matches!(self.sessions.get(&entry.key), Some(None));
         if heard {
+            // away, or no member any more: only the hub can tell
+            self.send(&Message::WhoIs(entry.key), out);
             self.lingering.insert(entry.key, entry);
         } else {
             out.push(Step::Node(Command::RemovePeer(entry.key)));
@@ -426,18 +428,19 @@ impl Peer {
         }
     }
 
-    fn on_answer(&mut self, key: PublicKey, entry: Option<Entry>, out: &mut Vec<Step>) {
-        match entry.filter(|entry| entry.key == key) {
-            Some(entry) => {
+    fn on_answer(&mut self, key: PublicKey, standing: Standing, out: &mut Vec<Step>) {
+        match standing {
+            Standing::Live(entry) if entry.key == key => {
                 self.admit_waiting(&entry, out);
                 self.roster.on_answer(entry);
                 out.push(self.plan());
+                return;
             }
-            None => {
-                for ticket in self.tickets(&key) {
-                    out.push(Step::Node(Command::Refuse { ticket }));
-                }
-            }
+            Standing::Stranger => self.forget_lingering(&key, out),
+            Standing::Away | Standing::Live(_) => {}
+        }
+        for ticket in self.tickets(&key) {
+            out.push(Step::Node(Command::Refuse { ticket }));
         }
     }
 

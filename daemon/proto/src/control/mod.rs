@@ -110,13 +110,24 @@ pub enum Message {
     SnapshotRequest,
     /// Peer to hub: may this key talk to me?
     WhoIs(PublicKey),
-    /// Hub to peer: the answer; nothing for who is no live member
+    /// Hub to peer: the answer
     Answer {
         /// Who was asked about
         key: PublicKey,
         /// What the hub knows
-        entry: Option<Entry>,
+        standing: Standing,
     },
+}
+
+/// What a node is to the hub
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// A member that is not alive at the moment
+    Away,
+    /// A live member
+    Live(Entry),
+    /// No member, or no longer: nobody should talk to it
+    Stranger,
 }
 
 /// Why bytes are no message of this module
@@ -249,11 +260,17 @@ impl Message {
                 out.push(WHO_IS);
                 out.extend_from_slice(key.as_bytes());
             }
-            Self::Answer { key, entry } => {
+            Self::Answer { key, standing } => {
                 out.push(ANSWER);
                 out.extend_from_slice(key.as_bytes());
-                out.push(u8::from(entry.is_some()));
-                entry.iter().for_each(|entry| entry.write(&mut out));
+                match standing {
+                    Standing::Stranger => out.push(0),
+                    Standing::Live(entry) => {
+                        out.push(1);
+                        entry.write(&mut out);
+                    }
+                    Standing::Away => out.push(2),
+                }
             }
         }
         out
@@ -272,9 +289,10 @@ impl Message {
             WHO_IS => Self::WhoIs(reader.key()?),
             ANSWER => Self::Answer {
                 key: reader.key()?,
-                entry: match reader.u8()? {
-                    0 => None,
-                    1 => Some(Entry::read(&mut reader)?),
+                standing: match reader.u8()? {
+                    0 => Standing::Stranger,
+                    1 => Standing::Live(Entry::read(&mut reader)?),
+                    2 => Standing::Away,
                     _ => return Err(DecodeError::Value),
                 },
             },

@@ -167,8 +167,9 @@ proptest! {
             Message::List(list),
             Message::SnapshotRequest,
             Message::WhoIs(entry.key),
-            Message::Answer { key: entry.key, entry: None },
-            Message::Answer { key: entry.key, entry: Some(entry) },
+            Message::Answer { key: entry.key, standing: Standing::Away },
+            Message::Answer { key: entry.key, standing: Standing::Stranger },
+            Message::Answer { key: entry.key, standing: Standing::Live(entry) },
         ];
         for message in messages {
             prop_assert_eq!(Message::decode(&message.encode()), Ok(message));

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use fastvpn_proto::control::{Base, List, Message, Register, Reply};
+use fastvpn_proto::control::{Base, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
     BootId, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic, Way,
@@ -192,16 +192,22 @@ fn who_is_is_answered_from_the_list_of_the_living() {
 
     world.message(1, &Message::WhoIs(key(2)));
     world.message(1, &Message::WhoIs(key(3)));
+    world.message(1, &Message::WhoIs(key(9)));
     let answers: Vec<_> = world
         .messages()
         .into_iter()
         .filter_map(|(_, message)| match message {
-            Message::Answer { key, entry } => Some((key, entry.is_some())),
+            Message::Answer { key, standing } => Some((key, standing)),
             _ => None,
         })
         .collect();
 
-    assert_eq!(answers, [(key(2), true), (key(3), false)]);
+    let [(second, Standing::Live(entry)), third, stranger] = &answers[..] else {
+        panic!("{answers:?}")
+    };
+    assert_eq!((*second, entry.key), (key(2), key(2)));
+    assert_eq!(*third, (key(3), Standing::Away));
+    assert_eq!(*stranger, (key(9), Standing::Stranger));
 }
 
 #[test]

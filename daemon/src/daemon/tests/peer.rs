@@ -1,6 +1,6 @@
 //! The peer role against hand-made events of its node.
 
-use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply};
+use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, Ticket, Way};
 use fastvpn_proto::time::{Duration, Instant};
@@ -110,6 +110,21 @@ fn peer_that_left_the_list_keeps_its_session_until_it_is_silent() {
 }
 
 #[test]
+fn peer_that_is_no_member_any_more_loses_its_session() {
+    let mut world = World::up(&[1, 2]);
+    world.event(up(1, Vec::new()));
+    world.event(up(2, Vec::new()));
+
+    let told = world.list(increment(1, 2, &[], &[1, 2]));
+    let away = world.message(&Message::Answer { key: key(1), standing: Standing::Away });
+    let gone = world.message(&Message::Answer { key: key(2), standing: Standing::Stranger });
+
+    assert_eq!(sent(&told), [Message::WhoIs(key(1)), Message::WhoIs(key(2))]);
+    assert!(removed(&away).is_empty());
+    assert_eq!(removed(&gone), [key(2)]);
+}
+
+#[test]
 fn peer_that_comes_back_to_the_list_lingers_no_longer() {
     let mut world = World::up(&[1]);
     world.event(up(1, Vec::new()));
@@ -139,8 +154,11 @@ fn unknown_key_is_held_while_the_hub_is_asked() {
     let mut world = World::up(&[1]);
 
     let asked = world.knock(2);
-    let told = world.message(&Message::Answer { key: key(2), entry: Some(entry(2)) });
-    let refused = [world.knock(3), world.message(&Message::Answer { key: key(3), entry: None })];
+    let told = world.message(&Message::Answer { key: key(2), standing: Standing::Live(entry(2)) });
+    let refused = [
+        world.knock(3),
+        world.message(&Message::Answer { key: key(3), standing: Standing::Stranger }),
+    ];
 
     assert_eq!(sent(&asked), [Message::WhoIs(key(2))]);
     let Some(Step::Node(Command::Admit { ticket, peer, .. })) = told.first() else {
