@@ -38,6 +38,9 @@ fn programs_end_with_their_host() {
     let mut command = host.command("sleep");
     command.arg("600");
     let mut child = host.spawn(command).unwrap();
+    let name = format!("/proc/{}/comm", child.id());
+    let runs = || std::fs::read_to_string(&name).is_ok_and(|name| name.trim() == "sleep");
+    assert!(until(Duration::from_secs(10), runs));
 
     drop(host);
 

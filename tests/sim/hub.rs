@@ -12,7 +12,6 @@ fn two_hundred_peers_register_and_talk() {
 }
 
 #[test]
-#[ignore = "takes minutes; run with --ignored"]
 fn thousand_peers_register_and_talk() {
     crowd(&mut world(1_401), 1_000);
 }
