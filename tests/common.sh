@@ -86,7 +86,7 @@ need_toolchain() {
     if ! as_builder sh -c 'command -v cargo && command -v rustc' >/dev/null 2>&1; then
         die "There is no Rust toolchain for user $builder (cargo and rustc $wanted or later are needed).
 Debian 12's own is too old. Get one with: curl https://sh.rustup.rs -sSf | sh
-or, from Debian's backports, the package rustup; then run this again."
+and run this again."
     fi
     have=$(as_builder rustc --version | cut -d' ' -f2)
     if [ "$(printf '%s\n' "$wanted" "${have%%-*}" | sort -V | head -n1)" != "$wanted" ]; then
