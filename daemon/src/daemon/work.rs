@@ -160,12 +160,19 @@ impl Worker {
 
 /// Does the jobs of one network, one after the other
 async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedReceiver<Job>) {
+    // Another process may serve an interface of the same name and alias: that one is not to be undone.
+    let mut made = false;
     while let Some(job) = jobs.recv().await {
         let (life, news) = match job {
             Job::Interface { life, plan, fresh, plane } => {
-                (life, News::Applied(make(&context.netlink, &plan, fresh, &plane).await))
+                let result = make(&context.netlink, &plan, fresh, &plane).await;
+                if fresh {
+                    made = result.is_ok();
+                }
+                (life, News::Applied(result))
             }
             Job::Stop { life, plane, interface } => {
+                let interface = interface.filter(|_| core::mem::take(&mut made));
                 stop(&name, &context.netlink, plane, interface).await;
                 (life, News::Stopped)
             }
@@ -176,7 +183,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
     }
 }
 
-/// Makes an interface as planned; a fresh one goes to the plane
+/// Makes an interface as planned; a fresh one goes to the plane, or is gone again if it fails
 async fn make(
     netlink: &Netlink,
     plan: &InterfacePlan,
@@ -323,4 +330,71 @@ pub(super) fn chain(error: &dyn Error) -> String {
         source = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+    use fastvpn_proto::node::Admission;
+
+    use super::*;
+    use crate::netns::in_namespace;
+
+    #[test]
+    fn interface_that_another_process_serves_outlives_our_failure() {
+        in_namespace(|| async {
+            let other = Netlink::new().await.unwrap();
+            let queue = tun::open("fvpn-t").unwrap();
+            other.apply(&plan()).await.unwrap();
+            let (inputs, mut news) = mpsc::channel(8);
+            let netlink = Netlink::new().await.unwrap();
+            let context = Context { inputs, netlink, state_dir: PathBuf::new() };
+            let mut worker = Worker::new("t".parse().unwrap(), context);
+            worker.plane = Some(running());
+
+            worker.act(1, Action::Interface { plan: plan(), fresh: true }, None);
+            worker.act(1, Action::Stop { interface: Some((plan().interface, plan().alias)) }, None);
+
+            let Some(Input::Network(_, 1, News::Applied(Err(HandleError::Conflict(_))))) =
+                news.recv().await
+            else {
+                panic!("it was made")
+            };
+            let Some(Input::Network(_, 1, News::Stopped)) = news.recv().await else {
+                panic!("not stopped")
+            };
+            other.apply(&plan()).await.unwrap();
+            drop(queue);
+        });
+    }
+
+    fn running() -> Running {
+        let node = NodeConfig {
+            private_key: PrivateKey::from_bytes([1; 32]),
+            network_key: NetworkKey::default(),
+            seed: [1; 32],
+            aes: false,
+            admission: Admission::Known,
+            relay: false,
+            silence: Duration::from_secs(15),
+        };
+        let (handle, mut events, _) =
+            Plane::start("t", node, "0.0.0.0:0".parse().unwrap()).unwrap();
+        let (sender, ended) = oneshot::channel();
+        tokio::spawn(async move {
+            while events.recv().await.is_some() {}
+            sender.send(())
+        });
+        Running { handle: Arc::new(handle), ended }
+    }
+
+    fn plan() -> InterfacePlan {
+        InterfacePlan {
+            interface: "fvpn-t".into(),
+            alias: "fastvpn:t".into(),
+            mtu: 1400,
+            addresses: vec!["10.9.0.1/24".parse().unwrap()],
+            routes: Vec::new(),
+        }
+    }
 }

@@ -105,7 +105,8 @@ impl Netlink {
     /// [`SystemError::Taken`] if an interface has the name that is not ours, [`SystemError::Held`]
     /// if it is ours, but a living process serves it.
     pub async fn claim(&self, interface: &str, alias: &str) -> Result<(), SystemError> {
-        let _serial = self.applied.lock().await;
+        let mut applied = self.applied.lock().await;
+        applied.remove(interface);
         let Some(link) = self.link(interface).await? else { return Ok(()) };
         if link.alias != alias {
             return Err(SystemError::Taken(interface.to_owned()));
