@@ -126,8 +126,11 @@ impl Peer {
         match addresses {
             Ok(addresses) => self.on_endpoints(addresses, out),
             Err(reason) if self.endpoints.is_empty() => {
-                warn!(network = %self.network, reason, "hub's name cannot be resolved");
-                self.detail = format!("{endpoint} cannot be resolved: {reason}");
+                let detail = format!("{endpoint} cannot be resolved: {reason}");
+                if self.detail != detail {
+                    warn!(network = %self.network, reason, "hub's name cannot be resolved");
+                }
+                self.detail = detail;
             }
             Err(reason) => debug!(network = %self.network, reason, "hub's old addresses are used"),
         }
@@ -486,6 +489,10 @@ impl Peer {
     /// The hub had its time: look for the next one, or for the same one at another address
     fn next_round(&mut self, now: Instant, out: &mut Vec<Step>) {
         if !self.is_registered() && self.told.is_some() {
+            if self.detail.is_empty() {
+                // Not that it is lost: it never was there. Nor does it answer where a key is wrong.
+                warn!(network = %self.network, hub = ?self.hub().public_key, "hub does not answer");
+            }
             self.detail = format!("the hub {} does not answer", self.hub().endpoint);
         }
         let next = (self.turn + 1) % self.config.hubs.len();
