@@ -149,7 +149,8 @@ impl Netlink {
             left = steps(plan, &observed);
         }
         for step in &left {
-            warn!(interface = name, "the system does not stay as planned: still to {step}");
+            let hint = if step.is_ipv6() { "; is IPv6 disabled?" } else { "" };
+            warn!(interface = name, "the system does not become as planned: still to {step}{hint}");
         }
         let times = applied.get(name).map_or(0, |before| before.times) + 1;
         applied.insert(name.clone(), Applied { plan: plan.clone(), left, times });
@@ -255,6 +256,8 @@ impl Netlink {
             Step::Up => (self.set(change(index).up().build()).await, &[]),
         };
         match result.map_err(plain) {
+            // The rest of the plan is of use without IPv6.
+            Err(error) if step.is_ipv6() && is(&error, &NO_IPV6) => Ok(()),
             Err(error) if !is(&error, fine) => Err(refused(link, &step.to_string(), error)),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -359,5 +362,7 @@ fn is(error: &io::Error, any: &[Errno]) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| any.contains(&errno))
 }
 
+/// What the kernel says where IPv6 is switched off
+const NO_IPV6: [Errno; 3] = [Errno::ACCESS, Errno::AFNOSUPPORT, Errno::OPNOTSUPP];
 /// How often a plan is gone through
 const ROUNDS: usize = 3;

@@ -64,6 +64,21 @@ pub(super) enum Step {
     Up,
 }
 
+impl Step {
+    /// Tells whether it can only be taken where there is IPv6
+    pub(super) fn is_ipv6(&self) -> bool {
+        match self {
+            Self::AddAddress(prefix) | Self::AddRoute(prefix) => prefix.addr().is_ipv6(),
+            Self::Alias(_)
+            | Self::Mtu(_)
+            | Self::NoLinkLocal
+            | Self::RemoveAddress(_)
+            | Self::RemoveRoute(_)
+            | Self::Up => false,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

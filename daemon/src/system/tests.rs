@@ -15,6 +15,7 @@ use rtnetlink::{Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
+use super::netlink::Fate;
 use super::{InterfacePlan, Netlink, SystemChange, SystemError, monitor};
 use crate::netns::in_namespace;
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, spent_by, tun};
@@ -218,6 +219,23 @@ fn interface_that_another_process_serves_is_not_taken_from_it() {
         assert!(matches!(error, SystemError::Held(_)), "{error}");
         let error = tun::open(NAME).unwrap_err();
         assert!(matches!(error, tun::TunError::Busy(_)), "{error}");
+    });
+}
+
+#[test]
+fn machine_without_ipv6_gets_the_rest_of_a_plan() {
+    in_namespace(|| async {
+        std::fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1").unwrap();
+        let (netlink, kernel) = (Netlink::new().await.unwrap(), Kernel::new());
+        let _queue = tun::open(NAME).unwrap();
+        let plan = plan(&["10.9.0.1/24", "fd09::1/64"], &["10.8.0.0/16", "fd08::/48"]);
+
+        let index = netlink.apply(&plan).await.unwrap();
+
+        let shown = kernel.shown(index).await;
+        assert_eq!(shown, ["10.9.0.1/24", "route 10.8.0.0/16 by 247", "route 10.9.0.0/24 by 2"]);
+        let (fates, _) = netlink.review().await.unwrap();
+        assert_eq!(fates[NAME], Fate::Fine, "nobody has changed it");
     });
 }
 
