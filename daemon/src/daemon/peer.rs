@@ -221,6 +221,9 @@ impl Peer {
             }
             None => self.switch(old.public_key, 0, now, out),
         }
+        if self.has_lost_hub() {
+            self.tell_of_loss();
+        }
     }
 
     /// Does what is due
@@ -472,12 +475,18 @@ impl Peer {
 
     fn on_hub_lost(&mut self, now: Instant) {
         self.round_until = Some(now + ROUND);
+        let what = self.tell_of_loss();
+        error!(network = %self.network, hub = ?self.hub().public_key, what, "hub does not answer");
+    }
+
+    /// Puts into the detail that the hub is lost; returns what becomes of packets
+    fn tell_of_loss(&mut self) -> &'static str {
         let what = match self.config.hub_loss {
             HubLoss::Stop => "packets are not carried until it is back",
             HubLoss::Keep => "going on with the peers that are known",
         };
         self.detail = format!("the hub {} does not answer; {what}", self.hub().endpoint);
-        error!(network = %self.network, hub = ?self.hub().public_key, what, "hub does not answer");
+        what
     }
 
     fn on_hub_back(&mut self) {

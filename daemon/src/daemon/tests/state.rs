@@ -220,6 +220,7 @@ fn hub_loss_can_be_changed_while_the_hub_is_lost() {
 
     let actions = world.effects();
     assert!(actions.contains(&Action::Carry(true)), "{actions:?}");
+    assert!(world.view().detail.contains("going on"), "{}", world.view().detail);
 }
 
 #[test]
