@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::node::{Command, Node, Transmit};
+use fastvpn_proto::node::{Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -55,7 +55,9 @@ pub(super) struct Turn {
     outgoing: Option<Outgoing>,
     /// Whether the descriptors are watched as `outgoing` wants it
     held: bool,
+    /// When all numbers are told next, and when they were told last
     stats_at: Instant,
+    stats_told: Instant,
     dropped: Dropped,
 }
 
@@ -126,6 +128,7 @@ impl Turn {
             outgoing: None,
             held: false,
             stats_at: now + STATS_EVERY,
+            stats_told: now,
             dropped: Dropped::default(),
         })
     }
@@ -174,6 +177,7 @@ impl Turn {
         }
         if now >= self.stats_at {
             self.tell_stats(now);
+            self.stats_told = now;
             self.stats_at = now + STATS_EVERY;
         }
         self.rest(now)
@@ -299,6 +303,9 @@ impl Turn {
             self.write_packet(&packet);
         }
         while let Some(event) = self.node.poll_event() {
+            if shows_in_stats(&event) {
+                self.stats_at = self.stats_at.min(self.stats_told + STATS_SOON);
+            }
             self.outlet.push(PlaneEvent::Node(event));
         }
         self.hold()
@@ -416,6 +423,11 @@ fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64) -> io::Result<()> {
     Ok(epoll::add(epoll, fd, data(token), interest(token, false))?)
 }
 
+/// Tells whether the numbers look different after an event: people wait for that
+fn shows_in_stats(event: &Event) -> bool {
+    matches!(event, Event::PathMoved { .. } | Event::SessionDown { .. } | Event::SessionUp { .. })
+}
+
 fn data(token: u64) -> epoll::EventData {
     epoll::EventData::new_u64(token)
 }
@@ -447,6 +459,8 @@ const READ_BATCH: usize = 32;
 const READ_BATCHES: usize = 4;
 /// How often the numbers are told; also how often the thread wakes at least
 const STATS_EVERY: Duration = Duration::from_secs(1);
+/// Least time between two tellings, where sessions or paths changed
+const STATS_SOON: Duration = Duration::from_millis(100);
 /// How soon events are tried again that found the channel full
 const RETRY_EVENTS: Duration = Duration::from_millis(10);
 /// How soon a deadline is looked at again while the socket is full
