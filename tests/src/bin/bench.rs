@@ -58,7 +58,7 @@ const FIGURES: &[Figure] = &[
     figure("memory of a hub with 1,000 members", "MiB", "", hub_memory),
     figure("handshakes that a core accepts", "1/s", "", accepted),
     figure("handshakes of strangers that a core refuses", "1/s", "", refused),
-    figure("packets that the emulator forwards", "1/s", "> 150000", emulator_rate),
+    figure("packets that a core of the emulator forwards", "1/s", "> 150000", emulator_rate),
     figure("mean lateness of the emulator", "us", "< 200", emulator_lateness),
 ];
 
@@ -378,7 +378,21 @@ fn emulator_rate() -> Result<f64> {
             let _ = socket.send_to(&[0; 1000], target);
         }
     }
-    Ok(lab.wire.report().packets as f64 / start.elapsed().as_secs_f64())
+    // the sender needs a core, too: only the router's own time counts
+    let busy = wire_ticks()? as f64 / 100.0;
+    Ok(lab.wire.report().packets as f64 / busy.max(0.01))
+}
+
+/// Processor time of the router's thread so far, in ticks of 10 ms
+fn wire_ticks() -> Result<u64> {
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
+        if let Some((_, rest)) = stat.split_once("(wire) ") {
+            let fields: Vec<&str> = rest.split_whitespace().collect();
+            return Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?);
+        }
+    }
+    anyhow::bail!("the router has no thread")
 }
 
 fn emulator_lateness() -> Result<f64> {
