@@ -109,9 +109,10 @@ fn transfer(star: &Star, word: &str, target: IpAddr) -> Result<()> {
 
 fn stay(star: &Star) -> Result<()> {
     title("Everything stays up; to enter a host, as root:");
+    let tool = lab::daemon::program("fastvpnctl")?;
     for node in std::iter::once(&star.hub).chain(&star.peers) {
         println!("  nsenter --net={}   # {}", node.host.path(), node.host.name());
-        println!("    fastvpnctl --bus {} status", node.bus.address());
+        println!("    {} --bus {} status", tool.display(), node.bus.address());
     }
     println!("Ctrl-C ends it");
     std::io::stdout().flush()?;
