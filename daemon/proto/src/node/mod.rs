@@ -253,11 +253,11 @@ impl Node {
 
     /// Returns when [`Node::handle_timeout`] is due next, and what for
     pub fn deadline(&self) -> Option<(Instant, Why)> {
-        let peer = self.schedule.first().map(|(at, _)| (*at, Why::Handshake));
+        let first = self.schedule.first().and_then(|(_, key)| self.peers.get(key));
+        let peer = first.and_then(|peer| peer.scheduled);
         let ticket = self.tickets.values().map(|held| held.expires()).min();
         let ping = self.pings.values().map(|ping| ping.lost_at).min();
         let sweep = [ticket, ping].into_iter().flatten().min();
-        let peer = peer.map(|(at, why)| (at, self.why(at).unwrap_or(why)));
         [peer, sweep.map(|at| (at, Why::Sweep))].into_iter().flatten().min()
     }
 
@@ -308,7 +308,7 @@ impl Node {
     fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
         let Some(mut peer) = self.peers.remove(key) else { return };
         self.incarnations += 1;
-        if let Some(at) = peer.scheduled {
+        if let Some((at, _)) = peer.scheduled {
             self.schedule.remove(&(at, *key));
         }
         self.dirty.remove(key);
@@ -382,7 +382,7 @@ impl Node {
     /// Does what time demands of one peer
     fn time_peer(&mut self, key: PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if let Some(at) = peer.scheduled.take() {
+        if let Some((at, _)) = peer.scheduled.take() {
             self.schedule.remove(&(at, key));
         }
         peer.turns = if peer.turns.0 == now { (now, peer.turns.1 + 1) } else { (now, 1) };
@@ -426,25 +426,18 @@ impl Node {
         self.refusals.count(refusal);
     }
 
-    fn why(&self, at: Instant) -> Option<Why> {
-        let (_, key) = self.schedule.first()?;
-        let peer = self.peers.get(key)?;
-        let now = at - Duration::from_nanos(1);
-        peer.deadline(self.silence, now).map(|(_, why)| why)
-    }
-
     /// Puts a peer where it belongs in the schedule
     fn schedule(&mut self, key: &PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         // A deadline in the past would be a fault of ours; it must not become a busy loop.
-        let next = peer.deadline(self.silence, now).map(|(at, _)| at.max(now + GRAIN));
+        let next = peer.deadline(self.silence, now).map(|(at, why)| (at.max(now + GRAIN), why));
         if next == peer.scheduled {
             return;
         }
-        if let Some(at) = peer.scheduled {
+        if let Some((at, _)) = peer.scheduled {
             self.schedule.remove(&(at, *key));
         }
-        if let Some(at) = next {
+        if let Some((at, _)) = next {
             self.schedule.insert((at, *key));
         }
         peer.scheduled = next;

@@ -24,7 +24,7 @@ pub(super) struct Peer {
     pub(super) received: Traffic,
     pub(super) silence_told: bool,
     /// Where it stands in the node's schedule
-    pub(super) scheduled: Option<Instant>,
+    pub(super) scheduled: Option<(Instant, Why)>,
     /// How often time was given to it at one instant
     pub(super) turns: (Instant, u32),
     past: Past,

@@ -130,7 +130,7 @@ impl Net {
     fn check(&self, at: usize) {
         let node = &self.nodes[at];
         assert!(node.dirty.is_empty(), "not drained");
-        let places = node.peers.iter().filter_map(|(key, peer)| Some((peer.scheduled?, *key)));
+        let places = node.peers.iter().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
         assert_eq!(node.schedule, places.collect(), "schedule of node {at}");
         let mut indices = BTreeMap::new();
         for (key, peer) in &node.peers {

@@ -501,11 +501,15 @@ impl Session {
     }
 
     fn active(&self) -> Option<&Path> {
-        self.paths.iter().find(|path| Some(path.number) == self.active)
+        self.active_at().map(|at| &self.paths[at])
     }
 
     fn active_path(&mut self) -> Option<&mut Path> {
-        self.paths.iter_mut().find(|path| Some(path.number) == self.active)
+        self.active_at().map(|at| &mut self.paths[at])
+    }
+
+    fn active_at(&self) -> Option<usize> {
+        self.paths.iter().position(|path| Some(path.number) == self.active)
     }
 }
 

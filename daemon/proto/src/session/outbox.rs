@@ -70,7 +70,7 @@ impl Session {
         if let Some(at) = self.paths.iter().position(owing) {
             return self.compose(at, buffer, now);
         }
-        let active = self.paths.iter().position(|path| Some(path.number) == self.active);
+        let active = self.active_at();
         if let Some(at) = self.ack_due_on(active, now) {
             return self.compose(at, buffer, now);
         }
@@ -80,7 +80,7 @@ impl Session {
 
     /// Appends a goodbye to `buffer`, sealed
     pub fn close(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
-        let at = self.paths.iter().position(|path| Some(path.number) == self.active)?;
+        let at = self.active_at()?;
         if !self.epochs.can_seal(now) {
             return None;
         }
@@ -92,7 +92,7 @@ impl Session {
     /// Returns a message with whatever frames, on the path in use
     #[cfg(test)]
     pub(crate) fn forge(&mut self, frames: &[u8], now: Instant) -> Vec<u8> {
-        let at = self.paths.iter().position(|path| Some(path.number) == self.active).unwrap();
+        let at = self.active_at().unwrap();
         let mut buffer = Vec::new();
         let draft = Draft::new(&mut buffer, self.paths[at].room());
         buffer.extend_from_slice(frames);
