@@ -433,6 +433,7 @@ fn node(number: u8, admission: Admission) -> Node {
         admission,
         relay: true,
         silence: Duration::from_secs(15),
+        engine: fastvpn_proto::node::Engine::default(),
     };
     Node::new(config, Instant::ZERO + Duration::from_secs(1))
 }

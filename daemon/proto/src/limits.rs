@@ -118,3 +118,8 @@ pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
 /// Bytes of incomplete datagrams, for each session
 pub const REASSEMBLY_BYTES: usize = 256 * 1024;
+
+// --- split TCP -------------------------------------------------------------------------------
+
+/// Memory of all split connections of one node, where none is configured
+pub const MEMORY_DEFAULT: usize = 64 * 1024 * 1024;

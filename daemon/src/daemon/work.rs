@@ -135,6 +135,7 @@ impl Worker {
             admission: start.admission,
             relay: start.relay,
             silence: start.silence,
+            engine: fastvpn_proto::node::Engine::default(),
         };
         let (handle, events, listening) = Plane::start(config.name.as_str(), node, start.listen)
             .map_err(|error| cannot_listen(&error, start.listen))?;
@@ -377,6 +378,7 @@ mod tests {
             admission: Admission::Known,
             relay: false,
             silence: Duration::from_secs(15),
+            engine: fastvpn_proto::node::Engine::default(),
         };
         let (handle, mut events, _) =
             Plane::start("t", node, "0.0.0.0:0".parse().unwrap()).unwrap();

@@ -499,6 +499,7 @@ mod tests {
             admission: Admission::Known,
             relay: false,
             silence: Duration::from_secs(15),
+            engine: fastvpn_proto::node::Engine::default(),
         }
     }
 

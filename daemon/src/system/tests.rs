@@ -469,5 +469,6 @@ fn node() -> NodeConfig {
         admission: Admission::Known,
         relay: false,
         silence: Duration::from_secs(15),
+        engine: fastvpn_proto::node::Engine::default(),
     }
 }

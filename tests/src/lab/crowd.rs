@@ -197,6 +197,7 @@ fn member(number: u64, hub: PublicKey, at: SocketAddr) -> Node {
         admission: Admission::Known,
         relay: false,
         silence: Duration::from_secs(60),
+        engine: fastvpn_proto::node::Engine::default(),
     };
     let mut node = Node::new(config, Instant::ZERO);
     let register = Register { name: format!("member{number}"), ..Register::default() };

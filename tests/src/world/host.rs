@@ -176,6 +176,7 @@ impl Host {
             admission: self.plan.admission,
             relay: self.plan.relay,
             silence: self.plan.silence,
+            engine: fastvpn_proto::node::Engine::default(),
         }
     }
 

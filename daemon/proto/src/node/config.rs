@@ -4,6 +4,7 @@ use core::net::SocketAddr;
 
 use crate::crypto::{NetworkKey, PrivateKey, PublicKey};
 use crate::ip::Prefix;
+use crate::session::Engine;
 use crate::time::Duration;
 
 /// Parameters of a node that do not change while it runs
@@ -23,6 +24,8 @@ pub struct NodeConfig {
     pub relay: bool,
     /// Silence after which [`super::Event::Silent`] tells of a peer
     pub silence: Duration,
+    /// How the engine is set; [`Command::Configure`] changes it later
+    pub engine: Engine,
 }
 
 /// Which inits are answered without asking the control side
@@ -89,6 +92,8 @@ pub enum Command {
     },
     /// Says goodbye in all sessions; the node is of no use afterwards
     Close,
+    /// Sets the engine anew
+    Configure(Engine),
     /// Addresses or routes of this machine changed: each path proves itself again, at once
     PathsChanged,
     /// Measures the round trip to a peer with one message; answered by [`super::Event::Pong`] or

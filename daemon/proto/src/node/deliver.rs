@@ -23,7 +23,9 @@ impl Node {
         }
         self.settle(key, now);
         // What happened may have made something due at once.
-        let due = |peer: &Peer| peer.deadline(self.silence, now).is_some_and(|(at, _)| at <= now);
+        let due = |peer: &Peer| {
+            peer.deadline(self.silence, &self.shared, now).is_some_and(|(at, _)| at <= now)
+        };
         let fresh = |peer: &&Peer| peer.turns.0 != now || peer.turns.1 < TURNS_MAX;
         if self.peers.get(key).filter(fresh).is_some_and(due) {
             self.time_peer(*key, now);
@@ -41,14 +43,16 @@ impl Node {
         while messages < BATCH_MESSAGES && buffer.len() < BATCH_BYTES {
             let start = buffer.len();
             let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
-            let Some(sealed) = session.and_then(|session| session.poll_message(buffer, now)) else {
+            let Some(sealed) =
+                session.and_then(|session| session.poll_message(&mut self.shared, buffer, now))
+            else {
                 break;
             };
             let remote = match sealed.way {
                 Way::Direct(remote) => remote,
                 Way::Relayed(relay) => {
                     let message = buffer.split_off(start);
-                    self.send_relayed(relay, key, message);
+                    self.send_relayed(relay, key, message, now);
                     continue;
                 }
             };
@@ -146,7 +150,7 @@ impl Node {
         if self.relay {
             let len = message.len();
             let session = self.peers.get_mut(other).and_then(|peer| peer.session.as_mut());
-            if session.is_some_and(|session| session.send_relayed(*from, message)) {
+            if session.is_some_and(|session| session.send_relayed(*from, message, now)) {
                 self.relayed.count(len);
                 self.dirty.insert(*other);
             } else {
@@ -174,16 +178,17 @@ impl Node {
         way: Way,
         local: Option<IpAddr>,
         bytes: Vec<u8>,
+        now: Instant,
     ) {
         match way {
             Way::Direct(remote) => self.outgoing.push_back(Outgoing { remote, local, bytes }),
-            Way::Relayed(relay) => self.send_relayed(relay, key, bytes),
+            Way::Relayed(relay) => self.send_relayed(relay, key, bytes, now),
         }
     }
 
-    fn send_relayed(&mut self, relay: PublicKey, to: &PublicKey, message: Vec<u8>) {
+    fn send_relayed(&mut self, relay: PublicKey, to: &PublicKey, message: Vec<u8>, now: Instant) {
         let session = self.peers.get_mut(&relay).and_then(|peer| peer.session.as_mut());
-        if session.is_some_and(|session| session.send_relayed(*to, message)) {
+        if session.is_some_and(|session| session.send_relayed(*to, message, now)) {
             self.dirty.insert(relay);
         } else {
             self.dropped += 1;

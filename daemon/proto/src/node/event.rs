@@ -153,10 +153,14 @@ pub enum Why {
     Keys,
     /// A message counts as lost, or the tail is to be probed
     Loss,
+    /// The rate of a path, or a bound, allows load to leave
+    Pace,
     /// A path's MTU or address is to be probed
     Probe,
     /// A peer was silent for too long
     Silence,
     /// Tickets, cookies, fragments or waiting packets expire
     Sweep,
+    /// A split connection waits for its kernel
+    Tcp,
 }

@@ -63,7 +63,7 @@ impl Node {
             (None, Way::Direct(addr)) => Source::Addr(addr),
         };
         let verdict = self.gate.check(&self.local, source, bytes, &mut self.rng, now);
-        self.obey(verdict, way, local, origin)?;
+        self.obey(verdict, way, local, origin, now)?;
         let received = receive(&self.local, bytes, &mut self.rng)?;
         let key = received.key;
         if key == self.local.public() || origin.is_some_and(|origin| *origin != key) {
@@ -78,14 +78,14 @@ impl Node {
                 if let Some(peer) = self.peers.get_mut(&key) {
                     peer.half_open.on_answered(&received.digest, way);
                 }
-                self.send_way(&key, way, local, response);
+                self.send_way(&key, way, local, response, now);
                 return Ok(());
             }
         }
         if !self.gate.member_ok(&key, now) {
             // Who only repeats old inits of that member has no cookie, and cannot lock it out.
             let verdict = self.gate.prove(&self.local, source, bytes, &mut self.rng, now);
-            self.obey(verdict, way, local, origin)?;
+            self.obey(verdict, way, local, origin, now)?;
         }
         let held = Held { received, way, local, since: now };
         let peer = self.peers.get(&key);
@@ -105,6 +105,7 @@ impl Node {
         way: Way,
         local: Option<IpAddr>,
         origin: Option<&PublicKey>,
+        now: Instant,
     ) -> Result<(), Refusal> {
         match verdict {
             Verdict::Accept => Ok(()),
@@ -112,7 +113,7 @@ impl Node {
             Verdict::Cookie(reply) => {
                 // A stranger's address has no key; only a relayed way needs one.
                 let none = PublicKey::from_bytes([0; 32]);
-                self.send_way(origin.unwrap_or(&none), way, local, reply);
+                self.send_way(origin.unwrap_or(&none), way, local, reply, now);
                 Err(Refusal::Cookie)
             }
         }
@@ -164,7 +165,7 @@ impl Node {
             self.indices.remove(&old);
         }
         self.indices.insert(index, key);
-        self.send_way(&key, held.way, held.local, response);
+        self.send_way(&key, held.way, held.local, response, now);
         self.dirty.insert(key);
         Ok(())
     }
@@ -228,7 +229,14 @@ impl Node {
         }
         let Some(session) = &mut peer.session else { return Err(Refusal::UnknownSession) };
         let rng = &mut self.rng;
-        let result = session.handle_message(header, bytes, intake, &mut || rng.next_u64(), now);
+        let result = session.handle_message(
+            header,
+            bytes,
+            intake,
+            &mut self.shared,
+            &mut || rng.next_u64(),
+            now,
+        );
         // Whatever did not open changed nothing, silence included.
         if !matches!(result, Err(Refusal::BadSeal | Refusal::Replayed)) {
             peer.silence_told = false;
@@ -270,7 +278,14 @@ impl Node {
         let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
         let session = session.ok_or(Refusal::UnknownSession)?;
         let rng = &mut self.rng;
-        session.handle_opened(header.number, &sealed[..len], intake, &mut || rng.next_u64(), now)
+        session.handle_opened(
+            header.number,
+            &sealed[..len],
+            intake,
+            &mut self.shared,
+            &mut || rng.next_u64(),
+            now,
+        )
     }
 
     /// New keys that both nodes are known to have: the session goes on with them, or begins
@@ -320,7 +335,7 @@ impl Node {
         let Some(session) = &mut peer.session else { return };
         session.try_ways(ways, false, now);
         for packet in peer.waiting.take() {
-            if !session.send_packet(packet) {
+            if !session.send_packet(packet, &mut self.shared, now) {
                 self.dropped += 1;
             }
         }
@@ -395,7 +410,7 @@ impl Node {
             call.ways.extend(news);
         }
         for way in ways {
-            self.send_way(&key, way, None, init.clone());
+            self.send_way(&key, way, None, init.clone(), now);
         }
     }
 

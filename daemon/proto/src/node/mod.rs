@@ -49,6 +49,8 @@ use crate::handshake::Local;
 use crate::ip::Packet;
 use crate::limits::CONTROL_MAX;
 use crate::router::Router;
+pub use crate::session::Engine;
+use crate::session::Shared;
 use crate::time::{Duration, Instant};
 
 /// Largest reply that fits into a response, in bytes
@@ -63,6 +65,7 @@ pub struct Node {
     admission: Admission,
     relay: bool,
     silence: Duration,
+    shared: Shared,
     rng: ChaCha20Rng,
     /// Handshakes started since the node was made
     sequence: u64,
@@ -119,6 +122,7 @@ impl Node {
             admission: config.admission,
             relay: config.relay,
             silence: config.silence,
+            shared: Shared::new(config.engine, now),
             rng,
             sequence: 0,
             incarnations: 0,
@@ -161,7 +165,9 @@ impl Node {
             return self.refuse(Refusal::NoRoute);
         };
         let queued = match &mut peer.session {
-            Some(session) if session.can_seal(now) => session.send_packet(packet.to_vec()),
+            Some(session) if session.can_seal(now) => {
+                session.send_packet(packet.to_vec(), &mut self.shared, now)
+            }
             _ if peer.config.contact == Contact::Await => false,
             _ => peer.waiting.push(packet.to_vec()),
         };
@@ -189,6 +195,7 @@ impl Node {
                     self.remove_peer(&key, now);
                 }
             }
+            Command::Configure(engine) => self.shared.configure(engine, now),
             Command::PathsChanged => self.on_paths_changed(now),
             Command::Ping { peer, id, timeout } => self.ping(peer, id, timeout, now),
             Command::Refuse { ticket } => {
@@ -316,11 +323,11 @@ impl Node {
         self.router_is_stale = true;
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
-            while let Some(sealed) = session.poll_message(&mut bytes, now) {
-                self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes));
+            while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, now) {
+                self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes), now);
             }
             if let Some(sealed) = session.close(&mut bytes, now) {
-                self.send_way(key, sealed.way, sealed.local, bytes);
+                self.send_way(key, sealed.way, sealed.local, bytes, now);
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
         }
@@ -391,7 +398,7 @@ impl Node {
         }
         if let Some(session) = &mut peer.session {
             let rng = &mut self.rng;
-            session.handle_timeout(&mut || rng.next_u64(), now);
+            session.handle_timeout(&mut self.shared, &mut || rng.next_u64(), now);
             while let Some(index) = session.expire_keys(now) {
                 self.indices.remove(&index);
             }
@@ -430,7 +437,9 @@ impl Node {
     fn schedule(&mut self, key: &PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         // A deadline in the past would be a fault of ours; it must not become a busy loop.
-        let next = peer.deadline(self.silence, now).map(|(at, why)| (at.max(now + GRAIN), why));
+        let next = peer
+            .deadline(self.silence, &self.shared, now)
+            .map(|(at, why)| (at.max(now + GRAIN), why));
         if next == peer.scheduled {
             return;
         }

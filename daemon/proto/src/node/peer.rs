@@ -7,7 +7,7 @@ use super::event::{Way, Why};
 use super::stats::{PeerState, PeerStats, Traffic};
 use crate::handshake::{HalfOpen, Initiator};
 use crate::limits::WAITING_BYTES;
-use crate::session::Session;
+use crate::session::{Session, Shared};
 use crate::time::{Duration, Instant};
 
 /// One other node, with or without a session
@@ -123,9 +123,14 @@ impl Peer {
     }
 
     /// Returns when the node must look at this peer again, and what for
-    pub(super) fn deadline(&self, silence: Duration, now: Instant) -> Option<(Instant, Why)> {
+    pub(super) fn deadline(
+        &self,
+        silence: Duration,
+        shared: &Shared,
+        now: Instant,
+    ) -> Option<(Instant, Why)> {
         let call = self.call.as_ref().map(|call| (call.initiator.deadline(), Why::Handshake));
-        let session = self.session.as_ref().map(|session| session.deadline(now));
+        let session = self.session.as_ref().map(|session| session.deadline(shared, now));
         let quiet = self.session.as_ref().filter(|_| !self.silence_told);
         let quiet = quiet.map(|session| (session.last_heard() + silence, Why::Silence));
         let half_open = self.half_open.deadline().map(|at| (at, Why::Sweep));

@@ -228,6 +228,7 @@ pub(super) fn node(id: u8, seed: u8, hub: bool) -> Node {
         admission: if hub { Admission::Ask } else { Admission::Known },
         relay: hub,
         silence: Duration::from_secs(15),
+        engine: Engine::default(),
     };
     Node::new(config, Instant::ZERO)
 }

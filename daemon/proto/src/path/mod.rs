@@ -27,11 +27,14 @@ use std::collections::VecDeque;
 use self::heartbeat::{Due, Heartbeat};
 use self::mtu::Mtu;
 use self::rtt::Rtt;
-use self::sent::Sent;
-use crate::limits::{AMPLIFICATION, HEARTBEAT, MESSAGE_MIN};
+use self::sent::{AckResult, Sent};
+use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MIN};
 use crate::node::{PathStats, Traffic, Way, Why};
+use crate::rate::Rate;
+use crate::sched::Capacity;
+use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::RELAY_OVERHEAD;
+use crate::wire::frame::{Ack, RELAY_OVERHEAD};
 
 /// One way to a node
 #[derive(Debug)]
@@ -48,6 +51,8 @@ pub struct Path {
     pub rtt: Rtt,
     /// Largest message
     pub mtu: Mtu,
+    /// How much may leave
+    pub rate: Rate,
     /// Messages sent
     pub traffic: Traffic,
     /// The way that the other node left for this one, until this one is proven
@@ -62,16 +67,25 @@ pub struct Path {
 /// What a message carried that must be known when it is acknowledged or lost
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Content {
-    /// Segments of the control lane, by `sn`
-    pub segments: Vec<u32>,
-    /// Whether it told the window of the control lane
-    pub window: bool,
+    /// What lanes put into it
+    pub items: Vec<Item>,
     /// An acknowledgement: the other node's path, and the largest number acknowledged
     pub ack: Option<(u8, u64)>,
     /// Whether it was an MTU probe
     pub probe: bool,
     /// Size of the message
     pub size: u16,
+}
+
+/// Something of a lane in a message
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Item {
+    /// A piece of a split connection's lane
+    Lane(Piece),
+    /// A segment of the control lane, by `sn`
+    Segment(u32),
+    /// The window of the control lane
+    Window,
 }
 
 /// Whether the address is known to be the other node's
@@ -127,6 +141,7 @@ impl Path {
             sent: Sent::new(),
             rtt: Rtt::new(),
             mtu: Mtu::new(largest(way)),
+            rate: Rate::new(),
             traffic: Traffic::default(),
             replaces: None,
             last_heard: now,
@@ -294,6 +309,41 @@ impl Path {
     /// Tells whether what was sent stays without any answer for too long
     pub fn is_unresponsive(&self, now: Instant) -> bool {
         self.fails_at().is_some_and(|at| now >= at)
+    }
+
+    /// Takes an acknowledgement of what was sent here; appends what arrived and what was lost
+    pub fn on_ack(
+        &mut self,
+        ack: &Ack<'_>,
+        now: Instant,
+        acked: &mut Vec<Content>,
+        lost: &mut Vec<Content>,
+    ) -> AckResult {
+        self.sent.on_ack(ack.ranges(), ack.delay, &mut self.rtt, now, acked, lost)
+    }
+
+    /// Returns how many bytes of load may leave now
+    ///
+    /// Where it is not nothing, a whole message may leave.
+    pub fn budget(&self, now: Instant) -> usize {
+        self.rate.budget(self.sent.in_flight(), now)
+    }
+
+    /// Returns when [`Path::budget`] opens by time alone; nothing where only an acknowledgement can
+    pub fn send_at(&self) -> Option<Instant> {
+        self.rate.send_at(self.sent.in_flight())
+    }
+
+    /// Records that there was nothing to send although it was allowed
+    pub fn on_idle(&mut self, _now: Instant) {}
+
+    /// Returns what is known of what the path carries
+    pub fn capacity(&self) -> Capacity {
+        Capacity {
+            rate: self.rate.delivery_rate(),
+            loss_ppm: self.sent.loss_ppm(),
+            rtt: self.rtt.smoothed().unwrap_or(INITIAL_RTT),
+        }
     }
 
     /// Returns the largest message to send, in bytes of sealed message

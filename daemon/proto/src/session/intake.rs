@@ -6,10 +6,10 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
-use super::{Output, Session};
+use super::{Output, Session, Shared};
 use crate::limits::PATHS_MAX;
 use crate::node::{Refusal, Way};
-use crate::path::Content;
+use crate::path::{Content, Item};
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
 use crate::wire::message::{DataHeader, count_of, path_of};
@@ -35,13 +35,14 @@ impl Session {
         header: DataHeader,
         message: &mut [u8],
         intake: Intake,
+        shared: &mut Shared,
         challenge: &mut impl FnMut() -> u64,
         now: Instant,
     ) -> Result<(), Refusal> {
         let epoch = self.epochs.opening(header.receiver).ok_or(Refusal::UnknownSession)?;
         let (head, sealed) = message.split_at_mut(crate::limits::DATA_HEADER_LEN);
         let len = epoch.keys.open.open(header.number, head, sealed).ok_or(Refusal::BadSeal)?;
-        self.handle_opened(header.number, &sealed[..len], intake, challenge, now)
+        self.handle_opened(header.number, &sealed[..len], intake, shared, challenge, now)
     }
 
     /// Takes a message that was opened already (the first one under new keys)
@@ -53,6 +54,7 @@ impl Session {
         number: u64,
         plain: &[u8],
         intake: Intake,
+        shared: &mut Shared,
         challenge: &mut impl FnMut() -> u64,
         now: Instant,
     ) -> Result<(), Refusal> {
@@ -82,7 +84,7 @@ impl Session {
                 break;
             };
             eliciting |= frame.is_eliciting();
-            result = self.on_frame(&frame, intake.way, now);
+            result = self.on_frame(&frame, intake.way, shared, now);
             if result.is_err() {
                 break;
             }
@@ -150,7 +152,13 @@ impl Session {
         self.choose_path(now);
     }
 
-    fn on_frame(&mut self, frame: &Frame<'_>, way: Way, now: Instant) -> Result<(), Refusal> {
+    fn on_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        way: Way,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> Result<(), Refusal> {
         match frame {
             Frame::Ping => {}
             Frame::Ack(ack) => self.on_ack(ack, now)?,
@@ -187,6 +195,17 @@ impl Session {
             }
             Frame::EchoReply(echo) => self.output.push_back(Output::EchoReply(*echo)),
             Frame::Close(_) => self.output.push_back(Output::Closed),
+            Frame::Copied { id: _, packet } => {
+                self.output.push_back(Output::Packet(packet.to_vec()));
+            }
+            Frame::Lane(frame) => {
+                let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
+                self.drain_tcp();
+                if result.is_err() {
+                    self.output.push_back(Output::Closed);
+                    return Err(Refusal::Malformed);
+                }
+            }
         }
         Ok(())
     }
@@ -207,15 +226,17 @@ impl Session {
         };
         let mut acked: Vec<Content> = core::mem::take(&mut self.scratch.acked);
         let mut lost: Vec<Content> = core::mem::take(&mut self.scratch.lost);
-        let delay = ack.delay;
-        let result =
-            path.sent.on_ack(ack.ranges(), delay, &mut path.rtt, now, &mut acked, &mut lost);
+        let result = path.on_ack(ack, now, &mut acked, &mut lost);
         for content in lost.drain(..) {
-            Self::on_lost(&mut self.control, path, &content);
+            Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
         }
         for content in acked.drain(..) {
-            for sn in &content.segments {
-                self.control.on_acked(*sn, now);
+            for item in &content.items {
+                match item {
+                    Item::Lane(piece) => self.tcp.on_acked(*piece, now),
+                    Item::Segment(sn) => self.control.on_acked(*sn, now),
+                    Item::Window => {}
+                }
             }
             let outer = path.outer_size(usize::from(content.size));
             if content.probe {
@@ -231,6 +252,7 @@ impl Session {
         }
         self.scratch.acked = acked;
         self.scratch.lost = lost;
+        self.drain_tcp();
         if result.invalid { Err(Refusal::Malformed) } else { Ok(()) }
     }
 }

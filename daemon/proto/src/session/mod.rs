@@ -14,9 +14,11 @@
 pub mod epochs;
 pub mod inbound;
 mod intake;
+mod load;
 mod outbox;
 pub mod received;
 pub mod replay;
+mod shared;
 
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,12 +32,14 @@ use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
 use crate::node::{BootId, PathStats, Way, Why};
 use crate::path::sent::Sent;
-use crate::path::{Content, Fate, Path, select};
+use crate::path::{Content, Fate, Item, Path, select};
+use crate::sched::Scheduler;
+use crate::tcp::{Connections, Handling};
 use crate::time::{Duration, Instant};
-use crate::wire::frame::RELAY_OVERHEAD;
 
 pub use self::intake::Intake;
 pub use self::outbox::Sealed;
+pub use self::shared::{Engine, Shared};
 
 /// The association with one node
 #[derive(Debug)]
@@ -52,10 +56,8 @@ pub struct Session {
     retired: [u64; PATHS_MAX],
     inbound: BTreeMap<u8, Inbound>,
     control: Lane,
-    packets: VecDeque<Vec<u8>>,
-    packet_bytes: usize,
-    relays: VecDeque<(PublicKey, Vec<u8>)>,
-    relay_bytes: usize,
+    load: Scheduler,
+    tcp: Connections,
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
@@ -121,10 +123,8 @@ impl Session {
             retired: [0; PATHS_MAX],
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
-            packets: VecDeque::new(),
-            packet_bytes: 0,
-            relays: VecDeque::new(),
-            relay_bytes: 0,
+            load: Scheduler::default(),
+            tcp: Connections::default(),
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
@@ -149,28 +149,23 @@ impl Session {
         self.epochs.enter(keys, now)
     }
 
-    /// Queues an inner packet; tells whether there was room
+    /// Takes an inner packet; tells whether there was room
     #[must_use]
-    pub fn send_packet(&mut self, packet: Vec<u8>) -> bool {
-        let fits = self.packet_bytes + packet.len() <= QUEUE_BYTES;
-        if fits {
-            self.packet_bytes += packet.len();
-            self.packets.push_back(packet);
+    pub fn send_packet(&mut self, packet: Vec<u8>, shared: &mut Shared, now: Instant) -> bool {
+        if shared.engine.split || !self.tcp.is_empty() {
+            let handling = self.tcp.handle_packet(&packet, &mut shared.pool, now);
+            self.drain_tcp();
+            if handling == Handling::Taken {
+                return true;
+            }
         }
-        fits
+        self.load.push_packet(packet, now)
     }
 
     /// Queues a message to carry for another node; tells whether there was room
     #[must_use]
-    pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>) -> bool {
-        // The name counts as well: messages of no length must not pile up.
-        let bytes = RELAY_OVERHEAD + message.len();
-        let fits = self.relay_bytes + bytes <= RELAY_BYTES;
-        if fits {
-            self.relay_bytes += bytes;
-            self.relays.push_back((node, message));
-        }
-        fits
+    pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>, now: Instant) -> bool {
+        self.load.push_relayed(node, message, now)
     }
 
     /// Queues a message of the control lane; tells whether there was room
@@ -241,8 +236,17 @@ impl Session {
     }
 
     /// Does what time demands; `challenge` draws a random number
-    pub fn handle_timeout(&mut self, challenge: &mut impl FnMut() -> u64, now: Instant) {
+    pub fn handle_timeout(
+        &mut self,
+        shared: &mut Shared,
+        challenge: &mut impl FnMut() -> u64,
+        now: Instant,
+    ) {
         self.time_paths(now);
+        if self.tcp.deadline().is_some_and(|at| now >= at) {
+            self.tcp.handle_timeout(&mut shared.pool, now);
+            self.drain_tcp();
+        }
         self.time_candidates(challenge, now);
         self.reassembler.expire(now);
         let overdue = self.control.oldest_unacked().is_some_and(|at| now >= at + PUSH_TIMEOUT);
@@ -337,7 +341,7 @@ impl Session {
     }
 
     /// Returns when [`Session::handle_timeout`] is due next, and what for
-    pub fn deadline(&self, now: Instant) -> (Instant, Why) {
+    pub fn deadline(&self, shared: &Shared, now: Instant) -> (Instant, Why) {
         let mut first = (self.last_heard + SESSION_SILENCE, Why::Silence);
         let paths = self.paths.iter().map(Path::deadline);
         // A failure that is known already is no deadline.
@@ -352,11 +356,22 @@ impl Session {
         let fragments = self.reassembler.deadline().map(|at| (at, Why::Sweep));
         let push = self.control.oldest_unacked().filter(|_| !self.undelivered_told);
         let push = push.map(|at| (at + PUSH_TIMEOUT, Why::Sweep));
-        let single = [keys, candidates, fragments, push].into_iter().flatten();
+        let tcp = self.tcp.deadline().map(|at| (at, Why::Tcp));
+        let load = self.load_at(shared, now).map(|at| (at, Why::Pace));
+        let single = [keys, candidates, fragments, push, tcp, load].into_iter().flatten();
         for next in paths.chain(fails).chain(acks).chain(single) {
             first = first.min(next);
         }
         first
+    }
+
+    /// Returns when load may leave that may not now
+    fn load_at(&self, shared: &Shared, now: Instant) -> Option<Instant> {
+        let path = self.active().filter(|_| self.epochs.can_seal(now))?;
+        let ready = self.load.has_output(&path.capacity(), now) || self.fragmenter.has_output();
+        let from = if ready { now } else { self.load.deadline()? };
+        let open = if path.budget(from) > 0 { from } else { path.send_at()? };
+        Some(from.max(open).max(shared.shaper.open_at()))
     }
 
     fn time_paths(&mut self, now: Instant) {
@@ -373,7 +388,7 @@ impl Session {
                 Fate::Silent => {}
             }
             for content in lost.drain(..) {
-                Self::on_lost(&mut self.control, path, &content);
+                Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
             }
         }
         self.scratch.lost = lost;
@@ -456,7 +471,7 @@ impl Session {
         let mut lost = core::mem::take(&mut self.scratch.lost);
         path.sent.forget_in_flight(&mut lost);
         for content in lost.drain(..) {
-            Self::on_lost(&mut self.control, &mut path, &content);
+            Self::on_lost(&mut self.control, &mut self.tcp, &mut path, &content);
         }
         self.scratch.lost = lost;
         self.retired[usize::from(number)] = path.sent.next_count();
@@ -465,12 +480,13 @@ impl Session {
         }
     }
 
-    fn on_lost(control: &mut Lane, path: &mut Path, content: &Content) {
-        for sn in &content.segments {
-            control.on_lost(*sn);
-        }
-        if content.window {
-            control.on_window_lost();
+    fn on_lost(control: &mut Lane, tcp: &mut Connections, path: &mut Path, content: &Content) {
+        for item in &content.items {
+            match item {
+                Item::Lane(piece) => tcp.on_lost(*piece),
+                Item::Segment(sn) => control.on_lost(*sn),
+                Item::Window => control.on_window_lost(),
+            }
         }
         let outer = path.outer_size(usize::from(content.size));
         let loss = path.sent.loss_ppm();
@@ -478,6 +494,16 @@ impl Session {
             path.mtu.on_probe_lost(outer, loss);
         } else {
             path.mtu.on_large_lost(outer, loss);
+        }
+    }
+
+    /// Takes what split connections have to say
+    pub(crate) fn drain_tcp(&mut self) {
+        while let Some(conv) = self.tcp.poll_ready() {
+            self.load.wake_lane(conv);
+        }
+        while let Some(packet) = self.tcp.poll_packet() {
+            self.output.push_back(Output::Packet(packet));
         }
     }
 
@@ -524,10 +550,6 @@ pub enum Wish {
 
 /// Conversation number of the control lane
 const CONTROL_CONV: u16 = 0;
-/// Bytes of inner packets that wait for the socket
-const QUEUE_BYTES: usize = 2 * 1024 * 1024;
-/// Bytes of other nodes' messages that wait for the socket
-const RELAY_BYTES: usize = 512 * 1024;
 /// Interval between rounds of trying other addresses, times the number of the round
 const CANDIDATE_RETRY: Duration = Duration::from_millis(500);
 /// The same while the path in use does not answer

@@ -1,19 +1,17 @@
 //! What goes into the next message, and in which order.
 //!
 //! First what one path owes (answers, challenges, probes, beats), then acknowledgements, then what
-//! may travel anywhere and so takes the path in use: echoes, the control lane, other nodes'
-//! messages, inner packets. Acknowledgements ride along wherever there is room.
+//! may travel anywhere and so takes the path in use (`load`), as far as that path's rate allows.
+//! Acknowledgements ride along wherever there is room.
 
 use core::net::IpAddr;
 
-use super::Session;
-use crate::limits::{DATA_HEADER_LEN, MESSAGE_MIN, SEGMENT_MAX, TAG_LEN};
+use super::{Session, Shared};
+use crate::limits::{DATA_HEADER_LEN, MESSAGE_MIN, TAG_LEN};
 use crate::node::Way;
 use crate::path::{Content, Owed, Path};
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{
-    DATAGRAM_OVERHEAD, FRAME_HEADER, Frame, RELAY_OVERHEAD, SEGMENT_OVERHEAD, WINDOW_LEN,
-};
+use crate::wire::frame::{FRAME_HEADER, Frame};
 use crate::wire::message::{DataHeader, number};
 
 /// A sealed message at the end of the buffer
@@ -28,14 +26,14 @@ pub struct Sealed {
 }
 
 /// A message in the making
-struct Draft {
+pub(super) struct Draft {
     start: usize,
     /// Length of header and frames at which the message is full
     limit: usize,
     /// Length that the message is padded to, tag not included
     pad: usize,
-    eliciting: bool,
-    content: Content,
+    pub(super) eliciting: bool,
+    pub(super) content: Content,
 }
 
 impl Draft {
@@ -46,15 +44,15 @@ impl Draft {
         Self { start, limit, pad: 0, eliciting: false, content: Content::default() }
     }
 
-    fn room(&self, buffer: &[u8]) -> usize {
+    pub(super) fn room(&self, buffer: &[u8]) -> usize {
         self.limit.saturating_sub(buffer.len())
     }
 
-    fn is_empty(&self, buffer: &[u8]) -> bool {
+    pub(super) fn is_empty(&self, buffer: &[u8]) -> bool {
         buffer.len() == self.start + DATA_HEADER_LEN
     }
 
-    fn put(&mut self, frame: &Frame<'_>, buffer: &mut Vec<u8>) {
+    pub(super) fn put(&mut self, frame: &Frame<'_>, buffer: &mut Vec<u8>) {
         self.eliciting |= frame.is_eliciting();
         frame.encode(buffer);
     }
@@ -62,20 +60,37 @@ impl Draft {
 
 impl Session {
     /// Appends the next message to `buffer`, sealed
-    pub fn poll_message(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+    pub fn poll_message(
+        &mut self,
+        shared: &mut Shared,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Sealed> {
         if !self.epochs.can_seal(now) {
             return None;
         }
         let owing = |path: &Path| path.owes() && path.affords(OWED_MIN);
         if let Some(at) = self.paths.iter().position(owing) {
-            return self.compose(at, buffer, now);
+            return self.compose(at, shared, buffer, now);
         }
         let active = self.active_at();
         if let Some(at) = self.ack_due_on(active, now) {
-            return self.compose(at, buffer, now);
+            return self.compose(at, shared, buffer, now);
         }
         let at = active?;
-        self.has_load().then(|| self.compose(at, buffer, now)).flatten()
+        if self.has_urgent() {
+            return self.compose(at, shared, buffer, now);
+        }
+        if self.paths[at].budget(now) == 0 || !shared.shaper.is_open(now) {
+            return None;
+        }
+        if self.has_load(now)
+            && let Some(sealed) = self.compose(at, shared, buffer, now)
+        {
+            return Some(sealed);
+        }
+        self.paths[at].on_idle(now);
+        None
     }
 
     /// Appends a goodbye to `buffer`, sealed
@@ -100,15 +115,6 @@ impl Session {
         buffer
     }
 
-    fn has_load(&self) -> bool {
-        !self.packets.is_empty()
-            || !self.relays.is_empty()
-            || !self.echoes.is_empty()
-            || self.fragmenter.has_output()
-            || self.control.has_output()
-            || self.control.needs_window_update()
-    }
-
     /// Returns the path on which an acknowledgement is due
     fn ack_due_on(&self, active: Option<usize>, now: Instant) -> Option<usize> {
         let due = self
@@ -119,13 +125,22 @@ impl Session {
         own.or(active)
     }
 
-    fn compose(&mut self, at: usize, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+    fn compose(
+        &mut self,
+        at: usize,
+        shared: &mut Shared,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Sealed> {
         let mut draft = Draft::new(buffer, self.paths[at].room());
         self.put_owed(at, &mut draft, buffer);
         let crowded = self.put_acks(at, &mut draft, buffer, now);
         let path = &self.paths[at];
         if Some(path.number) == self.active && draft.pad == 0 {
-            self.put_load(&mut draft, buffer, now);
+            self.put_urgent(&mut draft, buffer, now);
+            if self.paths[at].budget(now) > 0 && shared.shaper.is_open(now) {
+                self.put_load(&mut draft, buffer, now);
+            }
         }
         if draft.is_empty(buffer) {
             buffer.truncate(draft.start);
@@ -138,7 +153,11 @@ impl Session {
             self.ack_pinged = now;
             draft.put(&Frame::Ping, buffer);
         }
-        self.seal(at, draft, buffer, now)
+        let sealed = self.seal(at, draft, buffer, now);
+        if let Some(sealed) = sealed {
+            shared.shaper.on_sent(sealed.len, now);
+        }
+        sealed
     }
 
     fn put_owed(&mut self, at: usize, draft: &mut Draft, buffer: &mut Vec<u8>) {
@@ -190,77 +209,6 @@ impl Session {
             }
         }
         crowded
-    }
-
-    fn put_load(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
-        while draft.room(buffer) >= FRAME_HEADER + 8
-            && let Some(echo) = self.echoes.pop_front()
-        {
-            draft.put(&Frame::Echo(echo), buffer);
-        }
-        self.put_control(draft, buffer, now);
-        if self.put_relays(draft, buffer) {
-            return;
-        }
-        self.put_packets(draft, buffer);
-    }
-
-    fn put_control(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
-        if draft.room(buffer) >= WINDOW_LEN
-            && let Some((una, wnd)) = self.control.take_window()
-        {
-            draft.put(&Frame::Window { conv: super::CONTROL_CONV, una, wnd }, buffer);
-            draft.content.window = true;
-        }
-        while draft.room(buffer) >= SEGMENT_OVERHEAD + SEGMENT_MAX
-            && let Some((sn, segment)) = self.control.next_segment(draft.room(buffer), now)
-        {
-            draft.eliciting = true;
-            Frame::Segment(segment).encode(buffer);
-            draft.content.segments.push(sn);
-        }
-    }
-
-    /// Puts other nodes' messages; tells whether one waits for a message of its own
-    fn put_relays(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>) -> bool {
-        while let Some((node, message)) = self.relays.front() {
-            let len = RELAY_OVERHEAD + message.len();
-            if len > draft.room(buffer) && !draft.is_empty(buffer) {
-                return true;
-            }
-            if len <= draft.room(buffer) {
-                draft.put(&Frame::Relay { node: *node, message }, buffer);
-            }
-            // One that does not fit an empty message is dropped: its sender's MTU search learns.
-            self.relay_bytes -= len;
-            self.relays.pop_front();
-        }
-        false
-    }
-
-    fn put_packets(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>) {
-        loop {
-            let room = draft.room(buffer);
-            if let Some(fragment) = self.fragmenter.next(room) {
-                draft.put(&Frame::Fragment(fragment), buffer);
-                continue;
-            }
-            if self.fragmenter.has_output() {
-                return;
-            }
-            let Some(packet) = self.packets.front() else { return };
-            if DATAGRAM_OVERHEAD + packet.len() <= room {
-                draft.put(&Frame::Datagram(packet), buffer);
-                self.packet_bytes -= packet.len();
-                self.packets.pop_front();
-            } else if draft.is_empty(buffer) {
-                let Some(packet) = self.packets.pop_front() else { return };
-                self.packet_bytes -= packet.len();
-                self.fragmenter.start(packet);
-            } else {
-                return;
-            }
-        }
     }
 
     fn seal(

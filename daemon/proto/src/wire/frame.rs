@@ -13,6 +13,7 @@ use core::ops::RangeInclusive;
 
 use thiserror::Error;
 
+use super::lane::{LANE_FIRST, LANE_LAST, LaneFrame};
 use super::segment::{SEGMENT_HEADER, Segment};
 use super::varint;
 use crate::crypto::PublicKey;
@@ -23,6 +24,8 @@ use crate::time::Duration;
 pub const FRAME_HEADER: usize = 3;
 /// Bytes that a datagram needs in a message besides its packet
 pub const DATAGRAM_OVERHEAD: usize = FRAME_HEADER;
+/// Bytes that a datagram needs in a message besides its packet, where copies may follow
+pub const COPIED_OVERHEAD: usize = FRAME_HEADER + 4;
 /// Bytes that a fragment needs in a message besides its data
 pub const FRAGMENT_OVERHEAD: usize = FRAME_HEADER + FRAGMENT_HEADER;
 /// Bytes that a relayed message needs in the message that carries it
@@ -78,6 +81,15 @@ pub enum Frame<'a> {
     EchoReply(u64),
     /// The sender ends the session; the byte tells why
     Close(u8),
+    /// An inner packet of which copies may come; the number tells them from other packets
+    Copied {
+        /// The number that all copies share, and no other of the last 2^16 packets
+        id: u32,
+        /// The packet
+        packet: &'a [u8],
+    },
+    /// A frame of the lane of a split connection
+    Lane(LaneFrame<'a>),
 }
 
 /// A part of an inner packet
@@ -207,6 +219,11 @@ impl<'a> Frame<'a> {
                 out.extend_from_slice(message);
             }
             Self::Close(reason) => out.push(*reason),
+            Self::Copied { id, packet } => {
+                out.extend_from_slice(&id.to_be_bytes());
+                out.extend_from_slice(packet);
+            }
+            Self::Lane(frame) => frame.encode(out),
         }
         finish(begin, out);
     }
@@ -224,6 +241,8 @@ impl<'a> Frame<'a> {
                 Self::Fragment(fragment) => FRAGMENT_HEADER + fragment.data.len(),
                 Self::Relay { message, .. } => 32 + message.len(),
                 Self::Close(_) => 1,
+                Self::Copied { packet, .. } => 4 + packet.len(),
+                Self::Lane(frame) => frame.len(),
             }
     }
 
@@ -240,7 +259,9 @@ impl<'a> Frame<'a> {
             | Self::Fragment(_)
             | Self::Relay { .. }
             | Self::Echo(_)
-            | Self::EchoReply(_) => true,
+            | Self::EchoReply(_)
+            | Self::Copied { .. }
+            | Self::Lane(_) => true,
         }
     }
 
@@ -258,6 +279,8 @@ impl<'a> Frame<'a> {
             Self::Echo(_) => ECHO,
             Self::EchoReply(_) => ECHO_REPLY,
             Self::Close(_) => CLOSE,
+            Self::Copied { .. } => COPIED,
+            Self::Lane(frame) => frame.kind(),
         }
     }
 
@@ -286,6 +309,11 @@ impl<'a> Frame<'a> {
             ECHO => Self::Echo(number(body)?),
             ECHO_REPLY => Self::EchoReply(number(body)?),
             CLOSE => exact::<1>(body).map(|[reason]| Self::Close(reason))?,
+            COPIED => {
+                let (id, packet) = body.split_first_chunk().ok_or(Malformed)?;
+                Self::Copied { id: u32::from_be_bytes(*id), packet }
+            }
+            LANE_FIRST..=LANE_LAST => Self::Lane(LaneFrame::parse(kind, body)?),
             _ => return Ok(None),
         }))
     }
@@ -432,6 +460,7 @@ const RELAY: u8 = 0x09;
 const ECHO: u8 = 0x0a;
 const ECHO_REPLY: u8 = 0x0b;
 const CLOSE: u8 = 0x0c;
+const COPIED: u8 = 0x0d;
 
 #[cfg(test)]
 mod tests;

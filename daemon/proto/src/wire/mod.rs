@@ -3,6 +3,7 @@
 //! Parsing borrows and refuses before anything is allocated.
 
 pub mod frame;
+pub mod lane;
 pub mod message;
 pub mod segment;
 mod varint;

@@ -1,0 +1,54 @@
+//! What all sessions of a node share.
+
+use crate::limits::MEMORY_DEFAULT;
+use crate::sched::Shaper;
+use crate::tcp::Pool;
+use crate::time::Instant;
+
+/// What all sessions of a node share
+#[derive(Debug)]
+pub struct Shared {
+    /// How the engine is set
+    pub engine: Engine,
+    /// Memory of split connections
+    pub pool: Pool,
+    /// Bounds of what the node sends
+    pub shaper: Shaper,
+}
+
+/// How the engine is set; may change while the node runs
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Engine {
+    /// Whether TCP connections are split
+    pub split: bool,
+    /// Bytes of memory for split connections
+    pub memory: usize,
+    /// Most bytes a second that leave, on all paths together
+    pub rate: Option<u64>,
+    /// Most messages a second that leave, on all paths together
+    pub packet_rate: Option<u32>,
+    /// Whether copies may be sent
+    pub copies: bool,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self { split: true, memory: MEMORY_DEFAULT, rate: None, packet_rate: None, copies: true }
+    }
+}
+
+impl Shared {
+    /// Makes what the sessions of a node share
+    pub fn new(engine: Engine, now: Instant) -> Self {
+        let mut shared = Self { engine, pool: Pool::default(), shaper: Shaper::new(now) };
+        shared.configure(engine, now);
+        shared
+    }
+
+    /// Takes other settings
+    pub fn configure(&mut self, engine: Engine, now: Instant) {
+        self.engine = engine;
+        self.pool.size = engine.memory;
+        self.shaper.set(engine.rate, engine.packet_rate, now);
+    }
+}
