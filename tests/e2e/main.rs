@@ -20,6 +20,7 @@ mod reload;
 mod roaming;
 mod runner;
 mod service;
+mod split;
 mod support;
 mod tool;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         reload::CASES,
         roaming::CASES,
         service::CASES,
+        split::CASES,
         tool::CASES,
     ]
     .concat();
