@@ -11,7 +11,8 @@ use fastvpn_proto::crypto::{Cipher, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::handshake::{Established, Initiator, Local};
 use fastvpn_proto::ip::{Packet, Prefix};
 use fastvpn_proto::node::{
-    Admission, Arrival, BootId, Command, Contact, Event, Node, NodeConfig, PeerConfig,
+    Admission, Arrival, BootId, Carrier, Choice, Command, Contact, Event, Node, NodeConfig,
+    PeerConfig,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use fastvpn_proto::wire::frame::{Frame, frames};
@@ -48,7 +49,11 @@ pub fn fuzz_message(data: &[u8]) {
         let _ = (parse_kind(bytes), Init::parse(bytes), Response::parse(bytes));
         let _ = (CookieReply::parse(bytes), DataHeader::parse(bytes));
         now += Duration::from_millis(1);
-        node.handle_message(Arrival { remote, local: None }, &mut bytes.to_vec(), now);
+        node.handle_message(
+            Arrival { carrier: Carrier::Udp, remote, local: None },
+            &mut bytes.to_vec(),
+            now,
+        );
         let mut buffer = Vec::new();
         assert!(node.poll_transmit(&mut buffer, now).is_none(), "an answer to noise");
         assert!(node.poll_packet().is_none());
@@ -153,6 +158,7 @@ impl Rogue {
                 key,
                 prefixes: vec![Prefix::host(overlay(member))],
                 endpoints: Vec::new(),
+                carrier: Choice::Udp,
                 relay: None,
                 contact: Contact::Await,
                 hello: Vec::new(),
@@ -219,7 +225,7 @@ impl Rogue {
     }
 
     fn arrival() -> Arrival {
-        Arrival { remote: address(8), local: None }
+        Arrival { carrier: Carrier::Udp, remote: address(8), local: None }
     }
 }
 
@@ -251,6 +257,7 @@ impl Pair {
                 key: keys[other],
                 prefixes: vec![Prefix::host(overlay(other))],
                 endpoints: vec![addresses[other]],
+                carrier: Choice::Udp,
                 relay: None,
                 contact: Contact::Always,
                 hello: Vec::new(),
@@ -359,7 +366,7 @@ impl Pair {
         }
         let local = Some(self.addresses[who].ip());
         self.input(who, |node, now| {
-            node.handle_message(Arrival { remote, local }, &mut bytes, now);
+            node.handle_message(Arrival { carrier: Carrier::Udp, remote, local }, &mut bytes, now);
         });
     }
 

@@ -18,7 +18,7 @@ use fastvpn_proto::control::{Entry, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    BootId, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+    BootId, Choice, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -134,7 +134,8 @@ impl Hub {
                     self.enlist(&peer);
                 }
             }
-            Event::PathMoved { way: Way::Relayed(_), .. } => {}
+            // The port of a connection leads nowhere but here.
+            Event::PathMoved { way: Way::Relayed(_) | Way::Stream(..), .. } => {}
             Event::Control { peer, message } => self.on_control(&peer, &message, now, out),
             Event::Pong { .. } | Event::PingLost { .. } => {}
         }
@@ -267,7 +268,7 @@ impl Hub {
         };
         let seen = match way {
             Way::Direct(seen) => Some(seen),
-            Way::Relayed(_) => None,
+            Way::Relayed(_) | Way::Stream(..) => None,
         };
         for list in self.list.complete(offer) {
             out.push(send(key, &Message::List(list)));
@@ -391,6 +392,7 @@ impl Hub {
             key: *key,
             prefixes: addresses.into_iter().map(Prefix::host).chain(subnets).collect(),
             endpoints: Vec::new(),
+            carrier: Choice::Udp,
             relay: None,
             contact: Contact::Await,
             hello: Vec::new(),

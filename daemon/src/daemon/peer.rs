@@ -16,7 +16,7 @@ use fastvpn_proto::control::{Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TICKET_LIFE;
-use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket};
+use fastvpn_proto::node::{Choice, Command, Contact, Event, NodeStats, PeerConfig, Ticket};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -301,6 +301,7 @@ impl Peer {
             key: self.hub().public_key,
             prefixes: self.hub_overlay().iter().copied().map(Prefix::host).collect(),
             endpoints: self.endpoints.clone(),
+            carrier: Choice::Udp,
             relay: None,
             contact: Contact::Always,
             hello: self.register.encode(),
@@ -539,6 +540,7 @@ impl Peer {
             key: entry.key,
             prefixes: hosts.chain(entry.subnets.iter().copied()).collect(),
             endpoints: entry.endpoints.clone(),
+            carrier: Choice::Udp,
             relay: Some(self.hub().public_key),
             contact: Contact::OnDemand,
             hello: Vec::new(),

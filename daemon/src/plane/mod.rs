@@ -232,7 +232,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-    use fastvpn_proto::node::{Admission, Contact, PeerConfig};
+    use fastvpn_proto::node::{Admission, Choice, Contact, PeerConfig};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
@@ -459,6 +459,7 @@ mod tests {
             key: peer.public_key(),
             prefixes: vec![overlay.parse().unwrap()],
             endpoints: vec![endpoint],
+            carrier: Choice::Udp,
             relay: None,
             contact,
             hello: Vec::new(),

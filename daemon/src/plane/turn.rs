@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::node::{Command, Event, Node, Transmit};
+use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
 use rustix::io::Errno;
@@ -252,7 +252,9 @@ impl Turn {
                 bytes_left = bytes_left.saturating_sub(bytes.len().max(MESSAGE_COST));
                 let arrival = udp::arrival(&meta);
                 let node = &mut self.node;
-                udp::messages(&meta, bytes, |message| node.handle_message(arrival, message, now));
+                udp::messages(&meta, bytes, |message| {
+                    node.handle_message(arrival, message, now);
+                });
             }
             if filled > 0 {
                 self.drain(now)?;
@@ -320,6 +322,10 @@ impl Turn {
                     None => return,
                 },
             };
+            if out.transmit.carrier != Carrier::Udp {
+                self.node.handle_broken(out.transmit.carrier, out.transmit.remote, now);
+                continue;
+            }
             match self.udp.send(&out.transmit, &self.train[out.done..]) {
                 Sent::Bytes(bytes) => out.done += bytes,
                 Sent::TooBig { len, bytes } => {

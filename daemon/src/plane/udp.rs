@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fastvpn_proto::node::{Arrival, Transmit};
+use fastvpn_proto::node::{Arrival, Carrier, Transmit};
 use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::sockopt;
@@ -207,7 +207,8 @@ impl Family {
 
 /// Tells where the messages of a slot came from
 pub(super) fn arrival(meta: &RecvMeta) -> Arrival {
-    Arrival { remote: plain(meta.addr), local: meta.dst_ip.map(|local| local.to_canonical()) }
+    let local = meta.dst_ip.map(|local| local.to_canonical());
+    Arrival { carrier: Carrier::Udp, remote: plain(meta.addr), local }
 }
 
 /// Returns the source address to ask for, unless it cannot be one for this remote
@@ -500,7 +501,7 @@ mod tests {
     }
 
     fn transmit(remote: SocketAddr, segment: Option<usize>) -> Transmit {
-        Transmit { remote, local: None, segment }
+        Transmit { carrier: Carrier::Udp, remote, local: None, segment }
     }
 
     /// Receives until `count` messages are there

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fastvpn_proto::node::{Command, Event, Node, Transmit};
+use fastvpn_proto::node::{Arrival, Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::{Duration, Instant};
 
 use super::host::Power;
@@ -109,10 +109,12 @@ impl World {
     }
 
     fn arrive(&mut self, host: HostId, datagram: Datagram) {
-        let arrival =
-            fastvpn_proto::node::Arrival { remote: datagram.from, local: Some(datagram.to.ip()) };
+        let local = Some(datagram.to.ip());
+        let arrival = Arrival { carrier: Carrier::Udp, remote: datagram.from, local };
         let mut bytes = datagram.bytes;
-        self.drive(host, |node, now| node.handle_message(arrival, &mut bytes, now));
+        self.drive(host, |node, now| {
+            node.handle_message(arrival, &mut bytes, now);
+        });
     }
 
     /// Mutates a host's node once, then drains it, carries out what follows, and asks for its

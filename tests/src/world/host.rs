@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    Admission, Command, Contact, Event, Node, NodeConfig, PeerConfig, Ticket, Traffic,
+    Admission, Choice, Command, Contact, Event, Node, NodeConfig, PeerConfig, Ticket, Traffic,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -190,6 +190,7 @@ impl Host {
             key: self.key,
             prefixes: self.plan.overlay.clone(),
             endpoints,
+            carrier: Choice::Udp,
             relay: None,
             contact,
             hello: hello.to_vec(),

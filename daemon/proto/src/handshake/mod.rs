@@ -174,8 +174,8 @@ impl HalfOpen {
     pub fn proves(&self, local_index: u32, way: Way) -> bool {
         let slot = self.slots.iter().find(|slot| slot.established.local_index == local_index);
         slot.is_some_and(|slot| {
-            let direct = slot.ways.iter().filter(|way| matches!(way, Way::Direct(_))).count();
-            slot.ways.contains(&way) && (matches!(way, Way::Relayed(_)) || direct == 1)
+            let direct = slot.ways.iter().filter(|way| !way.is_relayed()).count();
+            slot.ways.contains(&way) && (way.is_relayed() || direct == 1)
         })
     }
 

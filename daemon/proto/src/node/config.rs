@@ -2,6 +2,7 @@
 
 use core::net::SocketAddr;
 
+use super::way::Choice;
 use crate::crypto::{NetworkKey, PrivateKey, PublicKey};
 use crate::ip::Prefix;
 use crate::session::Engine;
@@ -47,6 +48,8 @@ pub struct PeerConfig {
     pub prefixes: Vec<Prefix>,
     /// Underlay addresses where it may be reached, the most likely one first
     pub endpoints: Vec<SocketAddr>,
+    /// Which carrier may be used to reach it; the endpoints are that carrier's
+    pub carrier: Choice,
     /// The node through which it may be reached where no direct way works
     pub relay: Option<PublicKey>,
     /// When a session with it is made

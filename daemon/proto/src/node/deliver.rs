@@ -2,7 +2,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::{DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way};
+use super::{Carrier, DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way};
 use crate::crypto::PublicKey;
 use crate::ip::{Packet, icmp};
 use crate::session::{Output, Wish};
@@ -38,7 +38,7 @@ impl Node {
 
     /// Collects messages of equal size to one address
     fn batch(&mut self, key: &PublicKey, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        let mut first: Option<(SocketAddr, Option<IpAddr>, usize)> = None;
+        let mut first: Option<((Carrier, SocketAddr), Option<IpAddr>, usize)> = None;
         let mut messages = 0;
         while messages < BATCH_MESSAGES && buffer.len() < BATCH_BYTES {
             let start = buffer.len();
@@ -48,8 +48,12 @@ impl Node {
             else {
                 break;
             };
-            let remote = match sealed.way {
-                Way::Direct(remote) => remote,
+            let (carrier, remote) = match sealed.way {
+                Way::Direct(remote) => (Carrier::Udp, remote),
+                Way::Stream(carrier, remote) => {
+                    self.streams.insert((carrier, remote), *key);
+                    (carrier, remote)
+                }
                 Way::Relayed(relay) => {
                     let message = buffer.split_off(start);
                     self.send_relayed(relay, key, message, now);
@@ -57,14 +61,15 @@ impl Node {
                 }
             };
             let Some((to, from, segment)) = first else {
-                first = Some((remote, sealed.local, sealed.len));
+                first = Some(((carrier, remote), sealed.local, sealed.len));
                 messages = 1;
                 continue;
             };
-            if (to, from) != (remote, sealed.local) || sealed.len > segment {
+            if (to, from) != ((carrier, remote), sealed.local) || sealed.len > segment {
                 // It starts a batch of its own.
                 let bytes = buffer.split_off(start);
-                self.outgoing.push_back(Outgoing { remote, local: sealed.local, bytes });
+                let local = sealed.local;
+                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
                 break;
             }
             messages += 1;
@@ -72,8 +77,8 @@ impl Node {
                 break;
             }
         }
-        let (remote, local, segment) = first?;
-        Some(Transmit { remote, local, segment: (messages > 1).then_some(segment) })
+        let ((carrier, remote), local, segment) = first?;
+        Some(Transmit { carrier, remote, local, segment: (messages > 1).then_some(segment) })
     }
 
     /// Takes what a session has for us, and gives it the keys it wishes for
@@ -181,7 +186,13 @@ impl Node {
         now: Instant,
     ) {
         match way {
-            Way::Direct(remote) => self.outgoing.push_back(Outgoing { remote, local, bytes }),
+            Way::Direct(remote) => {
+                let carrier = Carrier::Udp;
+                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
+            }
+            Way::Stream(carrier, remote) => {
+                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
+            }
             Way::Relayed(relay) => self.send_relayed(relay, key, bytes, now),
         }
     }

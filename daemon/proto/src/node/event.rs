@@ -4,8 +4,11 @@ use core::fmt;
 use core::net::{IpAddr, SocketAddr};
 
 use super::config::{BootId, Ticket};
+use super::refusal::Refusal;
+use super::way::{Carrier, Way};
 use crate::crypto::PublicKey;
 use crate::time::Duration;
+use crate::wire::message::{Kind, parse_kind};
 
 /// Something that the control side should know
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,7 +20,7 @@ pub enum Event {
         /// The message
         message: Vec<u8>,
     },
-    /// The path in use changed: another address, or direct instead of relayed, or the reverse
+    /// The path in use changed: another address or carrier, or direct instead of relayed, or the reverse
     PathMoved {
         /// Of whom
         peer: PublicKey,
@@ -85,15 +88,6 @@ pub enum Event {
     },
 }
 
-/// How messages travel to a peer
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
-    /// Straight, to this UDP address
-    Direct(SocketAddr),
-    /// Through this node
-    Relayed(PublicKey),
-}
-
 /// Why a session ended
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum DownReason {
@@ -121,10 +115,37 @@ impl fmt::Display for DownReason {
 /// Where a message came from
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Arrival {
+    /// What brought it
+    pub carrier: Carrier,
     /// Sender's address; IPv4-mapped addresses already turned into IPv4
     pub remote: SocketAddr,
     /// Our address that it was sent to, where known
     pub local: Option<IpAddr>,
+}
+
+/// What a message proved of its sender, by being taken or refused
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Credential {
+    /// Nothing: anyone could have sent it
+    Nothing,
+    /// The sender knows this node's public key and the network key, or repeats who does
+    Key,
+    /// The sender is the other node: the message was sealed, or answered, by it alone
+    Identity,
+}
+
+impl Credential {
+    /// Judges a message by its header and by what became of it
+    pub(super) fn of(bytes: &[u8], result: Result<(), Refusal>) -> Self {
+        match (parse_kind(bytes), result) {
+            (Ok(Kind::Init), Err(Refusal::Malformed | Refusal::NoMac | Refusal::Truncated)) => {
+                Self::Nothing
+            }
+            (Ok(Kind::Init), _) | (Ok(Kind::Cookie), Ok(())) => Self::Key,
+            (Ok(Kind::Response | Kind::Data), Ok(())) => Self::Identity,
+            (Ok(Kind::Response | Kind::Cookie | Kind::Data), Err(_)) | (Err(_), _) => Self::Nothing,
+        }
+    }
 }
 
 /// One or more messages of equal size to one address
@@ -132,6 +153,8 @@ pub struct Arrival {
 /// The bytes are in the buffer that was given to [`super::Node::poll_transmit`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Transmit {
+    /// What is to take them there
+    pub carrier: Carrier,
     /// Where to
     pub remote: SocketAddr,
     /// Source address to use, where it matters

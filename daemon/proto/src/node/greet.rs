@@ -7,7 +7,8 @@ use rand_chacha::rand_core::RngCore;
 use super::admission::{Source, Verdict};
 use super::peer::{Call, Peer, Reason};
 use super::{
-    Admission, Contact, DownReason, Event, Node, PeerConfig, REPLY_MAX, Refusal, Ticket, Way,
+    Admission, Choice, Contact, DownReason, Event, Node, PeerConfig, REPLY_MAX, Refusal, Ticket,
+    Way,
 };
 use crate::crypto::PublicKey;
 use crate::handshake::{Established, Initiator, Received, receive};
@@ -60,7 +61,7 @@ impl Node {
         let source = match (origin, way) {
             (Some(key), _) => Source::Member(*key),
             (None, Way::Relayed(key)) => Source::Member(key),
-            (None, Way::Direct(addr)) => Source::Addr(addr),
+            (None, Way::Direct(addr) | Way::Stream(_, addr)) => Source::Addr(addr),
         };
         let verdict = self.gate.check(&self.local, source, bytes, &mut self.rng, now);
         self.obey(verdict, way, local, origin, now)?;
@@ -332,8 +333,9 @@ impl Node {
     fn serve_waiting(&mut self, key: &PublicKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         let ways = peer.ways();
+        let choice = peer.config.carrier;
         let Some(session) = &mut peer.session else { return };
-        session.try_ways(ways, false, now);
+        session.try_ways(ways, choice, now);
         for packet in peer.waiting.take() {
             if !session.send_packet(packet, &mut self.shared, now) {
                 self.dropped += 1;
@@ -425,6 +427,9 @@ impl Node {
             return vec![way];
         }
         let mut ways = peer.ways();
+        if attempts <= UDP_ATTEMPTS && peer.config.carrier == Choice::Auto {
+            ways.retain(|way| !way.is_stream());
+        }
         let proven = peer.session.iter().flat_map(Session::ways);
         for way in proven {
             if !ways.contains(&way) {
@@ -453,5 +458,7 @@ impl Node {
 
 /// Tickets of one key at one time
 const TICKETS_OF_ONE: usize = 3;
+/// Attempts over UDP alone, where TCP is the last resort
+const UDP_ATTEMPTS: u32 = 2;
 /// Time after which a handshake on demand is given up
 const CALL_LIFE: Duration = Duration::from_secs(20);

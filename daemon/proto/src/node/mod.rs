@@ -29,6 +29,7 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod trouble;
+mod way;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -39,11 +40,12 @@ use tracing::trace;
 
 use self::admission::Gate;
 pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
-pub use self::event::{Arrival, DownReason, Event, Transmit, Way, Why};
+pub use self::event::{Arrival, Credential, DownReason, Event, Transmit, Why};
 use self::greet::Held;
 use self::peer::{Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
 pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Traffic};
+pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
 use crate::ip::Packet;
@@ -84,6 +86,8 @@ pub struct Node {
     /// Peers with something to drain
     dirty: BTreeSet<PublicKey>,
     schedule: BTreeSet<(Instant, PublicKey)>,
+    /// To whom a stream carrier's connection leads
+    streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
     outgoing: VecDeque<Outgoing>,
     packets: VecDeque<Vec<u8>>,
     events: VecDeque<Event>,
@@ -95,6 +99,7 @@ pub struct Node {
 /// A message that is ready to go
 #[derive(Debug)]
 struct Outgoing {
+    carrier: Carrier,
     remote: SocketAddr,
     local: Option<IpAddr>,
     bytes: Vec<u8>,
@@ -136,6 +141,7 @@ impl Node {
             next_ping: 0,
             dirty: BTreeSet::new(),
             schedule: BTreeSet::new(),
+            streams: BTreeMap::new(),
             outgoing: VecDeque::new(),
             packets: VecDeque::new(),
             events: VecDeque::new(),
@@ -145,12 +151,21 @@ impl Node {
         }
     }
 
-    /// Takes one UDP payload; opens it in place
-    pub fn handle_message(&mut self, arrival: Arrival, bytes: &mut [u8], now: Instant) {
-        let way = Way::Direct(arrival.remote);
-        if let Err(refusal) = self.dispatch(way, arrival.local, None, bytes, now) {
+    /// Takes one message from a carrier; opens it in place
+    ///
+    /// Returns what it proves of its sender; a stream carrier closes on who proves nothing.
+    pub fn handle_message(
+        &mut self,
+        arrival: Arrival,
+        bytes: &mut [u8],
+        now: Instant,
+    ) -> Credential {
+        let way = Way::over(arrival.carrier, arrival.remote);
+        let result = self.dispatch(way, arrival.local, None, bytes, now);
+        if let Err(refusal) = result {
             self.refuse(refusal);
         }
+        Credential::of(bytes, result)
     }
 
     /// Takes one inner IP packet from the TUN
@@ -230,16 +245,48 @@ impl Node {
         }
     }
 
+    /// Takes the news that a stream carrier has written `bytes` of what it was given for `remote`
+    ///
+    /// Only what it was given and has not written yet bounds what it is given: see [`crate::path::flow`].
+    pub fn handle_writable(
+        &mut self,
+        carrier: Carrier,
+        remote: SocketAddr,
+        bytes: usize,
+        now: Instant,
+    ) {
+        let Some(key) = self.streams.get(&(carrier, remote)) else { return };
+        let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
+        if let Some(session) = session {
+            session.on_written(Way::over(carrier, remote), bytes, now);
+            self.dirty.insert(*key);
+        }
+    }
+
+    /// Takes the news that a stream carrier's connection with `remote` is gone, or was not made
+    ///
+    /// What was in flight on it is lost; the next message for `remote` asks for a new connection.
+    pub fn handle_broken(&mut self, carrier: Carrier, remote: SocketAddr, now: Instant) {
+        self.streams.remove(&(carrier, remote));
+        let way = Way::over(carrier, remote);
+        for (key, peer) in &mut self.peers {
+            if let Some(session) = peer.session.as_mut().filter(|session| session.has_way(way)) {
+                session.on_broken(way, now);
+                self.dirty.insert(*key);
+            }
+        }
+    }
+
     /// Writes the next messages to send into `buffer` (which is cleared first)
     ///
-    /// Several messages of equal size to one address may be returned at once.
+    /// Several messages of equal size (the last may be shorter) to one address may be returned at once.
     pub fn poll_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
         buffer.clear();
         loop {
             if let Some(outgoing) = self.outgoing.pop_front() {
                 buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { remote, local, .. } = outgoing;
-                return Some(Transmit { remote, local, segment: None });
+                let Outgoing { carrier, remote, local, .. } = outgoing;
+                return Some(Transmit { carrier, remote, local, segment: None });
             }
             let key = self.dirty.first().copied()?;
             if let Some(transmit) = self.drain_peer(&key, buffer, now) {
@@ -299,9 +346,10 @@ impl Node {
         self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
         peer.config = config;
         let ways = peer.ways();
+        let choice = peer.config.carrier;
         let restarted = match &mut peer.session {
             Some(session) => {
-                session.try_ways(ways, false, now);
+                session.try_ways(ways, choice, now);
                 peer.config.boot.is_some_and(|boot| boot != session.boot)
             }
             None => false,

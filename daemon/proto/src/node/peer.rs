@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::config::{BootId, Contact, PeerConfig};
-use super::event::{Way, Why};
+use super::event::Why;
 use super::stats::{PeerState, PeerStats, Traffic};
+use super::way::{Carrier, Way};
 use crate::handshake::{HalfOpen, Initiator};
 use crate::limits::WAITING_BYTES;
 use crate::session::{Session, Shared};
@@ -111,10 +112,18 @@ impl Peer {
 
     /// Returns all ways that may lead to the node when nothing is known to work
     pub(super) fn ways(&self) -> Vec<Way> {
-        let mut ways: Vec<Way> = self.config.endpoints.iter().map(|at| Way::Direct(*at)).collect();
-        ways.truncate(ENDPOINTS_TRIED);
+        let carriers = self.config.carrier.carriers().iter();
+        let mut ways: Vec<Way> = carriers.flat_map(|carrier| self.ways_over(*carrier)).collect();
         ways.extend(self.config.relay.map(Way::Relayed));
         ways
+    }
+
+    fn ways_over(&self, carrier: Carrier) -> impl Iterator<Item = Way> + '_ {
+        let tried = match carrier {
+            Carrier::Udp => ENDPOINTS_TRIED,
+            Carrier::Tcp | Carrier::Kcp => STREAMS_TRIED,
+        };
+        self.config.endpoints.iter().take(tried).map(move |at| Way::over(carrier, *at))
     }
 
     /// Returns the path in use
@@ -184,3 +193,5 @@ impl Waiting {
 const BOOTS_KEPT: usize = 8;
 /// Addresses of one node that are tried at one time
 const ENDPOINTS_TRIED: usize = 6;
+/// Of these, connections that are tried at one time
+const STREAMS_TRIED: usize = 2;

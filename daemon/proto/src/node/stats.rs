@@ -1,7 +1,7 @@
 //! Plain numbers of a node, for people to look at.
 
-use super::event::Way;
 use super::refusal::Refusals;
+use super::way::Way;
 use crate::crypto::PublicKey;
 use crate::time::{Duration, Instant};
 

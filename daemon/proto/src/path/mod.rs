@@ -15,6 +15,7 @@
 //!
 //! What the other node sends on its own paths is numbered by it, and kept in `session::inbound`.
 
+pub mod flow;
 pub mod heartbeat;
 pub mod mtu;
 pub mod rtt;
@@ -24,11 +25,12 @@ pub mod sent;
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
+use self::flow::Flow;
 use self::heartbeat::{Due, Heartbeat};
 use self::mtu::Mtu;
 use self::rtt::Rtt;
 use self::sent::{AckResult, Sent};
-use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MIN};
+use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
 use crate::node::{PathStats, Traffic, Way, Why};
 use crate::rate::Rate;
 use crate::sched::Capacity;
@@ -51,8 +53,10 @@ pub struct Path {
     pub rtt: Rtt,
     /// Largest message
     pub mtu: Mtu,
-    /// How much may leave
+    /// How much may leave, where the carrier does not know by itself
     pub rate: Rate,
+    /// How much may leave, where the carrier knows
+    flow: Option<Flow>,
     /// Messages sent
     pub traffic: Traffic,
     /// The way that the other node left for this one, until this one is proven
@@ -60,6 +64,8 @@ pub struct Path {
     /// When anything authentic last came from there
     pub last_heard: Instant,
     proof: Proof,
+    /// Whether it is to fall silent
+    resting: bool,
     heartbeat: Heartbeat,
     dues: Dues,
 }
@@ -138,14 +144,19 @@ impl Path {
             number,
             way,
             local,
-            sent: Sent::new(),
+            sent: sent_on(way, 0),
             rtt: Rtt::new(),
-            mtu: Mtu::new(largest(way)),
+            mtu: match way {
+                Way::Stream(..) => Mtu::fixed(MESSAGE_MAX),
+                Way::Direct(_) | Way::Relayed(_) => Mtu::new(largest(way)),
+            },
             rate: Rate::new(),
+            flow: way.is_stream().then(Flow::new),
             traffic: Traffic::default(),
             replaces: None,
             last_heard: now,
             proof: Proof::Done,
+            resting: false,
             heartbeat: Heartbeat::new(HEARTBEAT, MISSED, now),
             dues: Dues::default(),
         }
@@ -169,11 +180,31 @@ impl Path {
         path
     }
 
+    /// Stops beating, or beats again: a path that nobody needs is silent, and so is dropped
+    pub fn set_resting(&mut self, resting: bool) {
+        self.resting = resting;
+    }
+
+    /// Goes on with the numbers of an earlier path
+    pub fn go_on_from(&mut self, count: u64) {
+        self.sent = sent_on(self.way, count);
+    }
+
+    /// Records that a reliable carrier has written `bytes` of what it was given
+    pub fn on_written(&mut self, bytes: usize, now: Instant) {
+        if let Some(flow) = &mut self.flow {
+            flow.on_written(bytes, now);
+        }
+    }
+
     /// Records that a message left, with what it carried; returns its number
     pub fn on_sent(&mut self, eliciting: bool, content: Content, now: Instant) -> u64 {
         let bytes = usize::from(content.size);
         self.traffic.count(bytes);
         self.heartbeat.on_sent(now);
+        if let Some(flow) = &mut self.flow {
+            flow.on_sent(bytes, now);
+        }
         if let Proof::Open { credit, .. } = &mut self.proof {
             *credit = credit.saturating_sub(bytes as u64);
         }
@@ -254,7 +285,7 @@ impl Path {
         match self.heartbeat.poll(now) {
             None => Fate::Lives,
             Some(Due::Beat) => {
-                self.dues.ping = true;
+                self.dues.ping |= !self.resting;
                 Fate::Lives
             }
             Some(Due::Lost) => {
@@ -326,12 +357,19 @@ impl Path {
     ///
     /// Where it is not nothing, a whole message may leave.
     pub fn budget(&self, now: Instant) -> usize {
-        self.rate.budget(self.sent.in_flight(), now)
+        match &self.flow {
+            Some(flow) => flow.budget(),
+            None => self.rate.budget(self.sent.in_flight(), now),
+        }
     }
 
     /// Returns when [`Path::budget`] opens by time alone; nothing where only an acknowledgement can
     pub fn send_at(&self) -> Option<Instant> {
-        self.rate.send_at(self.sent.in_flight())
+        match self.flow {
+            // Only what the carrier writes makes room.
+            Some(_) => None,
+            None => self.rate.send_at(self.sent.in_flight()),
+        }
     }
 
     /// Records that there was nothing to send although it was allowed
@@ -340,7 +378,10 @@ impl Path {
     /// Returns what is known of what the path carries
     pub fn capacity(&self) -> Capacity {
         Capacity {
-            rate: self.rate.delivery_rate(),
+            rate: match &self.flow {
+                Some(flow) => flow.rate(),
+                None => self.rate.delivery_rate(),
+            },
             loss_ppm: self.sent.loss_ppm(),
             rtt: self.rtt.smoothed().unwrap_or(INITIAL_RTT),
         }
@@ -348,7 +389,10 @@ impl Path {
 
     /// Returns the largest message to send, in bytes of sealed message
     pub fn room(&self) -> usize {
-        let room = inner_size(self.way, self.mtu.current());
+        let room = match &self.flow {
+            Some(flow) => flow.message(),
+            None => inner_size(self.way, self.mtu.current()),
+        };
         match self.proof {
             Proof::Open { credit, .. } => room.min(usize::try_from(credit).unwrap_or(room)),
             Proof::Done => room,
@@ -363,7 +407,7 @@ impl Path {
     /// Returns the bytes of UDP payload that a sealed message of `inner` bytes makes on this way
     pub fn outer_size(&self, inner: usize) -> usize {
         match self.way {
-            Way::Direct(_) => inner,
+            Way::Direct(_) | Way::Stream(..) => inner,
             Way::Relayed(_) => inner + RELAYING,
         }
     }
@@ -380,10 +424,11 @@ impl Path {
     }
 
     /// Returns when what was sent will have stayed without any answer for too long: after three
-    /// probe timeouts, and never under half a second
+    /// probe timeouts, and never under half a second (a stream, which repeats by itself: three)
     pub fn fails_at(&self) -> Option<Instant> {
         let since = self.sent.unanswered_since()?;
-        Some(since + (self.rtt.pto() * 3).max(PATIENCE_MIN))
+        let least = if self.flow.is_some() { PATIENCE_STREAM } else { PATIENCE_MIN };
+        Some(since + (self.rtt.pto() * 3).max(least))
     }
 
     /// Returns the numbers that people look at
@@ -412,9 +457,15 @@ pub enum Fate {
     Unproven,
 }
 
+/// Numbers what is sent on a way, from `count` on
+fn sent_on(way: Way, count: u64) -> Sent<Content> {
+    let sent = Sent::starting_at(count);
+    if way.is_stream() { sent.reliable() } else { sent }
+}
+
 fn inner_size(way: Way, outer: usize) -> usize {
     match way {
-        Way::Direct(_) => outer,
+        Way::Direct(_) | Way::Stream(..) => outer,
         Way::Relayed(_) => outer.saturating_sub(RELAYING),
     }
 }
@@ -426,6 +477,7 @@ fn largest(way: Way) -> usize {
         Way::Direct(_) => 1500 - 40 - 8,
         // The relay's own path may be IPv6.
         Way::Relayed(_) => 1500 - 40 - 8,
+        Way::Stream(..) => MESSAGE_MAX,
     }
 }
 
@@ -443,3 +495,5 @@ const UNHEARD_CREDIT: u64 = 8 * MESSAGE_MIN as u64;
 const OWED_MAX: usize = 16;
 /// Shortest silence that counts as a failure
 const PATIENCE_MIN: Duration = Duration::from_millis(500);
+/// The same where the carrier repeats what gets lost
+const PATIENCE_STREAM: Duration = Duration::from_secs(3);

@@ -45,6 +45,8 @@ pub struct Sent<T> {
     last_probe: Instant,
     reordering: Reordering,
     loss: LossShare,
+    /// Whether nothing sent here gets lost while the path lives
+    reliable: bool,
     /// Contents that the full ring gave up, until somebody takes them
     overflow: Vec<T>,
     overflowed: Instant,
@@ -107,6 +109,7 @@ impl<T> Sent<T> {
             last_probe: Instant::ZERO,
             reordering: Reordering::new(),
             loss: LossShare::new(),
+            reliable: false,
             overflow: Vec::new(),
             overflowed: Instant::ZERO,
             #[cfg(test)]
@@ -117,6 +120,12 @@ impl<T> Sent<T> {
     /// Starts at a number that goes on from an earlier path
     pub fn starting_at(count: u64) -> Self {
         Self { base: count, oldest: count, ..Self::new() }
+    }
+
+    /// Takes nothing for lost, and probes no tail: the carrier repeats by itself
+    #[must_use]
+    pub fn reliable(self) -> Self {
+        Self { reliable: true, ..self }
     }
 
     /// Records a message that leaves now, and returns its number
@@ -309,7 +318,7 @@ impl<T> Sent<T> {
 
     /// Finds messages that are lost by now, the oldest first
     fn detect(&mut self, rtt: &Rtt, now: Instant, lost: &mut Vec<T>) {
-        let Some(largest) = self.largest_acked else { return };
+        let Some(largest) = self.largest_acked.filter(|_| !self.reliable) else { return };
         let patience = self.reordering.patience(rtt);
         let counted = !self.reordering.seen();
         self.find_oldest();
@@ -392,14 +401,14 @@ impl<T> Sent<T> {
 
     /// When the oldest message counts as lost, where one sent later has arrived
     fn loss_at(&self, rtt: &Rtt) -> Option<Instant> {
-        self.largest_acked.filter(|largest| self.oldest < *largest)?;
+        self.largest_acked.filter(|largest| self.oldest < *largest && !self.reliable)?;
         let message = self.ring.get(usize::try_from(self.oldest.checked_sub(self.base)?).ok()?)?;
         Some(message.sent + self.reordering.patience(rtt))
     }
 
     /// When the tail is to be probed
     fn probe_at(&self, rtt: &Rtt) -> Option<Instant> {
-        if self.in_flight == 0 {
+        if self.in_flight == 0 || self.reliable {
             return None;
         }
         let pto = rtt.pto();

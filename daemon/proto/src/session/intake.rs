@@ -261,6 +261,7 @@ fn same_host(one: Way, other: Way) -> bool {
     match (one, other) {
         (Way::Direct(one), Way::Direct(other)) => one.ip() == other.ip(),
         (Way::Relayed(one), Way::Relayed(other)) => one == other,
-        (Way::Direct(_), Way::Relayed(_)) | (Way::Relayed(_), Way::Direct(_)) => false,
+        // A stream is a connection of its own, with a queue of its own.
+        (Way::Direct(_) | Way::Relayed(_) | Way::Stream(..), _) => false,
     }
 }

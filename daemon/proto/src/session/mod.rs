@@ -30,8 +30,8 @@ use crate::datagram::{Fragmenter, Reassembler};
 use crate::handshake::Established;
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
-use crate::node::{BootId, PathStats, Way, Why};
-use crate::path::sent::Sent;
+use crate::node::{BootId, Choice, PathStats, Way, Why};
+use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
 use crate::sched::Scheduler;
 use crate::tcp::{Connections, Handling};
@@ -94,6 +94,7 @@ pub enum Output {
 #[derive(Debug, Default)]
 struct Candidates {
     ways: Vec<Way>,
+    choice: Choice,
     next: Option<Instant>,
     round: u32,
 }
@@ -181,14 +182,42 @@ impl Session {
 
     /// Learns where else the other node may be reached, and tries it soon
     ///
-    /// `eager` tries at once, and even where a direct path is in use.
-    pub fn try_ways(&mut self, ways: Vec<Way>, eager: bool, now: Instant) {
+    /// `choice` tells which carrier is wanted.
+    pub fn try_ways(&mut self, ways: Vec<Way>, choice: Choice, now: Instant) {
         let news = ways.iter().any(|way| !self.candidates.ways.contains(way));
         self.candidates.ways = ways;
-        if eager || news && !self.is_direct() {
+        self.candidates.choice = choice;
+        if news && !self.is_settled() {
             self.candidates.round = 0;
             self.candidates.next = Some(now);
         }
+        self.choose_path(now);
+    }
+
+    /// Takes the news that a stream carrier has written `bytes` of what went by `way`
+    pub fn on_written(&mut self, way: Way, bytes: usize, now: Instant) {
+        if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
+            path.on_written(bytes, now);
+        }
+    }
+
+    /// Takes the news that a stream is gone, and with it all that was in flight on it
+    pub fn on_broken(&mut self, way: Way, now: Instant) {
+        let Some(path) = self.paths.iter().find(|path| path.way == way) else { return };
+        let (number, proven) = (path.number, path.is_proven());
+        let active = self.active == Some(number);
+        self.drop_path(number);
+        if proven && active {
+            // It is made again at once; one that never led anywhere waits for the next round.
+            self.candidates.round = STREAM_ROUND - 1;
+            self.candidates.next = Some(now);
+        }
+        self.choose_path(now);
+    }
+
+    /// Tells whether there is a path with this way
+    pub fn has_way(&self, way: Way) -> bool {
+        self.paths.iter().any(|path| path.way == way)
     }
 
     /// Proves each path again: addresses or routes of this machine changed
@@ -380,7 +409,7 @@ impl Session {
         for path in &mut self.paths {
             let fate = path.handle_timeout(&mut lost, now);
             let spare = self.active != Some(path.number);
-            let relayed = matches!(path.way, Way::Relayed(_));
+            let relayed = path.way.is_relayed();
             match fate {
                 Fate::Lives => {}
                 Fate::Unproven => gone.push(path.number),
@@ -411,18 +440,28 @@ impl Session {
         self.candidates.round += 1;
         self.candidates.next = if failing {
             Some(now + FAILING_RETRY)
-        } else if self.is_direct() {
+        } else if self.is_settled() {
             None
         } else {
             Some(now + CANDIDATE_RETRY * self.candidates.round.min(60))
         };
-        if self.is_direct() && !failing && !eager {
+        if self.is_settled() && !failing && !eager {
             return;
         }
+        let choice = self.candidates.choice;
+        let used = self.way().map(|way| select::kind(way, choice));
         let ways = self.candidates.ways.clone();
         for way in ways {
-            let relayed = matches!(way, Way::Relayed(_));
-            if relayed && !failing {
+            let kind = select::kind(way, choice);
+            let wanted = match kind {
+                Kind::Chosen | Kind::Udp => true,
+                Kind::Stream => {
+                    let worse = used.is_none_or(|used| kind < used);
+                    self.candidates.round >= STREAM_ROUND && (failing || worse)
+                }
+                Kind::Relayed => failing,
+            };
+            if !wanted {
                 continue;
             }
             match self.paths.iter_mut().find(|path| path.way == way) {
@@ -461,7 +500,7 @@ impl Session {
         let free = (0..PATHS_MAX as u8).find(|n| self.paths.iter().all(|path| path.number != *n));
         let Some(number) = free else { return };
         let mut path = Path::unproven(number, way, local, challenge, heard, now);
-        path.sent = Sent::starting_at(self.retired[usize::from(number)]);
+        path.go_on_from(self.retired[usize::from(number)]);
         self.paths.push(path);
     }
 
@@ -508,7 +547,9 @@ impl Session {
     }
 
     fn choose_path(&mut self, now: Instant) {
-        let best = select::best(&self.paths, self.active, now).map(|at| self.paths[at].number);
+        let choice = self.candidates.choice;
+        let best = select::best(&self.paths, self.active, choice, now);
+        let best = best.map(|at| self.paths[at].number);
         if best.is_none() || best == self.active {
             return;
         }
@@ -517,13 +558,27 @@ impl Session {
         if let Some(path) = self.active_path() {
             path.owe_ping();
         }
+        self.rest_streams();
         if let Some(way) = self.way().filter(|way| before != Some(*way)) {
             self.output.push_back(Output::Moved(way));
         }
     }
 
-    fn is_direct(&self) -> bool {
-        matches!(self.way(), Some(Way::Direct(_)))
+    /// Lets streams fall silent that are a last resort while something better is in use
+    fn rest_streams(&mut self) {
+        let choice = self.candidates.choice;
+        let Some(used) = self.way().map(|way| select::kind(way, choice)) else { return };
+        for path in &mut self.paths {
+            let kind = select::kind(path.way, choice);
+            path.set_resting(kind == Kind::Stream && used < kind);
+        }
+    }
+
+    /// Tells whether no way that is known may be better than the one in use
+    fn is_settled(&self) -> bool {
+        let kind = |way| select::kind(way, self.candidates.choice);
+        let better = |used| self.candidates.ways.iter().any(|way| kind(*way) < kind(used));
+        self.way().is_some_and(|used| !better(used))
     }
 
     fn active(&self) -> Option<&Path> {
@@ -550,6 +605,8 @@ pub enum Wish {
 
 /// Conversation number of the control lane
 const CONTROL_CONV: u16 = 0;
+/// Round in which streams are tried that are a last resort
+const STREAM_ROUND: u32 = 2;
 /// Interval between rounds of trying other addresses, times the number of the round
 const CANDIDATE_RETRY: Duration = Duration::from_millis(500);
 /// The same while the path in use does not answer
