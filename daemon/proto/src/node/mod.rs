@@ -44,7 +44,7 @@ pub use self::event::{Arrival, Credential, DownReason, Event, Transmit, Why};
 use self::greet::Held;
 use self::peer::{Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
-pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Traffic};
+pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;

@@ -69,6 +69,27 @@ pub struct PathStats {
     pub sent: Traffic,
     /// Messages of ours that were lost
     pub lost: u64,
+    /// Bytes a second that the path is believed to deliver; nothing before the first round trip
+    pub rate: Option<u64>,
+    /// Queue that stands at the bottleneck
+    pub queue_delay: Duration,
+    /// The path's own loss, congestion left out, in parts per million
+    pub own_loss_ppm: u32,
+    /// What was sent, by cause
+    pub spent: Spent,
+}
+
+/// What was sent on a path, by cause: frames and their bytes
+///
+/// The difference to all bytes sent is headers, acknowledgements, probes and the control lane.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Spent {
+    /// Load for the first time
+    pub fresh: Traffic,
+    /// Load of lanes once more, because it was lost
+    pub repeats: Traffic,
+    /// Load once more, in case it is lost
+    pub copies: Traffic,
 }
 
 /// A number of packets or messages, and of their bytes

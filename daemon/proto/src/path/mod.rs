@@ -31,7 +31,7 @@ use self::mtu::Mtu;
 use self::rtt::Rtt;
 use self::sent::{AckResult, Sent};
 use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
-use crate::node::{PathStats, Traffic, Way, Why};
+use crate::node::{PathStats, Spent, Traffic, Way, Why};
 use crate::rate::Rate;
 use crate::sched::Capacity;
 use crate::tcp::Piece;
@@ -59,6 +59,8 @@ pub struct Path {
     flow: Option<Flow>,
     /// Messages sent
     pub traffic: Traffic,
+    /// What was in them
+    pub spent: Spent,
     /// The way that the other node left for this one, until this one is proven
     pub replaces: Option<Way>,
     /// When anything authentic last came from there
@@ -153,6 +155,7 @@ impl Path {
             rate: Rate::new(),
             flow: way.is_stream().then(Flow::new),
             traffic: Traffic::default(),
+            spent: Spent::default(),
             replaces: None,
             last_heard: now,
             proof: Proof::Done,
@@ -442,6 +445,10 @@ impl Path {
             mtu: u16::try_from(self.mtu.current()).unwrap_or(u16::MAX),
             sent: self.traffic,
             lost: self.sent.lost_total(),
+            rate: self.capacity().rate,
+            queue_delay: self.rate.queue_delay(),
+            own_loss_ppm: self.rate.own_loss_ppm(),
+            spent: self.spent,
         }
     }
 }

@@ -76,8 +76,8 @@ impl Session {
                 Some(Next::Lane(conv)) => match self.tcp.write_frame(conv, room, buffer, now) {
                     Some(written) => {
                         draft.eliciting = true;
-                        draft.content.items.push(Item::Lane(written));
-                        piece = Some(written);
+                        draft.content.items.push(Item::Lane(written.piece));
+                        piece = Some(written.piece);
                     }
                     None if self.tcp.has_output(conv) && !draft.is_empty(buffer) => return,
                     None => {

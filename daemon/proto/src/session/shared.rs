@@ -27,13 +27,14 @@ pub struct Engine {
     pub rate: Option<u64>,
     /// Most messages a second that leave, on all paths together
     pub packet_rate: Option<u32>,
-    /// Whether copies may be sent
-    pub copies: bool,
+    /// Most that spare copies may take of a path's rate, in percent over ten seconds; nothing: no
+    /// copies at all
+    pub copies: u8,
 }
 
 impl Default for Engine {
     fn default() -> Self {
-        Self { split: true, memory: MEMORY_DEFAULT, rate: None, packet_rate: None, copies: true }
+        Self { split: true, memory: MEMORY_DEFAULT, rate: None, packet_rate: None, copies: 10 }
     }
 }
 

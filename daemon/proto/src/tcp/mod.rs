@@ -27,6 +27,15 @@ pub struct Piece {
     pub sn: u32,
 }
 
+/// A frame of a lane that was put into a message
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Written {
+    /// Its name
+    pub piece: Piece,
+    /// Whether it was sent before, and lost
+    pub repeat: bool,
+}
+
 /// What becomes of a packet from the TUN
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Handling {
@@ -87,7 +96,7 @@ impl Connections {
         _room: usize,
         _out: &mut Vec<u8>,
         _now: Instant,
-    ) -> Option<Piece> {
+    ) -> Option<Written> {
         None
     }
 
