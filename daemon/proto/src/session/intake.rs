@@ -195,8 +195,10 @@ impl Session {
             }
             Frame::EchoReply(echo) => self.output.push_back(Output::EchoReply(*echo)),
             Frame::Close(_) => self.output.push_back(Output::Closed),
-            Frame::Copied { id: _, packet } => {
-                self.output.push_back(Output::Packet(packet.to_vec()));
+            Frame::Copied { id, packet } => {
+                if self.duplicates.is_first(*id) {
+                    self.output.push_back(Output::Packet(packet.to_vec()));
+                }
             }
             Frame::Lane(frame) => {
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
@@ -235,6 +237,7 @@ impl Session {
                 match item {
                     Item::Lane(piece) => self.tcp.on_acked(*piece, now),
                     Item::Segment(sn) => self.control.on_acked(*sn, now),
+                    Item::Copied(id) => self.load.on_acked(*id),
                     Item::Window => {}
                 }
             }
