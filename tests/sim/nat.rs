@@ -80,7 +80,7 @@ fn two_behind(nat: NatConfig, other_nat: NatConfig) -> (World, HostId, HostId, H
         let mut config = world.as_peer(of, Contact::OnDemand);
         config.endpoints = match world.way(hub, of) {
             Some(Way::Direct(seen)) => vec![seen],
-            Some(Way::Relayed(_)) | None => Vec::new(),
+            Some(Way::Relayed(_) | Way::Stream(..)) | None => Vec::new(),
         };
         config.relay = Some(world.key(hub));
         world.know(to, config);
