@@ -135,7 +135,7 @@ impl Worker {
             admission: start.admission,
             relay: start.relay,
             silence: start.silence,
-            engine: fastvpn_proto::node::Engine::default(),
+            engine: start.engine,
         };
         let (handle, events, listening) = Plane::start(config.name.as_str(), node, start.listen)
             .map_err(|error| cannot_listen(&error, start.listen))?;
