@@ -378,7 +378,8 @@ impl World {
             return;
         };
         let [opener, acceptor] = &mut connection.halves;
-        let (own, far) = if index % 2 == 0 { (opener, acceptor) } else { (acceptor, opener) };
+        let (own, far) =
+            if index.is_multiple_of(2) { (opener, acceptor) } else { (acceptor, opener) };
         let polled = end.poll(own, far, self.now);
         let judged = polled.and_then(|sent| self.judge(index).map(|()| sent));
         let via = self.tcp.connections[index / 2].plan.via;
