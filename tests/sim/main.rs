@@ -23,6 +23,7 @@ mod seeds;
 mod silence;
 mod soak;
 mod survival;
+mod tcp;
 
 use fastvpn_proto::node::{Event, Refusal};
 use fastvpn_tests::link::LinkConfig;

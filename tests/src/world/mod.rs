@@ -15,6 +15,7 @@ pub mod host;
 pub mod nat;
 pub mod packet;
 pub mod report;
+pub mod tcp;
 
 mod drive;
 mod network;
@@ -43,6 +44,7 @@ use crate::link::{Counters, LinkConfig, Script};
 pub use self::host::HostPlan;
 pub use self::network::{Datagram, TooBig};
 pub use self::report::Report;
+pub use self::tcp::{Pace, Side, Step, TcpId, TcpPlan, Work};
 pub use self::traffic::{Flow, PacketId, PingId, StreamId};
 
 /// Names a host of a [`World`]
@@ -59,6 +61,7 @@ pub struct World {
     schedule: Schedule<Source>,
     streams: Vec<Stream>,
     scripts: Vec<RunningScript>,
+    tcp: tcp::Tcp,
     oracle: Oracle,
     records: Option<Vec<Record>>,
     fresh_address: u16,
@@ -85,6 +88,8 @@ enum Source {
     Decision(HostId),
     Host(HostId),
     Stream(usize),
+    End(usize),
+    Stray(HostId),
 }
 
 #[derive(Debug)]
@@ -114,6 +119,7 @@ impl World {
             schedule: Schedule::new(),
             streams: Vec::new(),
             scripts: Vec::new(),
+            tcp: tcp::Tcp::default(),
             oracle: Oracle::default(),
             records: None,
             fresh_address: 60_000,
@@ -243,6 +249,7 @@ impl World {
 
     /// Kills a host: its node is gone without a word
     pub fn kill(&mut self, host: HostId) {
+        self.excuse_all(host, None);
         self.hosts[host.0].node = None;
         self.hosts[host.0].power = Power::Off;
         self.hosts[host.0].decisions.clear();
@@ -266,6 +273,7 @@ impl World {
     pub fn wake(&mut self, host: HostId) {
         self.hosts[host.0].power = Power::On;
         self.drive(host, |node, now| node.handle_timeout(now));
+        self.wake_ends(host);
     }
 
     /// Gives a command to a host's node

@@ -31,7 +31,11 @@ pub struct Datagram {
 impl Datagram {
     /// Returns the size on the wire, headers included
     fn size(&self) -> usize {
-        self.bytes.len() + if self.to.is_ipv4() { 28 } else { 48 }
+        match self.to {
+            to if to.port() == RAW_PORT => self.bytes.len(),
+            SocketAddr::V4(_) => self.bytes.len() + 28,
+            SocketAddr::V6(_) => self.bytes.len() + 48,
+        }
     }
 }
 
@@ -207,5 +211,7 @@ impl Network {
     }
 }
 
+/// Port of datagrams that are whole IP packets: what goes past the nodes
+pub(super) const RAW_PORT: u16 = 0;
 /// Where strangers live
 pub(super) const OUTSIDE: SiteId = SiteId(0);
