@@ -122,11 +122,17 @@ numbers; what is not known is null.
 status      {\"networks\": [{name, role, state, detail, interface, addresses[],
               mtu, public_key, listen,
               hub: {public_key, endpoint, alive} or null,
-              counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped},
+              quota: {bytes, used, period, until} or null,
+              counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped,
+                wire_tx_messages, wire_tx_bytes, wire_rx_messages,
+                wire_rx_bytes},
               refusals: {REASON: number}}]}
 peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               state, hub,
-              path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu} or null,
+              path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu, rate,
+                queue_delay_ms, own_loss, overhead,
+                counters: {messages, bytes, lost, fresh_frames, fresh_bytes,
+                repeat_frames, repeat_bytes, copy_frames, copy_bytes}} or null,
               traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes},
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}
@@ -145,8 +151,10 @@ an error    {\"error\": {code, message}}, and the message on standard error;
               code is an error of the D-Bus API (NotUp, UnknownNetwork, ...),
               Ambiguous, Failed or Unreachable
 
-The kind of a path is direct or relayed; its endpoint is a UDP address, or the
-public key of the relay. Times are in Unix seconds, loss is a share, 0 to 1.";
+The kind of a path is direct (over UDP), tcp, kcp or relayed; its endpoint is
+an address, or the public key of the relay. Its rate is in bits a second, its
+overhead in bytes sent for each byte of load. Times are in Unix seconds, loss
+is a share, 0 to 1.";
 
 #[cfg(test)]
 mod tests {
