@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use fastvpn_dbus::Bus;
 
+use crate::commands::top::Sort;
+
 /// Shows and controls the networks of fastvpnd
 ///
 /// Without a command the status of all networks is shown.
@@ -64,6 +66,10 @@ pub(crate) enum Command {
     ///
     /// Measures the way to the peer itself, whatever its firewall says. Done if any was answered.
     Ping(PingArguments),
+    /// Show peers with rates, round-trip times and losses, live
+    ///
+    /// Keys: q quits, up and down select a peer, left and right choose the column to sort by.
+    Top(TopArguments),
 }
 
 /// Which peer to ask, and how often
@@ -83,6 +89,22 @@ pub(crate) struct PingArguments {
     /// How long to wait for an answer in seconds, 0.001 to 60
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = patience)]
     pub(crate) timeout: Duration,
+}
+
+/// What to show of all peers, and how
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TopArguments {
+    /// Name of a network
+    pub(crate) network: Option<String>,
+    /// Print one picture and exit; so does output that is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Draw graphs with signs that every terminal has
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Column to sort by
+    #[arg(long, value_name = "COLUMN", value_enum, default_value_t)]
+    pub(crate) sort: Sort,
 }
 
 impl Arguments {
@@ -206,6 +228,7 @@ mod tests {
             &["ping", "tokyo", "-i", "NaN"],
             &["ping", "tokyo", "--timeout", "61"],
             &["keygen"],
+            &["top", "--sort", "colour"],
         ] {
             assert_eq!(parse(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");
         }

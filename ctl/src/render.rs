@@ -180,7 +180,8 @@ fn padded(cell: &Cell, align: Align, width: usize, fill: Fill, colour: Colour) -
     }
 }
 
-fn shortened(text: &str, width: usize) -> String {
+/// The first characters of a text that is too long
+pub(crate) fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
