@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{Admission, Command};
+use fastvpn_proto::node::{Admission, Command, Engine};
 use fastvpn_proto::time::Duration;
 
 use crate::handle::HandleError;
@@ -59,6 +59,8 @@ pub(super) enum Action {
 pub(super) struct Start {
     /// What to do with inits
     pub(super) admission: Admission,
+    /// How the engine is set
+    pub(super) engine: Engine,
     /// Where to listen
     pub(super) listen: SocketAddr,
     /// Whether to relay

@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use fastvpn_proto::control::Register;
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{Admission, Command, Event, NodeStats};
+use fastvpn_proto::node::{Admission, Command, Engine, Event, NodeStats};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -60,6 +60,8 @@ pub(super) struct Network {
     life: u64,
     phase: Phase,
     carried: Option<bool>,
+    /// How the node was told to set its engine
+    told: Engine,
     pings: Pings,
     failures: u32,
     retry_at: Option<Instant>,
@@ -114,6 +116,7 @@ impl Network {
             life: 0,
             phase: Phase::Down,
             carried: None,
+            told: Engine::default(),
             pings: Pings::default(),
             failures: 0,
             retry_at: None,
@@ -298,6 +301,7 @@ impl Network {
                 self.out.push(Action::Interface { plan: job.plan, fresh: job.fresh });
             }
             self.settle_carry();
+            self.settle_engine();
         }
         let mut replies = self.pings.poll(now);
         self.settle_state(now, &mut replies);
@@ -378,7 +382,9 @@ impl Network {
             RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
         };
         let listen = self.config.listen;
-        self.out.push(Action::Start(Start { admission, listen, relay, silence }));
+        let engine = self.engine();
+        self.told = engine;
+        self.out.push(Action::Start(Start { admission, engine, listen, relay, silence }));
     }
 
     /// Stops and undoes everything of this life
@@ -549,6 +555,15 @@ impl Network {
         }
     }
 
+    /// Tells the node how its engine is to be set, where that changed
+    fn settle_engine(&mut self) {
+        let engine = self.engine();
+        if self.told != engine {
+            self.told = engine;
+            self.out.push(Action::Node(Command::Configure(engine)));
+        }
+    }
+
     fn settle_state(&mut self, now: Instant, replies: &mut Vec<(RequestId, Answer)>) {
         let state = self.state();
         if state != self.shown {
@@ -580,6 +595,11 @@ impl Network {
         if self.phase != Phase::Running {
             replies.extend(self.pings.end(&self.config.name));
         }
+    }
+
+    /// Returns how the engine is to be set now
+    fn engine(&self) -> Engine {
+        self.config.engine.engine()
     }
 
     fn candidates(&self) -> Vec<SocketAddr> {

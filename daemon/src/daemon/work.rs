@@ -136,7 +136,7 @@ impl Worker {
             admission: start.admission,
             relay: start.relay,
             silence: start.silence,
-            engine: fastvpn_proto::node::Engine::default(),
+            engine: start.engine,
         };
         let streams = Streams { runtime: Handle::current(), accept: Choice::Auto };
         let started = Plane::start(config.name.as_str(), node, start.listen, Some(&streams));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 
 use fastvpn_proto::control::{Base, List, Reply};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-use fastvpn_proto::node::{BootId, Command as NodeCommand, DownReason, Event, Way};
+use fastvpn_proto::node::{BootId, Choice, Command as NodeCommand, DownReason, Event, Way};
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{
-    Config, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, RoleConfig,
+    Config, EngineConfig, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, RoleConfig,
 };
 use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
@@ -325,6 +325,25 @@ fn changed_mtu_is_applied_without_a_new_device() {
 }
 
 #[test]
+fn engine_starts_as_configured_and_is_set_anew_while_it_runs() {
+    let engine = EngineConfig { split: false, ..EngineConfig::default() };
+    let mut world = World::new(NetworkConfig { engine, ..peer() });
+    let start = world.effects();
+    let [Action::Start(start)] = &start[..] else { panic!("{start:?}") };
+    assert!(!start.engine.split);
+
+    let mut world = World::up(NetworkConfig { engine, ..peer() });
+    world.reload(1, vec![peer()]);
+
+    assert_eq!(
+        world.effects(),
+        [Action::Node(NodeCommand::Configure(EngineConfig::default().engine()))]
+    );
+    world.reload(2, vec![NetworkConfig { mtu: 1300, ..peer() }]);
+    assert!(matches!(world.effects()[..], [Action::Interface { .. }]), "told once");
+}
+
+#[test]
 fn ping_finds_a_peer_by_name_key_and_address() {
     let mut world = World::up(peer());
 
@@ -590,8 +609,12 @@ fn configs(networks: Vec<NetworkConfig>) -> Config {
 }
 
 fn peer() -> NetworkConfig {
-    let hub = HubAddress { endpoint: "192.0.2.1:8796".into(), public_key: key(HUB) };
-    network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], hub_loss: HubLoss::Stop }))
+    let hub = HubAddress {
+        endpoint: "192.0.2.1:8796".into(),
+        public_key: key(HUB),
+        carrier: Choice::Auto,
+    };
+    network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() }))
 }
 
 fn hub() -> NetworkConfig {
@@ -600,6 +623,7 @@ fn hub() -> NetworkConfig {
         public_key: key(1),
         addresses: vec![overlay(1)],
         subnets: Vec::new(),
+        carrier: Choice::Auto,
     };
     let config = HubConfig {
         endpoint: None,
@@ -622,6 +646,8 @@ fn network(role: RoleConfig) -> NetworkConfig {
         interface: "fvpn-office".into(),
         mtu: 1400,
         addresses: Vec::new(),
+        carrier: Choice::Auto,
+        engine: EngineConfig::default(),
         role,
     }
 }
