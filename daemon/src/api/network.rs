@@ -132,9 +132,8 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
 pub(super) fn path_words(path: Option<&PathView>) -> (&'static str, String) {
     match path.map(|path| path.way) {
         None => ("", String::new()),
-        Some(Way::Direct(address) | Way::Stream(_, address)) => {
-            (PathKind::Direct.as_str(), address.to_string())
-        }
+        Some(Way::Direct(address)) => (PathKind::Direct.as_str(), address.to_string()),
+        Some(Way::Stream(carrier, address)) => (carrier.as_str(), address.to_string()),
         Some(Way::Relayed(relay)) => (PathKind::Relayed.as_str(), relay.to_string()),
     }
 }
