@@ -212,13 +212,16 @@ fn strangers_who_connect_are_closed_and_cost_little() {
     assert!(star.hub.descriptors().unwrap() <= before + 8);
 }
 
-/// With the stranger's connections still open, a member comes over TCP
+/// After the strangers, a member comes over TCP
 fn honest_comes_over_tcp(star: &Star) {
+    let member = &star.peers[1];
+    assert_eq!(member.ctl(&["disconnect", NETWORK]).unwrap().code, 0);
     let text = format!("carrier = \"tcp\"\n{}", star.peer_config(1));
-    star.peers[1].configure(NETWORK, &text).unwrap();
-    assert_eq!(star.peers[1].ctl(&["reload"]).unwrap().code, 0);
+    member.configure(NETWORK, &text).unwrap();
+    assert_eq!(member.ctl(&["reload"]).unwrap().code, 0);
+    assert_eq!(member.ctl(&["connect", NETWORK]).unwrap().code, 0);
     await_path(&star.hub, "peer2", "tcp", LONG);
-    star.peers[1].reaches(star.ip(0), BRIEF).unwrap();
+    member.reaches(star.ip(0), BRIEF).unwrap();
 }
 
 fn strangers_who_send_segments_get_no_session() {

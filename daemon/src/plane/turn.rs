@@ -332,11 +332,8 @@ impl Turn {
                     None => return,
                 },
             };
-            let Transmit { carrier, remote, .. } = out.transmit;
-            if carrier != Carrier::Udp {
-                if !self.carriers.send(&out.transmit, &self.train, now) {
-                    self.node.handle_broken(carrier, remote, now);
-                }
+            if out.transmit.carrier != Carrier::Udp {
+                self.carriers.send(&out.transmit, &self.train, &mut self.node, now);
                 continue;
             }
             match self.udp.send(&out.transmit, &self.train[out.done..]) {

@@ -56,6 +56,7 @@ impl Dialled {
                 }
             }
             End::Called => {}
+            End::Renewed => self.open = self.open.saturating_sub(1),
             End::InVain => {
                 self.open = self.open.saturating_sub(1);
                 let failed = self.failed.entry(way).or_insert(Failed { times: 0, until: now });
@@ -82,6 +83,8 @@ pub(super) enum End {
     Called,
     /// One that we made, or tried to make, with nobody who could prove who he is
     InVain,
+    /// One that we made and make again at once, to begin with something else
+    Renewed,
 }
 
 /// Time from the first failure to the next call

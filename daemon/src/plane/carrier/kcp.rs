@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UdpSocket;
 use tokio::time::{sleep, timeout};
 use tokio_kcp::{KcpConfig, KcpNoDelayConfig, KcpStream};
-use tracing::{debug, trace};
+use tracing::{Instrument, debug, trace};
 
 use super::super::udp::plain;
 use super::stream::Connection;
@@ -152,7 +152,7 @@ pub(super) async fn accept(listener: Listener, ground: Arc<Ground>) {
         let (opened, connection) = ground.open(Carrier::Kcp, remote, local, pass, knock);
         ground.exchange.tell(opened);
         let guest = Guest { known: Arc::clone(&known), remote, local, port, conversation };
-        tokio::spawn(guest.wait(Arc::clone(&ground), connection));
+        tokio::spawn(guest.wait(Arc::clone(&ground), connection).in_current_span());
     }
 }
 
@@ -227,10 +227,12 @@ fn first_message(bytes: &[u8]) -> Option<(u32, &[u8])> {
         let bytes = header.get(at..at + 4).and_then(|word| word.try_into().ok());
         bytes.map_or(0, u32::from_le_bytes)
     };
-    let (conversation, number, len) = (word(0), word(12), word(20));
+    let (conversation, number, heard, len) = (word(0), word(12), word(16), word(20));
     let (command, fragment) = (header[4], header[5]);
     let data = data.get(..usize::try_from(len).ok()?)?;
-    let first = command == PUSH && fragment == 0 && number == 0 && conversation != 0;
+    // Who has heard something in this conversation had it with somebody else: us, before a restart.
+    let fresh = number == 0 && heard == 0 && conversation != 0;
+    let first = command == PUSH && fragment == 0 && fresh;
     let len = data.first_chunk().map(|prefix| usize::from(u16::from_be_bytes(*prefix)))?;
     let message = data.get(frame::PREFIX..frame::PREFIX + len)?;
     (first && frame::whole(data).is_ok_and(|whole| whole > 0)).then_some((conversation, message))
@@ -323,11 +325,13 @@ mod tests {
         let acknowledgement = segment(7, PUSH + 1, 0, &[]);
         let later = segment(7, PUSH, 1, &whole);
         let unnumbered = segment(0, PUSH, 0, &whole);
+        let mut old = segment(7, PUSH, 0, &whole);
+        old[16] = 1;
         let half = segment(7, PUSH, 0, &whole[..800]);
         let empty = segment(7, PUSH, 0, &[]);
         let cut = &segment(7, PUSH, 0, &whole)[..500];
 
-        let all = [&acknowledgement, &later, &unnumbered, &half, &empty, cut, &[0; 24], &[]];
+        let all = [&acknowledgement, &later, &unnumbered, &old, &half, &empty, cut, &[0; 24], &[]];
         for bytes in all {
             assert_eq!(first_message(bytes), None, "{bytes:?}");
         }

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use fastvpn_proto::node::{Arrival, Carrier, Choice, Credential, Node, Transmit};
 use fastvpn_proto::time::Instant;
+use fastvpn_proto::wire::message::{Kind, parse_kind};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
@@ -78,8 +79,18 @@ struct Link {
     remote: SocketAddr,
     local: Option<IpAddr>,
     outbox: Outbox,
-    /// Whether we made it
-    ours: bool,
+    began: Began,
+}
+
+/// Who made a connection, and what was said first
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Began {
+    /// The other end made it
+    Accepted,
+    /// We made it, for an init
+    WithInit,
+    /// We made it, for a message of a session
+    WithData,
 }
 
 impl Carriers {
@@ -107,8 +118,11 @@ impl Carriers {
                 Choice::Kcp => (false, true),
             };
             let ground = &carriers.ground;
-            let tcp = tcp.then(|| streams.runtime.spawn(listen_tcp(listen, Arc::clone(ground))));
-            let kcp = kcp.then(|| streams.runtime.spawn(listen_kcp(listen, Arc::clone(ground))));
+            let span = Span::current;
+            let tcp = tcp.then(|| listen_tcp(listen, Arc::clone(ground)).instrument(span()));
+            let kcp = kcp.then(|| listen_kcp(listen, Arc::clone(ground)).instrument(span()));
+            let tcp = tcp.map(|task| streams.runtime.spawn(task));
+            let kcp = kcp.map(|task| streams.runtime.spawn(task));
             let listeners = tcp.into_iter().chain(kcp).map(|task| task.abort_handle());
             carriers.listeners = listeners.collect();
         }
@@ -136,23 +150,48 @@ impl Carriers {
         self.news = news;
     }
 
-    /// Gives a train to its connection; tells whether there is one, or one is being made
-    pub(super) fn send(&mut self, transmit: &Transmit, train: &[u8], now: Instant) -> bool {
+    /// Gives a train to its connection, which is made if there is none
+    ///
+    /// The node is told where that cannot be.
+    pub(super) fn send(
+        &mut self,
+        transmit: &Transmit,
+        train: &[u8],
+        node: &mut Node,
+        now: Instant,
+    ) {
         let way = (transmit.carrier, transmit.remote);
-        let id = match self.by_way.get(&way) {
-            Some(id) => Some(*id),
-            None => self.dial(transmit.carrier, transmit.remote, now),
-        };
-        let Some((id, link)) = id.and_then(|id| Some((id, self.links.get(&id)?))) else {
-            return false;
+        let init = parse_kind(train) == Ok(Kind::Init);
+        let id = match self.by_way.get(&way).copied() {
+            Some(id) if init && self.waits_in_vain(id) => {
+                self.end(id, Some(End::Renewed), now);
+                node.handle_broken(way.0, way.1, now);
+                self.dial(way, init, now)
+            }
+            Some(id) => Some(id),
+            None => self.dial(way, init, now),
         };
         let segment = transmit.segment.unwrap_or(train.len()).max(1);
-        let given = link.outbox.give(Train { bytes: train.to_vec(), segment });
-        if !given {
-            debug!(carrier = %way.0, remote = %way.1, "connection takes nothing more");
-            self.forget(id, now);
+        let link = id.and_then(|id| self.links.get(&id));
+        let give = |link: &Link| link.outbox.give(Train { bytes: train.to_vec(), segment });
+        if link.is_some_and(give) {
+            return;
         }
-        given
+        if let Some(id) = id {
+            debug!(carrier = %way.0, remote = %way.1, "connection takes nothing more");
+            self.end(id, None, now);
+        }
+        node.handle_broken(way.0, way.1, now);
+    }
+
+    /// Tells whether a connection began with a message that the other node, if it has forgotten the
+    /// session, lets nobody in for: over KCP nothing that comes behind it arrives then
+    fn waits_in_vain(&self, id: Id) -> bool {
+        self.links.get(&id).is_some_and(|link| {
+            link.carrier == Carrier::Kcp
+                && link.began == Began::WithData
+                && !link.outbox.is_proven()
+        })
     }
 
     /// Tells whether a connection has something that has not left yet
@@ -160,7 +199,12 @@ impl Carriers {
         self.links.values().any(|link| link.outbox.is_busy())
     }
 
-    fn dial(&mut self, carrier: Carrier, remote: SocketAddr, now: Instant) -> Option<Id> {
+    fn dial(
+        &mut self,
+        (carrier, remote): (Carrier, SocketAddr),
+        init: bool,
+        now: Instant,
+    ) -> Option<Id> {
         let runtime = self.runtime.as_ref()?;
         if !self.dialled.may_dial(carrier, remote, now) {
             return None;
@@ -171,22 +215,23 @@ impl Carriers {
         debug!(%carrier, %remote, "connecting");
         let ground = Arc::clone(&self.ground);
         runtime.spawn(ground.call(carrier, remote, connection).instrument(Span::current()));
-        self.insert(id, Link { carrier, remote, local: None, outbox, ours: true });
+        let began = if init { Began::WithInit } else { Began::WithData };
+        self.insert(id, Link { carrier, remote, local: None, outbox, began });
         Some(id)
     }
 
     fn on_opened(&mut self, opened: Opened, node: &mut Node, now: Instant) {
         let Opened { id, carrier, remote, local, outbox, knock } = opened;
         if let Some(old) = self.by_way.get(&(carrier, remote)).copied() {
-            self.forget(old, now);
+            self.end(old, None, now);
             node.handle_broken(carrier, remote, now);
         }
         trace!(%carrier, %remote, "connection accepted");
-        self.insert(id, Link { carrier, remote, local, outbox, ours: false });
+        self.insert(id, Link { carrier, remote, local, outbox, began: Began::Accepted });
         if let Some(mut message) = knock
             && self.take(id, &mut message, node, now) == Credential::Nothing
         {
-            self.forget(id, now);
+            self.end(id, None, now);
         }
     }
 
@@ -201,7 +246,8 @@ impl Carriers {
         let Some(link) = self.links.get(&id) else { return Credential::Nothing };
         let Link { carrier, remote, local, .. } = *link;
         let proven = node.handle_message(Arrival { carrier, remote, local }, message, now);
-        if link.ours && proven == Credential::Identity && !link.outbox.is_proven() {
+        let ours = link.began != Began::Accepted;
+        if ours && proven == Credential::Identity && !link.outbox.is_proven() {
             self.dialled.on_proven(carrier, remote);
         }
         link.outbox.credit(proven);
@@ -209,7 +255,7 @@ impl Carriers {
     }
 
     fn on_closed(&mut self, id: Id, node: &mut Node, now: Instant) {
-        if let Some((carrier, remote)) = self.forget(id, now) {
+        if let Some((carrier, remote)) = self.end(id, None, now) {
             node.handle_broken(carrier, remote, now);
         }
     }
@@ -219,17 +265,18 @@ impl Carriers {
         self.links.insert(id, link);
     }
 
-    /// Ends a connection; returns whose it was, if it was not ended before
-    fn forget(&mut self, id: Id, now: Instant) -> Option<(Carrier, SocketAddr)> {
+    /// Ends a connection, for a reason of ours if there is one; returns whose it was, if it had not
+    /// ended before
+    fn end(&mut self, id: Id, reason: Option<End>, now: Instant) -> Option<(Carrier, SocketAddr)> {
         let link = self.links.remove(&id)?;
         let way = (link.carrier, link.remote);
         self.by_way.remove(&way);
-        let end = match (link.ours, link.outbox.is_proven()) {
-            (false, _) => End::Accepted,
-            (true, true) => End::Called,
-            (true, false) => End::InVain,
+        let end = match (link.began, link.outbox.is_proven()) {
+            (Began::Accepted, _) => End::Accepted,
+            (Began::WithInit | Began::WithData, true) => End::Called,
+            (Began::WithInit | Began::WithData, false) => End::InVain,
         };
-        self.dialled.on_ended(way, end, now);
+        self.dialled.on_ended(way, reason.unwrap_or(end), now);
         Some(way)
     }
 }
@@ -297,8 +344,14 @@ impl Ground {
     ) {
         let id = connection.id;
         let farewell = Farewell { ground: &self, id };
+        let ours = connection.pass.is_none();
+        let verdict = connection.orders.verdict.clone();
         let ended = stream::serve(stream, connection, &self.exchange, delivered).await;
-        debug!(id = id.0, reason = %ended, "connection ended");
+        if ours || *verdict.borrow() > Credential::Nothing {
+            debug!(reason = %ended, "connection ended");
+        } else {
+            trace!(reason = %ended, "stranger's connection ended");
+        }
         drop(farewell);
     }
 

@@ -9,8 +9,8 @@
 //! - The plane drops its end: what it gave is still written.
 //! - The stream ends or breaks, or a length is none that a message has.
 //! - Whoever made it proves nothing in time, or sends too much before; or must leave for others.
-//! - What was written has not arrived, and nothing has come, for [`STALLED`]. (Stock KCP has no other
-//!   end than this.)
+//! - What was written has not arrived, and nothing has come, for [`STALLED`]; or nothing has come for
+//!   [`DEAF`], wherever it arrives. (Stock KCP has no other end than this.)
 //! - Nobody has used it for [`IDLE`]: a path that lives beats more often.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -204,7 +204,7 @@ async fn watch(
         if delivered() {
             pulse.on_delivered();
         }
-        if pulse.unanswered() >= STALLED {
+        if pulse.unanswered() >= STALLED || pulse.unheard() >= DEAF {
             return Ended::Stalled;
         }
         if pulse.quiet() >= IDLE {
@@ -250,7 +250,7 @@ impl Progress {
     }
 }
 
-/// When something was last sent and heard, in milliseconds since the beginning
+/// When something was last sent and heard, in milliseconds since just before the beginning
 #[derive(Debug)]
 struct Pulse {
     start: Instant,
@@ -296,13 +296,21 @@ impl Pulse {
         Duration::from_millis(self.now().saturating_sub(self.waiting.load(Ordering::Relaxed)))
     }
 
+    /// Returns for how long nothing has come although something was sent after that
+    fn unheard(&self) -> Duration {
+        let heard = self.heard.load(Ordering::Relaxed);
+        let sent = self.sent.load(Ordering::Relaxed);
+        Duration::from_millis(if sent > heard { self.now().saturating_sub(heard) } else { 0 })
+    }
+
     fn quiet(&self) -> Duration {
         let last = self.heard.load(Ordering::Relaxed).max(self.sent.load(Ordering::Relaxed));
         Duration::from_millis(self.now().saturating_sub(last))
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER)
+        // Nothing happens at zero: that is when nothing was heard yet.
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NEVER).saturating_add(1)
     }
 }
 
@@ -317,6 +325,9 @@ const BYTES_GUEST: usize = 8 * 1024;
 const BYTES_HALF_KNOWN: usize = 256 * 1024;
 /// Time without an acknowledgement or an answer after which nobody is there
 const STALLED: Duration = Duration::from_secs(6);
+/// Time without any message after which it does not matter that what was sent arrives: a node that
+/// is there beats every ten seconds
+const DEAF: Duration = Duration::from_secs(25);
 /// Time without use
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the other end may take to read what was written last

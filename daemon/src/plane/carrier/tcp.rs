@@ -12,7 +12,7 @@ use fastvpn_proto::node::Carrier;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{sleep, timeout};
-use tracing::{debug, trace};
+use tracing::{Instrument, debug, trace};
 
 use super::super::udp::plain;
 use super::Ground;
@@ -42,7 +42,8 @@ pub(super) async fn accept(listener: TcpListener, ground: Arc<Ground>) {
         let (opened, connection) = ground.open(Carrier::Tcp, remote, local, pass, None);
         ground.exchange.tell(opened);
         // The kernel itself gives up on what is not acknowledged.
-        tokio::spawn(Arc::clone(&ground).serve(stream, connection, || true));
+        let served = Arc::clone(&ground).serve(stream, connection, || true);
+        tokio::spawn(served.in_current_span());
     }
 }
 
