@@ -18,6 +18,8 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::action::{Action, News, Start, Started};
+use super::kept;
+use super::quota::Used;
 use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkName};
@@ -60,6 +62,7 @@ struct Running {
 /// One job of the task
 #[derive(Debug)]
 enum Job {
+    Keep(Used),
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
     Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
 }
@@ -81,7 +84,9 @@ impl Worker {
     ) -> Option<News> {
         match action {
             Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
+            Action::Keep(used) => self.queue(Job::Keep(used)),
             Action::Node(command) => self.send(PlaneCommand::Node(command)),
+            Action::Recall => return Some(News::Recalled(kept::recall(&self.quota_file()))),
             Action::Interface { plan, fresh } => {
                 if let Some(running) = &self.plane {
                     let plane = Arc::clone(&running.handle);
@@ -149,6 +154,10 @@ impl Worker {
         Ok(Started { listening, members, nonce })
     }
 
+    fn quota_file(&self) -> PathBuf {
+        quota_file(&self.context.state_dir, &self.name)
+    }
+
     fn send(&self, command: PlaneCommand) {
         if let Some(running) = &self.plane {
             running.handle.send(command);
@@ -174,6 +183,15 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                     made = result.is_ok();
                 }
                 (life, News::Applied(result))
+            }
+            Job::Keep(used) => {
+                let file = quota_file(&context.state_dir, &name);
+                // A slow disk must not hold up everything else.
+                let written = tokio::task::spawn_blocking(move || kept::keep(&file, used));
+                if written.await.is_err() {
+                    debug!(network = %name, "the end came before the quota was written");
+                }
+                continue;
             }
             Job::Stop { life, plane, interface } => {
                 let interface = interface.filter(|_| core::mem::take(&mut made));
@@ -262,6 +280,10 @@ async fn resolve(name: NetworkName, life: u64, endpoint: String, inputs: mpsc::S
     if inputs.send(Input::Network(name, life, news)).await.is_err() {
         debug!("resolved too late");
     }
+}
+
+fn quota_file(state_dir: &Path, network: &NetworkName) -> PathBuf {
+    state_dir.join("quota").join(network.as_str())
 }
 
 fn members(

@@ -14,6 +14,10 @@ pub struct NodeStats {
     pub dropped: u64,
     /// Bytes and packets relayed between peers
     pub relayed: Traffic,
+    /// Messages given to carriers, for whomever, and their bytes
+    pub sent: Traffic,
+    /// Messages that carriers brought, from whomever, and their bytes
+    pub received: Traffic,
     /// Each known peer, ordered by key
     pub peers: Vec<PeerStats>,
 }
