@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::node::NodeConfig;
+use fastvpn_proto::node::{Choice, NodeConfig};
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -23,7 +24,7 @@ use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkName};
 use crate::plane::tun::{self, TunError};
-use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle};
+use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::Members;
 use crate::system::{InterfacePlan, Netlink, SystemError};
 
@@ -142,8 +143,10 @@ impl Worker {
             silence: start.silence,
             engine: start.engine,
         };
-        let (handle, events, listening) = Plane::start(config.name.as_str(), node, start.listen)
-            .map_err(|error| cannot_listen(&error, start.listen))?;
+        let streams = Streams { runtime: Handle::current(), accept: Choice::Auto };
+        let started = Plane::start(config.name.as_str(), node, start.listen, Some(&streams));
+        let (handle, events, listening) =
+            started.map_err(|error| cannot_listen(&error, start.listen))?;
         let (sender, ended) = oneshot::channel();
         tokio::spawn(forward(self.name.clone(), life, events, self.context.inputs.clone(), sender));
         self.plane = Some(Running { handle: Arc::new(handle), ended });
@@ -403,7 +406,7 @@ mod tests {
             engine: fastvpn_proto::node::Engine::default(),
         };
         let (handle, mut events, _) =
-            Plane::start("t", node, "0.0.0.0:0".parse().unwrap()).unwrap();
+            Plane::start("t", node, "0.0.0.0:0".parse().unwrap(), None).unwrap();
         let (sender, ended) = oneshot::channel();
         tokio::spawn(async move {
             while events.recv().await.is_some() {}
