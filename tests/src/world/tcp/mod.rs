@@ -383,16 +383,16 @@ impl World {
         let polled = end.poll(own, far, self.now);
         let judged = polled.and_then(|sent| self.judge(index).map(|()| sent));
         let via = self.tcp.connections[index / 2].plan.via;
+        if !end.is_over() {
+            // Back in its place first: a node may answer at once what is sent now.
+            let due = end.deadline(self.now);
+            self.tcp.ends[index] = Some(end);
+            self.schedule.set(Source::End(index), due);
+        }
         match judged {
             Ok(sent) => self.tcp_send(host, via, sent),
             Err(fault) => self.fail(format_args!("{:?} of {index}: {fault}", self.side(index))),
         }
-        if end.is_over() {
-            return;
-        }
-        let due = end.deadline(self.now);
-        self.tcp.ends[index] = Some(end);
-        self.schedule.set(Source::End(index), due);
     }
 
     /// Refuses what belongs to no connection of a host
