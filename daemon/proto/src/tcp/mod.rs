@@ -197,7 +197,10 @@ impl Connections {
             LaneFrame::State { conv: _, ack, credit, closed } => {
                 connection.on_state((ack, credit), closed, pool, out, now)
             }
-            LaneFrame::Reset { conv: _ } => {
+            LaneFrame::Reset { conv: _, opened } => {
+                if opened {
+                    connection.on_confirmed(pool, out, now);
+                }
                 connection.on_reset(pool, out, now);
                 Ok(())
             }
