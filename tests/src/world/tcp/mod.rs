@@ -24,6 +24,7 @@
 
 mod app;
 mod content;
+mod couple;
 mod end;
 mod half;
 mod packet;
@@ -38,6 +39,7 @@ use rand_chacha::rand_core::RngCore;
 use smoltcp::socket::tcp::State;
 
 use self::app::App;
+pub use self::couple::Couple;
 use self::end::{End, Refuser};
 pub use self::half::Half;
 use self::packet::Tuple;

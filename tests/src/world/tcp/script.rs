@@ -102,7 +102,9 @@ impl Work {
                 let steps = vec![Write(bytes), Shutdown, AwaitEnd];
                 [steps.clone(), steps]
             }
-            Self::Reset(bytes) => [vec![AwaitBytes(1), Write(bytes), Abort], vec![Write(1), AwaitEnd, Shutdown]],
+            Self::Reset(bytes) => {
+                [vec![AwaitBytes(1), Write(bytes), Abort], vec![Write(1), AwaitEnd, Shutdown]]
+            }
             Self::Refuse(bytes) => [vec![Write(ENDLESS)], vec![AwaitBytes(bytes), Abort]],
             Self::Stall(time, bytes) => [
                 vec![Write(bytes), Shutdown, AwaitEnd],
