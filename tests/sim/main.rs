@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod bars;
 mod cookies;
 mod corpus;
 mod estimates;
@@ -22,6 +23,7 @@ mod roaming;
 mod seeds;
 mod silence;
 mod soak;
+mod split;
 mod survival;
 mod tcp;
 

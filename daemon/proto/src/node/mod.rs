@@ -344,6 +344,8 @@ impl Node {
             relayed: self.relayed,
             sent: self.sent,
             received: self.received,
+            connections: self.peers.values().map(Peer::connections).sum(),
+            promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
         }
     }
