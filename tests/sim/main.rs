@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod bars;
 mod cookies;
 mod corpus;
 mod estimates;
@@ -23,6 +24,7 @@ mod seeds;
 mod silence;
 mod soak;
 mod survival;
+mod tcp;
 
 use fastvpn_proto::node::{Event, Refusal};
 use fastvpn_tests::link::LinkConfig;

@@ -125,3 +125,15 @@ pub const COPIED_WINDOW: u32 = 1 << 16;
 
 /// Memory of all split connections of one node, where none is configured
 pub const MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
+/// Bytes that a new split connection is promised in each direction while memory is plenty
+pub const LANE_CREDIT_FIRST: usize = 256 * 1024;
+/// Least that a split connection is promised; with less left, new connections are plain
+pub const LANE_CREDIT_MIN: usize = 8 * 1024;
+/// Most that a lane's receiver may be ahead of what its kernel acknowledged
+pub const LANE_CREDIT_MAX: u64 = 1 << 30;
+/// Time after which an acknowledgement of a kernel is told to the other node, where nothing hurries
+pub const LANE_STATE_DELAY: Duration = Duration::from_millis(50);
+/// Time that a kernel has to answer a SYN, and a connection to be made
+pub const LANE_OPENING: Duration = Duration::from_secs(150);
+/// Time without progress after which a kernel is given up
+pub const LANE_GIVE_UP: Duration = Duration::from_secs(15 * 60);

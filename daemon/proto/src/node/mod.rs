@@ -17,6 +17,7 @@ pub mod admission;
 mod config;
 mod deliver;
 mod event;
+mod flows;
 mod greet;
 #[cfg(test)]
 mod hostile;
@@ -42,6 +43,7 @@ use tracing::trace;
 use self::admission::Gate;
 pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
 pub use self::event::{Arrival, Credential, DownReason, Event, Transmit, Why};
+use self::flows::Flows;
 use self::greet::Held;
 use self::peer::{Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
@@ -78,6 +80,8 @@ pub struct Node {
     peers: BTreeMap<PublicKey, Peer>,
     /// Whose session, attempt or half-open handshake an index of ours names
     indices: BTreeMap<u32, PublicKey>,
+    /// Which peer has which split connection
+    flows: Flows,
     router: Router,
     router_is_stale: bool,
     tickets: BTreeMap<Ticket, Held>,
@@ -138,6 +142,7 @@ impl Node {
             incarnations: 0,
             peers: BTreeMap::new(),
             indices: BTreeMap::new(),
+            flows: Flows::default(),
             router: Router::default(),
             router_is_stale: false,
             tickets: BTreeMap::new(),
@@ -180,7 +185,8 @@ impl Node {
         let Ok(view) = Packet::parse(packet) else {
             return self.refuse(Refusal::Malformed);
         };
-        let Some(key) = self.route(view.dst()) else {
+        let carried = self.flows.peer_for(&view);
+        let Some(key) = carried.or_else(|| self.route(view.dst())) else {
             return self.refuse(Refusal::NoRoute);
         };
         let Some(peer) = self.peers.get_mut(&key) else {

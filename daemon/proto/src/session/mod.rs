@@ -34,7 +34,7 @@ use crate::node::{BootId, Choice, PathStats, Way, Why};
 use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
 use crate::sched::Scheduler;
-use crate::tcp::{Connections, Handling};
+use crate::tcp::{Change, Connections, Ends, Handling};
 use crate::time::{Duration, Instant};
 
 pub use self::intake::Intake;
@@ -81,8 +81,12 @@ pub enum Output {
     Control(Vec<u8>),
     /// The reply to an echo of ours
     EchoReply(u64),
+    /// A split connection is over
+    Ended(Ends),
     /// The path in use changed
     Moved(Way),
+    /// A connection is split with the other node from now on
+    Opened(Ends),
     /// An inner packet
     Packet(Vec<u8>),
     /// A message to carry on: to this node if we relay, from it if we do not
@@ -109,7 +113,15 @@ struct Scratch {
 
 impl Session {
     /// Begins a session with its first keys; `way` was proven by the handshake, if any was
-    pub fn new(keys: Established, way: Option<(Way, Option<IpAddr>)>, now: Instant) -> Self {
+    ///
+    /// `tcp` are the connections that are split with the other node: those that outlived another
+    /// session, or none.
+    pub fn new(
+        keys: Established,
+        way: Option<(Way, Option<IpAddr>)>,
+        tcp: Connections,
+        now: Instant,
+    ) -> Self {
         let (boot, incarnation) = (keys.boot, keys.incarnation);
         let mut epochs = Epochs::default();
         let none = epochs.enter(keys, now);
@@ -126,7 +138,7 @@ impl Session {
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
             load: Scheduler::default(),
-            tcp: Connections::default(),
+            tcp,
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
@@ -553,9 +565,21 @@ impl Session {
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
         }
+        // What is written in the name of a connection is vouched for only while it is known.
+        let mut closed = Vec::new();
+        while let Some(change) = self.tcp.poll_change() {
+            match change {
+                Change::Opened(ends) => {
+                    closed.retain(|other| *other != ends);
+                    self.output.push_back(Output::Opened(ends));
+                }
+                Change::Closed(ends) => closed.push(ends),
+            }
+        }
         while let Some(packet) = self.tcp.poll_packet() {
             self.output.push_back(Output::Packet(packet));
         }
+        self.output.extend(closed.into_iter().map(Output::Ended));
     }
 
     fn choose_path(&mut self, now: Instant) {
