@@ -135,16 +135,15 @@ fn flow_that_sends_much_is_thin_no_more() {
     let mut bench = Bench::new(0);
     (0..20).for_each(|_| bench.push(9, 1400));
     bench.send(20);
-
     bench.wake(1, 1000);
-    bench.push(9, 1400);
     bench.send(100);
-    bench.push(9, 1400);
 
-    // The lane's turn is not over: its quantum is more than one piece.
+    (0..10).for_each(|_| bench.push(9, 1400));
     let sent = bench.send(10);
-    assert!(sent.iter().any(|sent| matches!(sent, Sent::Lane(1, _))), "{sent:?}");
-    assert_ne!(sent[0], Sent::Packet(9, None));
+
+    // It begins a turn as a new flow, and after that shares.
+    let lane = sent.iter().filter(|sent| matches!(sent, Sent::Lane(1, _))).count();
+    assert!(lane >= 4, "{sent:?}");
 }
 
 #[test]
@@ -181,17 +180,25 @@ fn thin_flows_together_leave_room_for_others() {
     bench.capacity.rate = Some(125_000);
     bench.next();
     bench.wake(1, 100_000);
-    let mut lane = 0;
-    let mut packets = 0;
+    let (mut lane, mut packets, mut credit) = (0, 0, 0);
 
-    // Two hundred flows of 15 kB/s each, on a path of 125 kB/s
-    for step in 0..2000u16 {
-        (0..20).for_each(|flow| bench.push(flow + (step % 10) * 20, 150));
+    // Twenty flows of 15 kB/s each, on a path of 125 kB/s
+    for _ in 0..2000 {
+        (0..20).for_each(|flow| bench.push(flow, 150));
         bench.pass(10);
-        for sent in bench.send(3) {
+        credit += 1250;
+        while credit > 0
+            && let Some(sent) = bench.next()
+        {
             match sent {
-                Sent::Lane(..) => lane += 1,
-                Sent::Packet(..) => packets += 1,
+                Sent::Lane(..) => {
+                    lane += 1;
+                    credit -= 1000;
+                }
+                Sent::Packet(..) => {
+                    packets += 1;
+                    credit -= 150;
+                }
                 Sent::Copied(..) | Sent::Copy(..) | Sent::Relay(_) => panic!("{sent:?}"),
             }
         }
@@ -428,7 +435,7 @@ fn middle_of_a_long_transfer_is_not_copied_but_its_tail_is() {
 fn tail_is_none_when_the_lane_goes_on() {
     let mut bench = Bench::new(5);
     bench.wake(1, 1000);
-    for _ in 0..200 {
+    for _ in 0..210 {
         bench.send(5);
         bench.pass(2);
     }
@@ -483,7 +490,8 @@ fn stream_that_is_too_fast_to_be_copied_whole_is_not_copied() {
         if copied {
             assert!(copies * 10 > packets * 18, "{copies} of {packets}");
         } else {
-            assert!(copies * 20 < packets, "{copies} of {packets}");
+            // Until it is known how fast it is
+            assert!(copies < 700, "{copies} of {packets}");
         }
     }
 }
