@@ -1,5 +1,6 @@
 //! The laboratory of fastvpn.
 
+pub mod bench;
 pub mod fuzz;
 pub mod lab;
 pub mod link;
