@@ -173,15 +173,12 @@ impl Arena {
     }
 }
 
-/// Settings of a host that the benchmark needs
+/// Makes a host forget what one connection learned, so that no run profits from the one before
 ///
 /// # Errors
-/// If the kernel has no such settings.
+/// If the kernel has no such setting.
 pub fn tune(host: &Host) -> Result<()> {
-    // no run may profit from what the one before it learned
-    host.sysctl("ipv4/tcp_no_metrics_save", "1")?;
-    // the kernel's default differs from machine to machine; streams choose theirs
-    host.sysctl("ipv4/tcp_congestion_control", "cubic")
+    host.sysctl("ipv4/tcp_no_metrics_save", "1")
 }
 
 fn processor(process: u32) -> Duration {

@@ -85,6 +85,7 @@ fn object(arena: &Arena, count: usize) -> ExchangePlan {
     ExchangePlan {
         target: arena.service(),
         port: SERVICE,
+        congestion: arena.contestant.congestion(),
         request: 100,
         answer: 100_000,
         count,

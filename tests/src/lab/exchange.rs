@@ -11,9 +11,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::netns::Host;
+use super::stream::Congestion;
 
 /// What to ask for, and how often
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +23,8 @@ pub struct ExchangePlan {
     pub target: SocketAddr,
     /// Port at which the server listens
     pub port: u16,
+    /// Congestion control of both ends
+    pub congestion: Congestion,
     /// Bytes of a request
     pub request: usize,
     /// Bytes of an answer
@@ -110,6 +113,7 @@ fn converse(from: &Host, plan: &ExchangePlan, start: Instant) -> Vec<Option<Dura
 fn connect(from: &Host, plan: &ExchangePlan, begun: Instant) -> io::Result<TcpStream> {
     let domain = Domain::for_address(plan.target);
     let socket = from.run(move |_| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))?;
+    socket.set_tcp_congestion(plan.congestion.name().as_bytes())?;
     let left = (begun + plan.patience).saturating_duration_since(Instant::now());
     socket.connect_timeout(&plan.target.into(), left.max(LEAST))?;
     let stream = TcpStream::from(socket);
@@ -151,6 +155,8 @@ impl Server {
         };
         let listener = host.run(move |_| TcpListener::bind(at)).context("server")?;
         listener.set_nonblocking(true)?;
+        // connections inherit it
+        SockRef::from(&listener).set_tcp_congestion(plan.congestion.name().as_bytes())?;
         let stop = Arc::new(AtomicBool::new(false));
         let (ended, plan) = (Arc::clone(&stop), *plan);
         let thread = std::thread::spawn(move || {
