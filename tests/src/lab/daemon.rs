@@ -225,6 +225,11 @@ impl Node {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Returns the process of the daemon, if one was started
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Returns the daemon's resident memory in KiB
     ///
     /// # Errors
