@@ -139,8 +139,12 @@ impl Connections {
         };
         let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
         if segment.has(SYN) && !segment.has(ACK) {
-            let again = connection.near.isn == segment.seq && connection.stage == Stage::Opening;
-            if !again {
+            let again = connection.near.isn == segment.seq;
+            if again && matches!(connection.stage, Stage::Accepted | Stage::Open) {
+                // It was repeated before the SYN-ACK came. Should that be lost, it is repeated as well.
+                return Handling::Taken;
+            }
+            if !again || connection.stage != Stage::Opening {
                 // The kernel has begun anew: nothing is left of the old connection.
                 connection.reset(pool, now);
                 self.settle(conv);
