@@ -220,7 +220,7 @@ impl Connection {
         } else if offset + 1 == acked && segment.data.len() <= 1 && !segment.has(FIN) {
             self.on_keepalive();
         } else if !pure {
-            self.on_stream(offset, segment);
+            self.on_stream(offset, segment, pool);
         } else if offset < acked {
             self.ack_due = true;
         }
@@ -240,12 +240,12 @@ impl Connection {
         }
     }
 
-    fn on_stream(&mut self, offset: u64, segment: &Segment<'_>) {
+    fn on_stream(&mut self, offset: u64, segment: &Segment<'_>, pool: &mut Pool) {
         if segment.has(URG) && segment.urgent > 0 {
             self.near.on_urgent(offset + u64::from(segment.urgent));
         }
         if !segment.data.is_empty() {
-            self.near.on_data(offset, segment.data);
+            self.near.on_data(offset, segment.data, pool);
             self.ack_due = true;
         }
         if segment.has(FIN) {
