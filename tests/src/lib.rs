@@ -1,5 +1,6 @@
 //! The laboratory of fastvpn.
 
+pub mod bottleneck;
 pub mod fuzz;
 pub mod lab;
 pub mod link;

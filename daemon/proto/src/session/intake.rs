@@ -6,7 +6,12 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
+<<<<<<< HEAD
 use super::{Goodbye, Output, Session, Shared};
+=======
+use super::received::cadence;
+use super::{Output, Session, Shared};
+>>>>>>> rate
 use crate::limits::PATHS_MAX;
 use crate::node::{Refusal, Way};
 use crate::path::{Content, Item};
@@ -92,7 +97,9 @@ impl Session {
         // Whoever sends what we do not know may want to hear that it arrived.
         eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
-            inbound.received.on_message(count, eliciting, now);
+            let back = self.paths.iter().find(|path| path.way == inbound.way);
+            let pause = cadence(back.and_then(|path| path.rtt.smoothed()));
+            inbound.received.on_message(count, eliciting, pause, now);
         }
         self.choose_path(now);
         result
@@ -136,9 +143,10 @@ impl Session {
         let left_number = left.number;
         if same_host(old, self.paths[at].way) {
             // A NAT gave another port: the wire is the same.
-            let (rtt, mtu) = (left.rtt.clone(), left.mtu.clone());
+            let (rtt, mtu, rate) = (left.rtt.clone(), left.mtu.clone(), left.rate.clone());
             self.paths[at].rtt = rtt;
             self.paths[at].mtu = mtu;
+            self.paths[at].rate = rate.moved();
         }
         let way = self.paths[at].way;
         self.drop_path(left_number);
