@@ -23,6 +23,7 @@ mod roaming;
 mod seeds;
 mod silence;
 mod soak;
+mod split;
 mod survival;
 mod tcp;
 

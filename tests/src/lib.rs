@@ -3,4 +3,5 @@
 pub mod fuzz;
 pub mod lab;
 pub mod link;
+pub mod split;
 pub mod world;

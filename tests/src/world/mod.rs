@@ -501,6 +501,9 @@ impl Drop for World {
                 eprintln!("    {at:?} {event:?}");
             }
         }
+        for (id, connection) in self.connections().filter(|(_, one)| !one.is_over()).take(6) {
+            eprintln!("  {id:?} {connection}");
+        }
         for wire in self.network.wires().take(8) {
             eprintln!("  wire {:?}", wire.counters());
         }

@@ -346,6 +346,8 @@ impl Node {
             refusals: self.refusals,
             dropped: self.dropped,
             relayed: self.relayed,
+            connections: self.peers.values().map(Peer::connections).sum(),
+            promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
         }
     }

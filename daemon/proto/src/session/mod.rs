@@ -560,6 +560,11 @@ impl Session {
         }
     }
 
+    /// Returns how many connections are split with the other node
+    pub fn connections(&self) -> usize {
+        self.tcp.len()
+    }
+
     /// Takes what split connections have to say
     pub(crate) fn drain_tcp(&mut self) {
         while let Some(conv) = self.tcp.poll_ready() {

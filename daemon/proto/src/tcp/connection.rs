@@ -42,6 +42,8 @@ pub(super) struct Connection {
     pub(super) sack: bool,
     /// Traffic class of the remote end's packets
     pub(super) class: u8,
+    /// Whether both kernels had the connection open
+    pub(super) opened: bool,
     /// Whether the other node is done with the lane
     pub(super) peer_closed: bool,
     /// Piece that tells the other node that we are done
@@ -123,6 +125,7 @@ impl Connection {
             offer: Offer::default(),
             sack: false,
             class: 0,
+            opened: false,
             peer_closed: false,
             farewell: None,
             parted: false,
@@ -205,6 +208,7 @@ impl Connection {
         if self.stage == Stage::Accepted {
             self.stage = Stage::Open;
             self.stage_ends = None;
+            self.opened = true;
             self.owed.state = true;
         }
         let pure = segment.data.is_empty() && !segment.has(FIN | SYN);
@@ -300,6 +304,18 @@ impl Connection {
         Ok(())
     }
 
+    /// The other kernel had the connection open: ours is to know, whatever comes next
+    pub(super) fn on_confirmed(
+        &mut self,
+        pool: &mut Pool,
+        out: &mut VecDeque<Vec<u8>>,
+        now: Instant,
+    ) {
+        if self.stage == Stage::Answered && self.confirm() {
+            self.after(pool, out, now);
+        }
+    }
+
     /// Takes a probe of the other end, or the answer to one of ours
     pub(super) fn on_probe(&mut self, answer: bool, out: &mut VecDeque<Vec<u8>>) {
         if !self.confirm() {
@@ -342,7 +358,8 @@ impl Connection {
 
     /// Ends the connection at both ends; our kernel has ended it already
     pub(super) fn reset(&mut self, pool: &mut Pool, now: Instant) {
-        self.close(Stage::Closed, pool, now);
+        // What the kernel says of it after that is of no use to the other one.
+        self.close(Stage::Reset, pool, now);
         self.owed = Owed { reset: true, ..Owed::default() };
     }
 
@@ -463,6 +480,7 @@ impl Connection {
         if self.stage == Stage::Answered {
             self.stage = Stage::Open;
             self.stage_ends = None;
+            self.opened = true;
             self.ack_due = true;
         }
         self.streams()

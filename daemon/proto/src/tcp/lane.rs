@@ -51,7 +51,7 @@ impl Connection {
     fn write_owed(&mut self, conv: u32, room: usize, out: &mut Vec<u8>) -> Option<u32> {
         let gone = !matches!(self.stage, Stage::Closed | Stage::Reset);
         let (frame, part) = if self.owed.reset {
-            (LaneFrame::Reset { conv }, Part::Reset)
+            (LaneFrame::Reset { conv, opened: self.opened }, Part::Reset)
         } else if self.owed.open {
             let credit = self.far.credit as u32 - 1;
             (LaneFrame::Open { conv, credit, packet: &self.greeting }, Part::Open)

@@ -120,6 +120,11 @@ impl Connections {
         self.lanes.is_empty()
     }
 
+    /// Returns how many connections there are
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Takes a packet from the TUN, of whatever protocol
     pub fn handle_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
         let Ok(view) = Packet::parse(packet) else { return Handling::Plain };
@@ -197,7 +202,10 @@ impl Connections {
             LaneFrame::State { conv: _, ack, credit, closed } => {
                 connection.on_state((ack, credit), closed, pool, out, now)
             }
-            LaneFrame::Reset { conv: _ } => {
+            LaneFrame::Reset { conv: _, opened } => {
+                if opened {
+                    connection.on_confirmed(pool, out, now);
+                }
                 connection.on_reset(pool, out, now);
                 Ok(())
             }

@@ -51,6 +51,8 @@ pub enum LaneFrame<'a> {
     Reset {
         /// The lane
         conv: u32,
+        /// Whether the sender's kernel had the connection open before
+        opened: bool,
     },
     /// Asks whether the other end's kernel is there, or says so
     Probe {
@@ -120,7 +122,7 @@ impl<'a> LaneFrame<'a> {
             | Self::Accept { conv, .. }
             | Self::Data { conv, .. }
             | Self::State { conv, .. }
-            | Self::Reset { conv }
+            | Self::Reset { conv, .. }
             | Self::Probe { conv, .. }
             | Self::Resume { conv, .. }
             | Self::Resumed { conv, .. } => Some(*conv),
@@ -153,7 +155,7 @@ impl<'a> LaneFrame<'a> {
                 let (ack, credit) = (word(&mut rest)?, word(&mut rest)?);
                 Self::State { conv, ack, credit, closed: flag(&mut rest)? }
             }
-            RESET => Self::Reset { conv },
+            RESET => Self::Reset { conv, opened: flag(&mut rest)? },
             PROBE => Self::Probe { conv, answer: flag(&mut rest)? },
             RESUME => Self::parse_resume(conv, &mut rest)?,
             _ => {
@@ -206,8 +208,9 @@ impl<'a> LaneFrame<'a> {
                 out.extend_from_slice(&credit.to_be_bytes());
                 out.push((*closed).into());
             }
-            Self::Reset { conv: _ } => {}
-            Self::Probe { conv: _, answer } => out.push((*answer).into()),
+            Self::Reset { conv: _, opened: flag } | Self::Probe { conv: _, answer: flag } => {
+                out.push((*flag).into());
+            }
             Self::Resume { conv: _, delivered, sent, acked, addrs, ports } => {
                 for word in [delivered, sent, acked] {
                     out.extend_from_slice(&word.to_be_bytes());
@@ -232,8 +235,7 @@ impl<'a> LaneFrame<'a> {
             Self::Open { packet, .. } | Self::Accept { packet, .. } => 8 + packet.len(),
             Self::Data { marks, data, .. } => 8 + marks.len() + data.len(),
             Self::State { .. } | Self::Resumed { .. } => 13,
-            Self::Reset { .. } => 4,
-            Self::Probe { .. } => 5,
+            Self::Reset { .. } | Self::Probe { .. } => 5,
             Self::Resume { .. } => 16 + 32 + 4,
             Self::Other { body, .. } => body.len(),
         }

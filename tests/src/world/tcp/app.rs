@@ -77,7 +77,12 @@ impl App {
     /// Returns when to act again, though nothing came
     pub(super) fn deadline(&self, socket: &Socket<'_>, now: Instant) -> Option<Instant> {
         let tick = match self.pace {
-            Pace::Slow(_) => socket.can_recv().then_some(now + TICK),
+            Pace::Slow(_) => {
+                // The end may have come with the last bytes, and is still to be read.
+                let end = matches!(self.steps.front(), Some(Step::AwaitEnd));
+                let more = socket.can_recv() || end && !socket.may_recv();
+                more.then_some(now + TICK)
+            }
             Pace::Eager | Pace::Stalled => None,
         };
         self.until.into_iter().chain(tick).min()
@@ -94,7 +99,8 @@ impl App {
         let before = own.read;
         loop {
             let allowed = self.allowed(own.read, now);
-            if allowed == 0 {
+            // Who reads slowly still learns at once that nothing more comes.
+            if allowed == 0 && (socket.can_recv() || self.pace == Pace::Stalled) {
                 break;
             }
             let place = own.read;
