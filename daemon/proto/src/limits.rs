@@ -124,6 +124,8 @@ pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
 /// Bytes of incomplete datagrams, for each session
 pub const REASSEMBLY_BYTES: usize = 256 * 1024;
+/// Ids of copied datagrams that a receiver remembers
+pub const COPIED_WINDOW: u32 = 1 << 16;
 
 // --- split TCP -------------------------------------------------------------------------------
 

@@ -94,6 +94,8 @@ pub enum Item {
     Segment(u32),
     /// The window of the control lane
     Window,
+    /// An inner packet of which copies may follow, by its number
+    Copied(u32),
 }
 
 /// Whether the address is known to be the other node's

@@ -286,6 +286,11 @@ impl<T> Sent<T> {
         self.loss.ppm()
     }
 
+    /// Tells whether enough messages were resolved of late for the share to say something
+    pub fn knows_loss(&self) -> bool {
+        self.loss.resolved >= LOSS_TELLING
+    }
+
     /// Returns how many messages were lost so far, less those that turned out to be late
     pub fn lost_total(&self) -> u64 {
         self.loss.lost_total
@@ -594,6 +599,8 @@ const LOSS_UNIT: u64 = 1 << 16;
 const LOSS_MANY: u64 = 1000 * LOSS_UNIT;
 /// Least weight that is halved for its age
 const LOSS_FEW: u64 = 100 * LOSS_UNIT;
+/// Weight that says something: less than what halving leaves
+const LOSS_TELLING: u64 = 40 * LOSS_UNIT;
 /// Age at which the past is halved
 const LOSS_SPAN: Duration = Duration::from_secs(10);
 

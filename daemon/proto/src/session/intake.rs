@@ -6,12 +6,8 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
-<<<<<<< HEAD
-use super::{Goodbye, Output, Session, Shared};
-=======
 use super::received::cadence;
-use super::{Output, Session, Shared};
->>>>>>> rate
+use super::{Goodbye, Output, Session, Shared};
 use crate::limits::PATHS_MAX;
 use crate::node::{Refusal, Way};
 use crate::path::{Content, Item};
@@ -206,8 +202,10 @@ impl Session {
                 0 => Goodbye::ForNow,
                 _ => Goodbye::ForGood,
             })),
-            Frame::Copied { id: _, packet } => {
-                self.output.push_back(Output::Packet(packet.to_vec()));
+            Frame::Copied { id, packet } => {
+                if self.duplicates.is_first(*id) {
+                    self.output.push_back(Output::Packet(packet.to_vec()));
+                }
             }
             Frame::Lane(frame) => {
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
@@ -246,6 +244,7 @@ impl Session {
                 match item {
                     Item::Lane(piece) => self.tcp.on_acked(*piece, now),
                     Item::Segment(sn) => self.control.on_acked(*sn, now),
+                    Item::Copied(id) => self.load.on_acked(*id),
                     Item::Window => {}
                 }
             }
