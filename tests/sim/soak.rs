@@ -2,9 +2,15 @@
 //!
 //! `FASTVPN_SOAK_HOURS` sets for how many virtual hours, each with a seed of its own; the seed of
 //! the first is `FASTVPN_SEED`. A seed that fails belongs into [`FAILED_BEFORE`].
+//!
+//! In each life links change, nodes are restarted, machines sleep, addresses change; meanwhile
+//! applications talk over TCP in all manners, and send packets and pings. At the end all links are good:
+//! then everybody reaches everybody, no connection hangs, and nothing is left of any of them.
 
-use fastvpn_tests::link::{LinkConfig, ms, percent, secs};
-use fastvpn_tests::world::{Flow, HostId, World, seed};
+use fastvpn_proto::time::Duration;
+use fastvpn_tests::link::{LinkConfig, kbit, mbit, ms, percent, secs};
+use fastvpn_tests::world::tcp::PORT;
+use fastvpn_tests::world::{Family, Flow, HostId, TcpId, TcpPlan, Work, World, seed};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
@@ -39,17 +45,24 @@ fn live(seed: u64, rounds: u64) {
     }
     let mut all = peers;
     all.push(hub);
+    all.iter().for_each(|host| world.listen(*host, PORT));
+    let mut connections = Vec::new();
     for _ in 0..rounds {
-        disturb(&mut world, &all, &mut chance);
+        match chance.next_u32() % 2 {
+            0 => disturb(&mut world, &all, &mut chance),
+            _ => connections.extend(talk(&mut world, &all, &mut chance)),
+        }
         world.run(secs(10));
+        world.forget_numbers();
     }
     recover(&mut world, &all);
+    end(&mut world, &all, &connections);
 }
 
 /// Does one random thing
 fn disturb(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) {
     let (one, other) = two(all, chance);
-    match chance.next_u32() % 12 {
+    match chance.next_u32() % 13 {
         0 => world.restart(one),
         // nobody would tell the peers where their hub has gone
         1 if Some(&one) != all.last() => drop(world.roam(one)),
@@ -71,12 +84,44 @@ fn disturb(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) {
             }
         }
         10 => world.run(secs(u64::from(chance.next_u32() % 200))),
+        11 => drop(world.ping(one, other, secs(5))),
         _ => {
             let len = 60 + chance.next_u32() as usize % 1_340;
             let flow = Flow::new(1 + chance.next_u32() % 100, len).lasting(secs(20));
             world.stream(one, other, flow);
         }
     }
+}
+
+/// Begins a few random connections between two hosts
+fn talk(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) -> Vec<TcpId> {
+    let (one, other) = two(all, chance);
+    let number = match chance.next_u32() % 8 {
+        0 => 40,
+        _ => 1 + chance.next_u32() % 3,
+    };
+    let mut begin = |_| {
+        let bytes = 1 << (6 + chance.next_u32() % if number == 1 { 17 } else { 12 });
+        let pause = ms(u64::from(chance.next_u32() % 20_000));
+        let work = match chance.next_u32() % 10 {
+            0 => Work::Bulk(bytes),
+            1 => Work::Object(bytes),
+            2 => Work::Talk { rounds: 10, request: 200, answer: bytes % 10_000 + 1, pause },
+            3 => Work::HalfClose(bytes),
+            4 => Work::Both(bytes),
+            5 => Work::Reset(bytes),
+            6 => Work::Refuse(bytes.min(1_000)),
+            7 => Work::Stall(pause * 3, bytes),
+            8 => Work::Slow(bytes / 30 + 50, bytes),
+            _ => Work::Idle(pause * 20),
+        };
+        let mut plan = TcpPlan::default().buffers(4_096 << (chance.next_u32() % 9));
+        if chance.next_u32().is_multiple_of(3) {
+            plan.family = Family::V6;
+        }
+        world.tcp_with(one, other, PORT, plan, work.steps())
+    };
+    (0..number).map(&mut begin).collect()
 }
 
 /// Repairs all links, and expects everybody to reach everybody
@@ -103,12 +148,31 @@ fn recover(world: &mut World, all: &[HostId]) {
     }
 }
 
+/// Expects all connections to end, and nothing to be left of them
+fn end(world: &mut World, all: &[HostId], connections: &[TcpId]) {
+    world.run_until_over(connections, LONGEST);
+    world.run_until("all memory given back", secs(600), |world| {
+        all.iter().all(|host| {
+            let stats = world.stats(*host);
+            stats.connections == 0 && stats.promised == 0
+        })
+    });
+    let reset = connections.iter().filter(|id| world.connection(**id).was_reset()).count();
+    println!("{} connections, {reset} of them reset", connections.len());
+}
+
+/// Longest time for which an application of [`talk`] may have something to do, and kernels that gave up
+/// hope wait to try again
+const LONGEST: Duration = Duration::from_secs(1_800);
+
 fn clean_or_bad(chance: &mut ChaCha8Rng) -> LinkConfig {
     let config = LinkConfig::new().delay(ms(u64::from(chance.next_u32() % 200)));
-    match chance.next_u32() % 4 {
+    match chance.next_u32() % 6 {
         0 => config,
         1 => config.loss(percent(chance.next_u32() % 30)),
         2 => config.reordering_jitter(ms(30)).duplicate(percent(5)).corrupt(percent(2)),
+        3 => config.rate(mbit(u64::from(1 + chance.next_u32() % 50))).loss(percent(2)),
+        4 => config.policed(kbit(u64::from(500 + chance.next_u32() % 9_000)), 20_000),
         _ => config.bursts(percent(10), 6.0).mtu(1_280 + chance.next_u32() as usize % 221),
     }
 }

@@ -31,6 +31,8 @@ pub struct Bench {
     couples: Vec<Couple>,
     /// How often out of 256 something is lost or goes wrong
     trouble: u32,
+    /// Whether all that happens is printed
+    trace: bool,
 }
 
 /// One node, and what is on its way from it
@@ -88,7 +90,9 @@ impl Bench {
             )
         });
         let couples = couples.collect();
-        Self { now, nodes: [node(Parity::Even), node(Parity::Odd)], couples, trouble, chance }
+        let nodes = [node(Parity::Even), node(Parity::Odd)];
+        let trace = std::env::var_os("FASTVPN_SPLIT_TRACE").is_some();
+        Self { now, nodes, couples, trouble, chance, trace }
     }
 
     /// Lets so many random things happen
@@ -227,6 +231,9 @@ impl Bench {
         let lost = self.goes_wrong();
         let node = &mut self.nodes[who];
         let Some(packet) = node.from_kernel.pop_front() else { return };
+        if self.trace {
+            println!("{:?} kernel {who}: {} {lost}", self.now, describe(&packet));
+        }
         if lost {
             return;
         }
@@ -240,6 +247,9 @@ impl Bench {
     fn give_to_kernel(&mut self, who: usize) {
         let lost = self.goes_wrong();
         let Some(packet) = self.nodes[who].to_kernel.pop_front() else { return };
+        if self.trace {
+            println!("{:?} to kernel {who}: {} {lost}", self.now, describe(&packet));
+        }
         if lost {
             return;
         }
@@ -249,7 +259,8 @@ impl Bench {
 
     /// Lets a node write a message of a few frames
     fn write(&mut self, who: usize) {
-        let room = 200 + self.chance.next_u32() as usize % 1_300;
+        // a path's message may shrink, but never below what every path carries
+        let room = LEAST + self.chance.next_u32() as usize % 300;
         let most = 1 + self.chance.next_u32() % 4;
         let node = &mut self.nodes[who];
         let (mut bytes, mut pieces) = (Vec::new(), Vec::new());
@@ -286,6 +297,9 @@ impl Bench {
         for frame in frames(&message.bytes) {
             match frame {
                 Ok(Frame::Lane(frame)) => {
+                    if self.trace {
+                        println!("{:?} node {who}: {}", self.now, short(&format!("{frame:?}")));
+                    }
                     let taken = other.connections.handle_frame(&frame, &mut other.pool, self.now);
                     assert!(taken.is_ok(), "{frame:?} breaks the protocol");
                 }
@@ -387,6 +401,23 @@ impl std::fmt::Debug for Bench {
         self.couples.iter().try_for_each(|couple| write!(f, "\n  {couple:?}"))
     }
 }
+
+/// Says what a TCP packet over IPv4 is
+fn describe(packet: &[u8]) -> String {
+    use smoltcp::wire::{Ipv4Packet, TcpPacket};
+    let Ok(ip) = Ipv4Packet::new_checked(packet) else { return "none".to_owned() };
+    match TcpPacket::new_checked(ip.payload()) {
+        Ok(tcp) => format!("{tcp}"),
+        Err(_) => "none".to_owned(),
+    }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(110).collect()
+}
+
+/// Room that an empty message has on every path
+const LEAST: usize = 1_180;
 
 fn address(place: usize, port: u16) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, 1 + place as u8], port))

@@ -91,6 +91,23 @@ impl Stage {
         self.world.connection(id).half(Side::Acceptor).goodput(from, to) / 1e6
     }
 
+    /// Says what the sender believes of its path, and what it spent on what
+    fn believed(&self) -> String {
+        let stats = self.world.peer_stats(self.peer, self.hub);
+        let Some(path) = stats.and_then(|stats| stats.path) else { return "no path".to_owned() };
+        let spent = [path.spent.fresh, path.spent.repeats, path.spent.copies];
+        format!(
+            "believed {:.1} Mbit/s, {:?}, queue {:?}, own loss {:.1} % of {:.1} %, sent fresh, \
+             repeated, copied {:.1?} MB",
+            path.rate.unwrap_or_default() as f64 * 8.0 / 1e6,
+            path.rtt.unwrap_or_default(),
+            path.queue_delay,
+            f64::from(path.own_loss_ppm) / 1e4,
+            f64::from(path.loss_ppm) / 1e4,
+            spent.map(|traffic| traffic.bytes as f64 / 1e6),
+        )
+    }
+
     /// Lets one connection write without end, and measures from its third second on
     fn bulk(&mut self, time: Duration) -> Figures {
         let id = self.world.tcp(self.peer, self.hub, Work::Endless);
@@ -118,6 +135,7 @@ impl Stage {
             queue: waited.mean_since(&waits),
             ping: self.world.report(pings),
             first: self.rate(id, from - secs(2), from),
+            believed: self.believed(),
         }
     }
 }
@@ -134,13 +152,15 @@ struct Figures {
     ping: Report,
     /// Mbit/s in the two seconds before
     first: f64,
+    /// What the sender believes of its path
+    believed: String,
 }
 
 impl Figures {
     fn print(&self, bar: &str) {
         println!(
             "bar: {bar}: {:.1} Mbit/s ({:.1} in the two seconds before), {:.3} bytes on the wire for \
-             each, queue {:?}; ping lost {:.2} %, {:?}/{:?}/{:?} median/99 %/max",
+             each, queue {:?}; ping lost {:.2} %, {:?}/{:?}/{:?} median/99 %/max; {}",
             self.rate,
             self.first,
             self.wire_for_each,
@@ -149,6 +169,7 @@ impl Figures {
             self.ping.median,
             self.ping.quantile(0.99),
             self.ping.slowest,
+            self.believed,
         );
     }
 }

@@ -55,7 +55,7 @@ use crate::ip::Packet;
 use crate::limits::CONTROL_MAX;
 use crate::router::Router;
 pub use crate::session::Engine;
-use crate::session::Shared;
+use crate::session::{Goodbye, Shared};
 use crate::time::{Duration, Instant};
 
 /// Largest reply that fits into a response, in bytes
@@ -225,7 +225,7 @@ impl Node {
                 let mut keys: Vec<PublicKey> = self.peers.keys().copied().collect();
                 keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
                 for key in keys {
-                    self.remove_peer(&key, now);
+                    self.remove_peer(&key, Goodbye::ForNow, now);
                 }
             }
             Command::Configure(engine) => self.shared.configure(engine, now),
@@ -236,7 +236,7 @@ impl Node {
                     self.refuse(Refusal::NotMember);
                 }
             }
-            Command::RemovePeer(key) => self.remove_peer(&key, now),
+            Command::RemovePeer(key) => self.remove_peer(&key, Goodbye::ForGood, now),
             Command::Send { peer, message } => self.send_control(&peer, &message, now),
             Command::SetPeer(config) => self.set_peer(config, now),
         }
@@ -404,7 +404,10 @@ impl Node {
         self.dirty.insert(key);
     }
 
-    fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
+    fn remove_peer(&mut self, key: &PublicKey, goodbye: Goodbye, now: Instant) {
+        if goodbye == Goodbye::ForGood {
+            self.abandon_tcp(key, now);
+        }
         let Some(mut peer) = self.peers.remove(key) else { return };
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {
@@ -418,7 +421,7 @@ impl Node {
             while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes), now);
             }
-            if let Some(sealed) = session.close(&mut bytes, now) {
+            if let Some(sealed) = session.close(goodbye, &mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, bytes, now);
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
@@ -495,11 +498,16 @@ impl Node {
                 self.indices.remove(&index);
             }
             if session.is_dead(now) {
-                self.end_session(&key, DownReason::Silence);
+                self.end_session(&key, DownReason::Silence, now);
+                self.abandon_tcp(&key, now);
             } else if !peer.silence_told && now >= session.last_heard() + self.silence {
                 peer.silence_told = true;
                 self.events.push_back(Event::Silent { peer: key });
             }
+        }
+        let parked = self.peers.get(&key).and_then(|peer| peer.parked.as_ref());
+        if parked.is_some_and(|parked| now >= parked.until) {
+            self.abandon_tcp(&key, now);
         }
         self.time_call(key, now);
         self.dirty.insert(key);

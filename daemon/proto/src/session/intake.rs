@@ -7,7 +7,7 @@ use core::net::IpAddr;
 
 use super::inbound::Inbound;
 use super::received::cadence;
-use super::{Output, Session, Shared};
+use super::{Goodbye, Output, Session, Shared};
 use crate::limits::PATHS_MAX;
 use crate::node::{Refusal, Way};
 use crate::path::{Content, Item};
@@ -175,7 +175,7 @@ impl Session {
             Frame::Segment(segment) => {
                 if self.control.on_segment(segment).is_err() {
                     // The lane is of no use from here on, and the session without it neither.
-                    self.output.push_back(Output::Closed);
+                    self.output.push_back(Output::Closed(Goodbye::ForGood));
                     return Err(Refusal::Malformed);
                 }
                 while let Some(message) = self.control.read() {
@@ -198,7 +198,10 @@ impl Session {
                 }
             }
             Frame::EchoReply(echo) => self.output.push_back(Output::EchoReply(*echo)),
-            Frame::Close(_) => self.output.push_back(Output::Closed),
+            Frame::Close(reason) => self.output.push_back(Output::Closed(match reason {
+                0 => Goodbye::ForNow,
+                _ => Goodbye::ForGood,
+            })),
             Frame::Copied { id, packet } => {
                 if self.duplicates.is_first(*id) {
                     self.output.push_back(Output::Packet(packet.to_vec()));
@@ -208,7 +211,7 @@ impl Session {
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
                 self.drain_tcp();
                 if result.is_err() {
-                    self.output.push_back(Output::Closed);
+                    self.output.push_back(Output::Closed(Goodbye::ForGood));
                     return Err(Refusal::Malformed);
                 }
             }

@@ -64,13 +64,19 @@ impl Near {
     }
 
     /// Takes data of a segment; tells whether all of it was in order and new
-    pub(super) fn on_data(&mut self, offset: u64, data: &[u8]) -> bool {
-        let room = usize::try_from(self.shown.saturating_sub(offset)).unwrap_or(usize::MAX);
+    ///
+    /// What the rounding of a window let the kernel send on top is promised now.
+    pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
+        let allowed = self.shown + (1 << self.scale) - 1;
+        let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
         let fits = self.fin.is_none_or(|fin| offset + data.len() as u64 <= fin);
         if fits && self.kept.gaps() < GAPS_MAX {
             self.kept.insert(offset, data);
+            let end = offset + data.len() as u64;
+            pool.take(end.saturating_sub(self.shown));
+            self.shown = self.shown.max(end);
         }
         whole
     }
@@ -138,8 +144,7 @@ impl Near {
 
     /// Returns the window to show in a segment now
     ///
-    /// Rounded up, so that its right edge does not move left: what comes beyond the promise by that
-    /// is not taken, and comes again.
+    /// Rounded up, so that its right edge does not move left.
     pub(super) fn window(&self) -> u16 {
         let open = self.shown.saturating_sub(self.kept.edge());
         let field = (open + (1 << self.scale) - 1) >> self.scale;
@@ -181,12 +186,6 @@ impl Near {
     pub(super) fn is_starved(&self) -> bool {
         let window = self.credit.saturating_sub(self.kept.base());
         self.unsent() < STARVED && self.kept.edge() + (window / 8).max(SLACK) >= self.credit
-    }
-
-    /// Has the lane send all again that was not delivered: the session is another one
-    pub(super) fn rewind(&mut self) {
-        self.sent = self.kept.base();
-        self.fin_sent = self.fin_acked;
     }
 
     fn unsent(&self) -> u64 {
