@@ -76,6 +76,7 @@ impl World {
             Source::Stream(index) => self.step_stream(index),
             Source::End(index) => self.step_end(index),
             Source::Stray(host) => self.step_stray(host),
+            Source::Echoes => self.step_echoes(),
         }
         true
     }
@@ -173,8 +174,8 @@ impl World {
         }
         while let Some(packet) = node.poll_packet() {
             match self.oracle.on_packet(id, &packet, self.now) {
-                Ok(true) => {}
-                Ok(false) => {
+                Ok(Some(id)) => self.echo(id),
+                Ok(None) => {
                     if let Err(packet) = self.tcp_arrive(id, Via::Overlay, packet) {
                         self.hosts[id.0].notices.push(packet);
                     }

@@ -39,7 +39,7 @@ use self::network::{Network, OUTSIDE, SiteId};
 use self::oracle::Oracle;
 use self::schedule::Schedule;
 use self::traffic::Stream;
-use crate::link::{Counters, LinkConfig, Script};
+use crate::link::{Counters, LinkConfig, Script, Waits};
 
 pub use self::host::HostPlan;
 pub use self::network::{Datagram, TooBig};
@@ -60,6 +60,8 @@ pub struct World {
     network: Network,
     schedule: Schedule<Source>,
     streams: Vec<Stream>,
+    /// Packets that arrived and have still to be answered
+    echoes: Vec<u64>,
     scripts: Vec<RunningScript>,
     tcp: tcp::Tcp,
     oracle: Oracle,
@@ -90,6 +92,7 @@ enum Source {
     Stream(usize),
     End(usize),
     Stray(HostId),
+    Echoes,
 }
 
 #[derive(Debug)]
@@ -118,6 +121,7 @@ impl World {
             network: Network::new(seed),
             schedule: Schedule::new(),
             streams: Vec::new(),
+            echoes: Vec::new(),
             scripts: Vec::new(),
             tcp: tcp::Tcp::default(),
             oracle: Oracle::default(),
@@ -297,6 +301,18 @@ impl World {
         self.reschedule_wire(wire);
     }
 
+    /// Lets the wires between all these pairs, in this direction, be one
+    ///
+    /// Everything that is sent shares its rate and queue.
+    ///
+    /// # Panics
+    /// If `pairs` is empty.
+    pub fn share(&mut self, pairs: &[(HostId, HostId)], config: LinkConfig) {
+        let wires: Vec<_> = pairs.iter().map(|(from, to)| self.wire(*from, *to)).collect();
+        self.network.share(&wires);
+        self.one_way(pairs[0].0, pairs[0].1, config);
+    }
+
     /// Shapes all wires that are not shaped otherwise and that nothing was sent over yet
     pub fn every_link(&mut self, config: LinkConfig) {
         self.network.set_standard(config);
@@ -320,6 +336,20 @@ impl World {
     pub fn wire_counters(&mut self, from: HostId, to: HostId) -> Counters {
         let (from, to) = self.wire(from, to);
         self.network.wire(from, to).counters()
+    }
+
+    /// Returns how long messages from one host to another have waited in front of the bottleneck
+    pub fn wire_waits(&mut self, from: HostId, to: HostId) -> Waits {
+        let (from, to) = self.wire(from, to);
+        self.network.wire(from, to).waits()
+    }
+
+    /// Returns how long what enters the wire from one host to another has to wait
+    pub fn queue(&mut self, from: HostId, to: HostId) -> Duration {
+        let (from, to) = self.wire(from, to);
+        let wire = self.network.wire(from, to);
+        let bits = wire.queued_bytes() * 8;
+        wire.config().rate.map_or(Duration::ZERO, |rate| rate.time_of(bits))
     }
 
     // --- strangers and records ---------------------------------------------------------------
@@ -443,7 +473,7 @@ impl World {
     }
 
     fn wire(&self, from: HostId, to: HostId) -> (SiteId, SiteId) {
-        (self.hosts[from.0].site, self.hosts[to.0].site)
+        self.network.shared((self.hosts[from.0].site, self.hosts[to.0].site))
     }
 
     fn name(&self, host: HostId) -> &str {
@@ -478,6 +508,9 @@ impl Drop for World {
             for (at, event) in self.hosts[index].events.iter().rev().take(6).rev() {
                 eprintln!("    {at:?} {event:?}");
             }
+        }
+        for (id, connection) in self.connections().filter(|(_, one)| !one.is_over()).take(6) {
+            eprintln!("  {id:?} {connection}");
         }
         for wire in self.network.wires().take(8) {
             eprintln!("  wire {:?}", wire.counters());

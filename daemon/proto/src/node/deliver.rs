@@ -97,6 +97,7 @@ impl Node {
             self.on_output(key, output, now);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
+        self.dropped += peer.session.as_mut().map_or(0, Session::take_dropped);
         let wish = peer.session.as_ref().and_then(|session| session.wants_keys(now));
         let reason = peer.call.as_ref().map(|call| call.reason);
         match (wish, reason) {

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use self::epochs::Epochs;
 use self::inbound::Inbound;
 use crate::crypto::PublicKey;
-use crate::datagram::{Fragmenter, Reassembler};
+use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
@@ -61,6 +61,7 @@ pub struct Session {
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
+    duplicates: Duplicates,
     output: VecDeque<Output>,
     /// Addresses to try for a better path, and when
     candidates: Candidates,
@@ -150,6 +151,7 @@ impl Session {
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
+            duplicates: Duplicates::default(),
             output: VecDeque::new(),
             candidates: Candidates::default(),
             ack_pinged: now,
@@ -187,13 +189,15 @@ impl Session {
                 return true;
             }
         }
-        self.load.push_packet(packet, now)
+        self.load.push_packet(packet, now);
+        true
     }
 
     /// Queues a message to carry for another node; tells whether there was room
     #[must_use]
     pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>, now: Instant) -> bool {
-        self.load.push_relayed(node, message, now)
+        self.load.push_relayed(node, message, now);
+        true
     }
 
     /// Queues a message of the control lane; tells whether there was room
@@ -318,6 +322,12 @@ impl Session {
         self.epochs.expire(now)
     }
 
+    /// Returns how many packets were dropped since this was asked last, because they waited too long
+    /// or too many did
+    pub fn take_dropped(&mut self) -> u64 {
+        self.load.take_dropped()
+    }
+
     /// Returns what there is for the node
     pub fn poll_output(&mut self) -> Option<Output> {
         self.output.pop_front()
@@ -424,7 +434,7 @@ impl Session {
     /// Returns when load may leave that may not now
     fn load_at(&self, shared: &Shared, now: Instant) -> Option<Instant> {
         let path = self.active().filter(|_| self.epochs.can_seal(now))?;
-        let ready = self.load.has_output(&path.capacity(), now) || self.fragmenter.has_output();
+        let ready = self.load.has_output(now) || self.fragmenter.has_output();
         let from = if ready { now } else { self.load.deadline()? };
         let open = if path.budget(from) > 0 { from } else { path.send_at()? };
         Some(from.max(open).max(shared.shaper.open_at()))
@@ -552,6 +562,8 @@ impl Session {
                 Item::Lane(piece) => tcp.on_lost(*piece),
                 Item::Segment(sn) => control.on_lost(*sn),
                 Item::Window => control.on_window_lost(),
+                // Nobody repeats it; a copy may still be on its way.
+                Item::Copied(_) => {}
             }
         }
         let outer = path.outer_size(usize::from(content.size));
@@ -561,6 +573,11 @@ impl Session {
         } else {
             path.mtu.on_large_lost(outer, loss);
         }
+    }
+
+    /// Returns how many connections are split with the other node
+    pub fn connections(&self) -> usize {
+        self.tcp.len()
     }
 
     /// Takes what split connections have to say

@@ -125,6 +125,11 @@ impl Connections {
         self.lanes.is_empty() && self.inquiries.is_empty()
     }
 
+    /// Returns how many connections there are
+    pub fn len(&self) -> usize {
+        self.lanes.len()
+    }
+
     /// Takes a packet from the TUN, of whatever protocol
     pub fn handle_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
         let Ok(view) = Packet::parse(packet) else { return Handling::Plain };

@@ -99,7 +99,8 @@ impl App {
         let before = own.read;
         loop {
             let allowed = self.allowed(own.read, now);
-            if allowed == 0 {
+            // Who reads slowly still learns at once that nothing more comes.
+            if allowed == 0 && (socket.can_recv() || self.pace == Pace::Stalled) {
                 break;
             }
             let place = own.read;

@@ -1,5 +1,7 @@
 //! What one end of a connection has gone through so far.
 
+use std::fmt;
+
 use fastvpn_proto::time::{Duration, Instant};
 use smoltcp::socket::tcp::State;
 
@@ -84,6 +86,29 @@ impl Half {
     pub fn is_over(&self) -> bool {
         let over = matches!(self.state, State::Closed | State::TimeWait);
         self.reset.is_some() || self.aborted.is_some() || (over && self.shut.is_some())
+    }
+}
+
+impl fmt::Display for Half {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: wrote {}, read {} (last at {:?}), did {} steps (last at {:?})",
+            self.state,
+            self.written,
+            self.read,
+            self.progress.last().map(|(at, _)| *at),
+            self.marks.len(),
+            self.marks.last(),
+        )?;
+        let facts = [("opened", self.opened), ("shut", self.shut), ("ended", self.ended)];
+        let ends = [("aborted", self.aborted), ("reset", self.reset), ("closed", self.closed)];
+        for (what, at) in facts.into_iter().chain(ends) {
+            if let Some(at) = at {
+                write!(f, ", {what} {at:?}")?;
+            }
+        }
+        Ok(())
     }
 }
 

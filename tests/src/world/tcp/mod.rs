@@ -24,18 +24,22 @@
 
 mod app;
 mod content;
+mod couple;
 mod end;
 mod half;
 mod packet;
 pub mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::SocketAddr;
 
 use fastvpn_proto::time::{Duration, Instant};
 use rand_chacha::rand_core::RngCore;
+use smoltcp::socket::tcp::State;
 
 use self::app::App;
+pub use self::couple::Couple;
 use self::end::{End, Refuser};
 pub use self::half::Half;
 use self::packet::Tuple;
@@ -174,7 +178,9 @@ impl Connection {
     /// Tells whether both applications are through with it
     pub fn is_over(&self) -> bool {
         let [opener, acceptor] = &self.halves;
-        opener.is_over() && (acceptor.is_over() || !self.met)
+        // One that was reset before it was established is none for who listens.
+        let none = !self.met || acceptor.state == State::Listen;
+        opener.is_over() && (acceptor.is_over() || none)
     }
 
     /// Tells whether somebody was told that it was reset or refused
@@ -191,6 +197,17 @@ impl Connection {
     pub fn took(&self) -> Option<Duration> {
         let opener = self.half(Side::Opener);
         opener.reset.or(opener.ended).map(|end| end.since(self.begun))
+    }
+}
+
+impl fmt::Display for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [(_, local), (_, remote)] = self.places;
+        write!(f, "{local} to {remote}, begun at {:?}", self.begun)?;
+        for half in &self.halves {
+            write!(f, "\n    {half}")?;
+        }
+        Ok(())
     }
 }
 
@@ -428,7 +445,6 @@ impl World {
 
     /// Compares one end with the other
     fn judge(&self, index: usize) -> Result<(), super::oracle::Fault> {
-        use smoltcp::socket::tcp::State;
         let connection = &self.tcp.connections[index / 2];
         let side = self.side(index);
         let (own, far) = (connection.half(side), connection.half(side.far()));

@@ -63,7 +63,7 @@ pub enum Work {
     HalfClose(u64),
     /// Both write so many bytes at the same time
     Both(u64),
-    /// The opener resets the connection after so many of the bytes that it would have written
+    /// The opener writes so many bytes when it was greeted with one, then resets the connection
     Reset(u64),
     /// The acceptor resets the connection after having read so many bytes of an endless flow
     Refuse(u64),
@@ -102,7 +102,9 @@ impl Work {
                 let steps = vec![Write(bytes), Shutdown, AwaitEnd];
                 [steps.clone(), steps]
             }
-            Self::Reset(bytes) => [vec![Write(bytes), Abort], vec![AwaitEnd, Shutdown]],
+            Self::Reset(bytes) => {
+                [vec![AwaitBytes(1), Write(bytes), Abort], vec![Write(1), AwaitEnd, Shutdown]]
+            }
             Self::Refuse(bytes) => [vec![Write(ENDLESS)], vec![AwaitBytes(bytes), Abort]],
             Self::Stall(time, bytes) => [
                 vec![Write(bytes), Shutdown, AwaitEnd],
