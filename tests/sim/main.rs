@@ -21,6 +21,8 @@ mod purity;
 mod relay;
 mod roaming;
 mod seeds;
+mod sharing;
+
 mod silence;
 mod soak;
 mod split;
