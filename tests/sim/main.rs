@@ -18,6 +18,7 @@ mod lane;
 mod mtu;
 mod nat;
 mod purity;
+mod rate;
 mod relay;
 mod roaming;
 mod seeds;

@@ -90,10 +90,16 @@ pub const GATE_ENTRIES_MAX: usize = 4096;
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Largest time for which an acknowledgement is held back
 pub const ACK_DELAY: Duration = Duration::from_millis(4);
-/// Messages that are acknowledged at once
+/// Messages that are acknowledged at once in the beginning of a burst
 pub const ACK_EVERY: u64 = 16;
+/// Most acknowledgements in a round trip
+pub const ACK_MOST: u32 = 64;
+/// Least acknowledgements in a round trip, while there is something to acknowledge
+pub const ACK_LEAST: u32 = 8;
+/// Shortest time between two acknowledgements
+pub const ACK_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Ranges in one acknowledgement
-pub const ACK_RANGES_MAX: usize = 32;
+pub const ACK_RANGES_MAX: usize = 512;
 /// RTT assumed before the first sample (RFC 9002's kInitialRtt)
 pub const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// Messages sent later that prove a loss (RFC 9002's kPacketThreshold)

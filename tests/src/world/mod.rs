@@ -344,6 +344,14 @@ impl World {
         self.network.wire(from, to).waits()
     }
 
+    /// Returns how long what enters the wire from one host to another has to wait
+    pub fn queue(&mut self, from: HostId, to: HostId) -> Duration {
+        let (from, to) = self.wire(from, to);
+        let wire = self.network.wire(from, to);
+        let bits = wire.queued_bytes() * 8;
+        wire.config().rate.map_or(Duration::ZERO, |rate| rate.time_of(bits))
+    }
+
     // --- strangers and records ---------------------------------------------------------------
 
     /// Makes up an address outside of all hosts; what is sent there is kept

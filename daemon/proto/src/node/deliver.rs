@@ -2,11 +2,15 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use super::{Carrier, DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way};
+use super::peer::Parked;
+use super::{
+    BootId, Carrier, DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
+};
 use crate::crypto::PublicKey;
 use crate::ip::{Packet, icmp};
-use crate::session::{Output, Session, Wish};
-use crate::tcp::Ends;
+use crate::limits::SESSION_SILENCE;
+use crate::session::{Goodbye, Output, Session, Wish};
+use crate::tcp::{Change, Connections, Ends, Parity};
 use crate::time::Instant;
 
 impl Node {
@@ -112,7 +116,13 @@ impl Node {
     fn on_output(&mut self, key: &PublicKey, output: Output, now: Instant) {
         let peer = *key;
         match output {
-            Output::Closed => self.end_session(key, DownReason::Closed),
+            Output::Closed(goodbye) => {
+                self.end_session(key, DownReason::Closed, now);
+                match goodbye {
+                    Goodbye::ForNow => {}
+                    Goodbye::ForGood => self.abandon_tcp(key, now),
+                }
+            }
             Output::Control(message) => self.events.push_back(Event::Control { peer, message }),
             Output::EchoReply(wire) => {
                 if self.pings.get(&wire).is_some_and(|ping| ping.peer == peer)
@@ -220,10 +230,17 @@ impl Node {
     }
 
     /// Forgets a session; the peer stays known
-    pub(super) fn end_session(&mut self, key: &PublicKey, reason: DownReason) {
+    ///
+    /// Its split connections are kept for the session that may come next.
+    pub(super) fn end_session(&mut self, key: &PublicKey, reason: DownReason, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(session) = peer.session.take() else { return };
+        let Some(mut session) = peer.session.take() else { return };
         peer.silence_told = false;
+        let tcp = session.take_tcp();
+        if !tcp.is_empty() {
+            let (boot, until) = (session.boot, now + SESSION_SILENCE);
+            peer.parked = Some(Parked { tcp, boot, until });
+        }
         for index in session.indices() {
             self.indices.remove(&index);
         }
@@ -233,6 +250,42 @@ impl Node {
             DownReason::Restarted => {}
             DownReason::Closed | DownReason::Removed | DownReason::Silence => self.begin_anew(key),
         }
+    }
+
+    /// Resets the split connections with a peer: it is gone, or has forgotten them
+    pub(super) fn abandon_tcp(&mut self, key: &PublicKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let parked = peer.parked.take().map(|parked| parked.tcp);
+        let current = peer.session.as_mut().map(Session::take_tcp);
+        for mut tcp in parked.into_iter().chain(current) {
+            tcp.abandon(&mut self.shared.pool, now);
+            while let Some(packet) = tcp.poll_packet() {
+                self.on_packet(key, packet);
+            }
+            while let Some(change) = tcp.poll_change() {
+                match change {
+                    Change::Opened(ends) => self.on_opened(key, ends),
+                    Change::Closed(ends) => self.flows.close(&ends, key),
+                }
+            }
+        }
+    }
+
+    /// Returns the split connections with which a session begins
+    pub(super) fn begin_tcp(&mut self, key: &PublicKey, boot: BootId, now: Instant) -> Connections {
+        let peer = self.peers.get_mut(key);
+        let same = peer.as_ref().and_then(|peer| peer.parked.as_ref());
+        if same.is_some_and(|parked| parked.boot == boot) {
+            // It lived on and ended the session itself, and with that the connections.
+            self.abandon_tcp(key, now);
+        }
+        let parked = self.peers.get_mut(key).and_then(|peer| peer.parked.take());
+        if let Some(Parked { mut tcp, .. }) = parked {
+            tcp.resume(&mut self.shared.pool, now);
+            return tcp;
+        }
+        let lower = self.local.public() < *key;
+        Connections::new(if lower { Parity::Even } else { Parity::Odd })
     }
 
     /// Has the next session with a peer be another one: what was said of the last one counts no more

@@ -14,7 +14,6 @@ use crate::crypto::PublicKey;
 use crate::handshake::{Established, Initiator, Received, receive};
 use crate::limits::{DATA_HEADER_LEN, TICKET_LIFE, TICKETS_MAX};
 use crate::session::{Intake, Session};
-use crate::tcp::{Connections, Parity};
 use crate::time::{Duration, Instant};
 use crate::wire::message::{CookieReply, DataHeader, Kind, Response, parse_kind};
 
@@ -306,8 +305,10 @@ impl Node {
         peer.silence_told = false;
         let other = |session: &Session| !session.is_meant(keys.boot, keys.incarnation);
         if peer.session.as_ref().is_some_and(other) {
-            self.end_session(key, DownReason::Restarted);
+            self.end_session(key, DownReason::Restarted, now);
         }
+        let begins = self.peers.get(key).is_some_and(|peer| peer.session.is_none());
+        let tcp = begins.then(|| self.begin_tcp(key, keys.boot, now)).unwrap_or_default();
         let Some(peer) = self.peers.get_mut(key) else { return };
         match &mut peer.session {
             Some(session) => {
@@ -321,10 +322,10 @@ impl Node {
             None => {
                 let (boot, initiator) = (keys.boot, keys.initiator);
                 let greeting = core::mem::take(&mut keys.greeting);
-                let parity = if self.local.public() < *key { Parity::Even } else { Parity::Odd };
-                let tcp = Connections::new(parity);
-                let way_in = proven.then_some((way, local));
-                peer.session = Some(Session::new(keys, way_in, tcp, now));
+                let proof = proven.then_some((way, local));
+                let mut session = Session::new(keys, proof, tcp, now);
+                session.drain_tcp();
+                peer.session = Some(session);
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
                 self.events.push_back(event);
             }

@@ -54,7 +54,7 @@ use crate::ip::Packet;
 use crate::limits::CONTROL_MAX;
 use crate::router::Router;
 pub use crate::session::Engine;
-use crate::session::Shared;
+use crate::session::{Goodbye, Shared};
 use crate::time::{Duration, Instant};
 
 /// Largest reply that fits into a response, in bytes
@@ -98,6 +98,8 @@ pub struct Node {
     refusals: Refusals,
     dropped: u64,
     relayed: Traffic,
+    sent: Traffic,
+    received: Traffic,
 }
 
 /// A message that is ready to go
@@ -153,6 +155,8 @@ impl Node {
             refusals: Refusals::default(),
             dropped: 0,
             relayed: Traffic::default(),
+            sent: Traffic::default(),
+            received: Traffic::default(),
         }
     }
 
@@ -165,6 +169,7 @@ impl Node {
         bytes: &mut [u8],
         now: Instant,
     ) -> Credential {
+        self.received.count(bytes.len());
         let way = Way::over(arrival.carrier, arrival.remote);
         let result = self.dispatch(way, arrival.local, None, bytes, now);
         if let Err(refusal) = result {
@@ -213,7 +218,7 @@ impl Node {
                 let mut keys: Vec<PublicKey> = self.peers.keys().copied().collect();
                 keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
                 for key in keys {
-                    self.remove_peer(&key, now);
+                    self.remove_peer(&key, Goodbye::ForNow, now);
                 }
             }
             Command::Configure(engine) => self.shared.configure(engine, now),
@@ -224,7 +229,7 @@ impl Node {
                     self.refuse(Refusal::NotMember);
                 }
             }
-            Command::RemovePeer(key) => self.remove_peer(&key, now),
+            Command::RemovePeer(key) => self.remove_peer(&key, Goodbye::ForGood, now),
             Command::Send { peer, message } => self.send_control(&peer, &message, now),
             Command::SetPeer(config) => self.set_peer(config, now),
         }
@@ -287,18 +292,11 @@ impl Node {
     ///
     /// Several messages of equal size (the last may be shorter) to one address may be returned at once.
     pub fn poll_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        buffer.clear();
-        loop {
-            if let Some(outgoing) = self.outgoing.pop_front() {
-                buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { carrier, remote, local, .. } = outgoing;
-                return Some(Transmit { carrier, remote, local, segment: None });
-            }
-            let key = self.dirty.first().copied()?;
-            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
-                return Some(transmit);
-            }
-        }
+        let transmit = self.next_transmit(buffer, now)?;
+        let messages = transmit.segment.map_or(1, |size| buffer.len().div_ceil(size.max(1)));
+        self.sent.packets += messages as u64;
+        self.sent.bytes += buffer.len() as u64;
+        Some(transmit)
     }
 
     /// Returns the next inner packet for the TUN
@@ -337,9 +335,26 @@ impl Node {
             refusals: self.refusals,
             dropped: self.dropped,
             relayed: self.relayed,
+            sent: self.sent,
+            received: self.received,
             connections: self.peers.values().map(Peer::connections).sum(),
             promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
+        }
+    }
+
+    fn next_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        buffer.clear();
+        loop {
+            if let Some(outgoing) = self.outgoing.pop_front() {
+                buffer.extend_from_slice(&outgoing.bytes);
+                let Outgoing { carrier, remote, local, .. } = outgoing;
+                return Some(Transmit { carrier, remote, local, segment: None });
+            }
+            let key = self.dirty.first().copied()?;
+            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
+                return Some(transmit);
+            }
         }
     }
 
@@ -368,7 +383,10 @@ impl Node {
         self.dirty.insert(key);
     }
 
-    fn remove_peer(&mut self, key: &PublicKey, now: Instant) {
+    fn remove_peer(&mut self, key: &PublicKey, goodbye: Goodbye, now: Instant) {
+        if goodbye == Goodbye::ForGood {
+            self.abandon_tcp(key, now);
+        }
         let Some(mut peer) = self.peers.remove(key) else { return };
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {
@@ -382,7 +400,7 @@ impl Node {
             while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes), now);
             }
-            if let Some(sealed) = session.close(&mut bytes, now) {
+            if let Some(sealed) = session.close(goodbye, &mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, bytes, now);
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
@@ -459,11 +477,16 @@ impl Node {
                 self.indices.remove(&index);
             }
             if session.is_dead(now) {
-                self.end_session(&key, DownReason::Silence);
+                self.end_session(&key, DownReason::Silence, now);
+                self.abandon_tcp(&key, now);
             } else if !peer.silence_told && now >= session.last_heard() + self.silence {
                 peer.silence_told = true;
                 self.events.push_back(Event::Silent { peer: key });
             }
+        }
+        let parked = self.peers.get(&key).and_then(|peer| peer.parked.as_ref());
+        if parked.is_some_and(|parked| now >= parked.until) {
+            self.abandon_tcp(&key, now);
         }
         self.time_call(key, now);
         self.dirty.insert(key);

@@ -9,6 +9,7 @@ use super::way::{Carrier, Way};
 use crate::handshake::{HalfOpen, Initiator};
 use crate::limits::WAITING_BYTES;
 use crate::session::{Session, Shared};
+use crate::tcp::Connections;
 use crate::time::{Duration, Instant};
 
 /// One other node, with or without a session
@@ -28,7 +29,19 @@ pub(super) struct Peer {
     pub(super) scheduled: Option<(Instant, Why)>,
     /// How often time was given to it at one instant
     pub(super) turns: (Instant, u32),
+    /// Split connections that wait for a session
+    pub(super) parked: Option<Parked>,
     past: Past,
+}
+
+/// Split connections that outlived their session, and wait for the next one
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) tcp: Connections,
+    /// Boot id of the other node in that session
+    pub(super) boot: BootId,
+    /// When they are given up
+    pub(super) until: Instant,
 }
 
 /// A handshake that we started
@@ -85,6 +98,7 @@ impl Peer {
             silence_told: false,
             scheduled: None,
             turns: (Instant::ZERO, 0),
+            parked: None,
             past: Past::default(),
         }
     }
@@ -143,7 +157,8 @@ impl Peer {
         let quiet = self.session.as_ref().filter(|_| !self.silence_told);
         let quiet = quiet.map(|session| (session.last_heard() + silence, Why::Silence));
         let half_open = self.half_open.deadline().map(|at| (at, Why::Sweep));
-        [call, session, quiet, half_open].into_iter().flatten().min()
+        let parked = self.parked.as_ref().map(|parked| (parked.until, Why::Tcp));
+        [call, session, quiet, half_open, parked].into_iter().flatten().min()
     }
 
     pub(super) fn state(&self, now: Instant) -> PeerState {

@@ -77,8 +77,8 @@ pub struct Session {
 /// Something for the node
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Output {
-    /// The other node said goodbye
-    Closed,
+    /// The session is over: the other node said goodbye, or broke the protocol
+    Closed(Goodbye),
     /// A whole message of the control lane
     Control(Vec<u8>),
     /// The reply to an echo of ours
@@ -95,6 +95,15 @@ pub enum Output {
     Relay(PublicKey, Vec<u8>),
     /// A control message was not acknowledged in time
     Undelivered,
+}
+
+/// Whether a session that ends may have a successor that goes on with its connections
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Goodbye {
+    /// The node stops; it may start again, with another boot id
+    ForNow,
+    /// The node does not know the other one any more
+    ForGood,
 }
 
 /// Where else the other node may be reached
@@ -165,6 +174,12 @@ impl Session {
         }
         self.last_heard = now;
         self.epochs.enter(keys, now)
+    }
+
+    /// Returns the connections that are split with the other node, and keeps none
+    #[must_use]
+    pub fn take_tcp(&mut self) -> Connections {
+        core::mem::take(&mut self.tcp)
     }
 
     /// Takes an inner packet; tells whether there was room

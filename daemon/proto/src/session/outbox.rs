@@ -6,7 +6,7 @@
 
 use core::net::IpAddr;
 
-use super::{Session, Shared};
+use super::{Goodbye, Session, Shared};
 use crate::limits::{DATA_HEADER_LEN, MESSAGE_MIN, TAG_LEN};
 use crate::node::Way;
 use crate::path::{Content, Owed, Path};
@@ -97,13 +97,22 @@ impl Session {
     }
 
     /// Appends a goodbye to `buffer`, sealed
-    pub fn close(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Sealed> {
+    pub fn close(
+        &mut self,
+        goodbye: Goodbye,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Sealed> {
         let at = self.active_at()?;
         if !self.epochs.can_seal(now) {
             return None;
         }
         let mut draft = Draft::new(buffer, self.paths[at].room());
-        draft.put(&Frame::Close(0), buffer);
+        let reason = match goodbye {
+            Goodbye::ForNow => 0,
+            Goodbye::ForGood => 1,
+        };
+        draft.put(&Frame::Close(reason), buffer);
         self.seal(at, draft, buffer, now)
     }
 

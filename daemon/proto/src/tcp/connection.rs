@@ -176,6 +176,7 @@ impl Connection {
             }
             Stage::Resuming if segment.has(RST) => self.reset(pool, now),
             // The kernel says it again when it is clear who carries it.
+            Stage::Resuming if segment.has(ACK) => self.far.on_resuming(segment.ack),
             Stage::Resuming => {}
             Stage::Closed => return Verdict::Passed,
             Stage::Reset => {
@@ -332,12 +333,7 @@ impl Connection {
     }
 
     /// The other end is reset, or gone: so is this one
-    pub(super) fn on_reset(
-        &mut self,
-        pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
-        now: Instant,
-    ) {
+    pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
         self.peer_closed = true;
         match self.stage {
             Stage::Closed | Stage::Reset => return,
@@ -369,6 +365,13 @@ impl Connection {
         self.on_reset(pool, out, now);
         self.peer_closed = before;
         self.owed = Owed { reset: true, ..Owed::default() };
+    }
+
+    /// Ends our part in a connection that goes on without us
+    pub(super) fn part(&mut self, pool: &mut Pool, now: Instant) {
+        self.close(Stage::Closed, pool, now);
+        self.peer_closed = true;
+        self.owed.state = true;
     }
 
     fn close(&mut self, stage: Stage, pool: &mut Pool, now: Instant) {
@@ -427,12 +430,16 @@ impl Connection {
     /// Tells whether the lane has anything to send now
     pub(super) fn has_output(&self) -> bool {
         self.owed != Owed::default()
-            || self.streams() && (self.pieces.has_lost() || self.near.sendable() > 0 || self.near.owes_fin())
+            || self.streams()
+                && (self.pieces.has_lost() || self.near.sendable() > 0 || self.near.owes_fin())
     }
 
     /// Tells whether nothing is left to do, here and there
     pub(super) fn is_over(&self) -> bool {
-        self.stage == Stage::Closed && self.peer_closed && self.parted && self.owed == Owed::default()
+        self.stage == Stage::Closed
+            && self.peer_closed
+            && self.parted
+            && self.owed == Owed::default()
     }
 
     /// Tells whether packets of our kernel belong to the connection
@@ -465,7 +472,6 @@ impl Connection {
             Part::Probe => self.owed.probe |= !gone,
             Part::Answer => self.owed.answer |= !gone,
             Part::Resume => self.owed.resume |= self.stage == Stage::Resuming,
-            Part::Resumed => {}
         }
         self.pieces.settle(sn);
     }

@@ -120,12 +120,7 @@ impl Far {
             told: (1, 1 + limit),
             wanted: false,
             grown_at: 1,
-            flow: Congestion {
-                window: 0,
-                threshold: u64::MAX,
-                duplicates: 0,
-                recover: None,
-            },
+            flow: Congestion { window: 0, threshold: u64::MAX, duplicates: 0, recover: None },
             timer: Timer {
                 smoothed: None,
                 variance: Duration::ZERO,
@@ -156,7 +151,9 @@ impl Far {
         fin: bool,
         starved: bool,
     ) -> Result<(), Malformed> {
-        let Some(offset) = offset_of(self.isn, seq, self.kept.edge()) else { return Err(Malformed) };
+        let Some(offset) = offset_of(self.isn, seq, self.kept.edge()) else {
+            return Err(Malformed);
+        };
         let end = offset + data.len() as u64;
         let beyond = self.fin.is_some_and(|fin| end > fin);
         let short = fin && (self.kept.edge() > end || self.kept.runs().any(|(_, run)| run > end));
@@ -191,7 +188,8 @@ impl Far {
         pool: &mut Pool,
         now: Instant,
     ) -> bool {
-        let Some(ack) = offset_of(self.isn, ack, self.una).filter(|ack| *ack <= self.written) else {
+        let Some(ack) = offset_of(self.isn, ack, self.una).filter(|ack| *ack <= self.written)
+        else {
             return false;
         };
         if ack < self.una {
@@ -339,6 +337,11 @@ impl Far {
         self.told = (self.una, self.credit);
     }
 
+    /// The kernel may have got bytes past us, while nobody knew of the connection
+    pub(super) fn on_resuming(&mut self, ack: u32) {
+        self.una = self.una.max(offset_of(self.isn, ack, self.una).unwrap_or(0));
+    }
+
     /// Learns of a link to the kernel that takes smaller segments only
     pub(super) fn on_narrow(&mut self, mss: usize) {
         if mss < self.mss {
@@ -381,7 +384,8 @@ impl Far {
     }
 
     fn waits(&self) -> bool {
-        self.una < self.kept.edge() || self.fin.is_some_and(|fin| self.una <= fin && fin == self.kept.edge())
+        self.una < self.kept.edge()
+            || self.fin.is_some_and(|fin| self.una <= fin && fin == self.kept.edge())
     }
 
     /// Sets the timer where anything waits for the kernel, and it is not set

@@ -18,7 +18,9 @@ impl Connections {
         out: &mut Vec<u8>,
         _now: Instant,
     ) -> Option<Written> {
-        let connection = self.lanes.get_mut(&conv)?;
+        let Some(connection) = self.lanes.get_mut(&conv) else {
+            return self.write_inquiry(conv, room, out);
+        };
         let written = if connection.owed == Owed::default() {
             connection.write_stream(conv, room, &mut self.scratch, out)
         } else {
@@ -58,6 +60,8 @@ impl Connection {
         } else if self.owed.accept {
             let credit = self.far.credit as u32 - 1;
             (LaneFrame::Accept { conv, credit, packet: &self.greeting }, Part::Accept)
+        } else if self.owed.resume {
+            (self.resume_frame(conv), Part::Resume)
         } else if self.owed.probe {
             (LaneFrame::Probe { conv, answer: false }, Part::Probe)
         } else if self.owed.answer {
@@ -88,7 +92,7 @@ impl Connection {
             Part::Answer => self.owed.answer = false,
             Part::Resume => self.owed.resume = false,
             Part::State => self.on_state_told(),
-            Part::Data { .. } | Part::Resumed => {}
+            Part::Data { .. } => {}
         }
     }
 

@@ -28,6 +28,7 @@ mod open;
 mod options;
 mod pieces;
 mod pool;
+mod resume;
 mod segment;
 mod seq;
 
@@ -35,6 +36,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::connection::{Connection, Stage, Verdict};
 pub use self::pool::Pool;
+use self::resume::Inquiry;
 use self::segment::{ACK, SYN, Segment};
 pub use self::segment::{Ends, ends_of};
 use crate::ip::Packet;
@@ -52,6 +54,9 @@ pub struct Connections {
     lanes: BTreeMap<u32, Connection>,
     /// Those that our kernel's packets may belong to
     flows: BTreeMap<Ends, u32>,
+    /// Connections that the other node asks for since we have restarted, by lane and by ends
+    inquiries: BTreeMap<u32, Inquiry>,
+    inquired: BTreeMap<Ends, u32>,
     timers: BTreeSet<(Instant, u32)>,
     ready: VecDeque<u32>,
     packets: VecDeque<Vec<u8>>,
@@ -117,7 +122,7 @@ impl Connections {
 
     /// Tells whether there is no connection
     pub fn is_empty(&self) -> bool {
-        self.lanes.is_empty()
+        self.lanes.is_empty() && self.inquiries.is_empty()
     }
 
     /// Returns how many connections there are
@@ -135,7 +140,14 @@ impl Connections {
             return if known.is_some() { Handling::Taken } else { Handling::Plain };
         };
         let Some(conv) = known else {
-            return if segment.has(SYN) { self.on_syn(&segment, pool, now) } else { Handling::Plain };
+            if let Some(handling) = self.on_inquired(&segment, now) {
+                return handling;
+            }
+            return if segment.has(SYN) {
+                self.on_syn(&segment, pool, now)
+            } else {
+                Handling::Plain
+            };
         };
         let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
         if segment.has(SYN) && !segment.has(ACK) {
@@ -189,6 +201,14 @@ impl Connections {
         if let LaneFrame::Open { conv: _, credit, packet } = *frame {
             return self.on_open(conv, credit, packet, pool, now);
         }
+        if let LaneFrame::Resume { conv: _, delivered, acked, addrs, ports } = *frame {
+            self.on_resume(conv, Inquiry::new([delivered, acked], addrs, ports, now), now);
+            return Ok(());
+        }
+        if self.inquiries.contains_key(&conv) {
+            self.on_verdict(conv, matches!(frame, LaneFrame::Reset { .. }));
+            return Ok(());
+        }
         // One that is over may still be named by messages that were overtaken.
         let Some(connection) = self.lanes.get_mut(&conv) else { return Ok(()) };
         let out = &mut self.packets;
@@ -213,10 +233,11 @@ impl Connections {
                 connection.on_probe(answer, out);
                 Ok(())
             }
-            LaneFrame::Open { .. }
-            | LaneFrame::Resume { .. }
-            | LaneFrame::Resumed { .. }
-            | LaneFrame::Other { .. } => Ok(()),
+            LaneFrame::Resumed { conv: _, seq, ack, alive } => {
+                connection.on_resumed((seq, ack), alive, pool, out, now);
+                Ok(())
+            }
+            LaneFrame::Open { .. } | LaneFrame::Resume { .. } | LaneFrame::Other { .. } => Ok(()),
         };
         self.settle(conv);
         result
@@ -228,6 +249,11 @@ impl Connections {
             && at <= now
         {
             self.timers.pop_first();
+            if let Some(inquiry) = self.inquiries.get_mut(&conv) {
+                inquiry.scheduled = None;
+                self.time_inquiry(conv, now);
+                continue;
+            }
             let Some(connection) = self.lanes.get_mut(&conv) else { continue };
             connection.scheduled = None;
             connection.handle_timeout(pool, &mut self.packets, now);
@@ -257,7 +283,7 @@ impl Connections {
 
     /// Tells whether a lane has anything to send now
     pub fn has_output(&self, conv: u32) -> bool {
-        self.lanes.get(&conv).is_some_and(Connection::has_output)
+        self.lanes.get(&conv).is_some_and(Connection::has_output) || self.inquiry_owes(conv)
     }
 
     /// Records that a message with this piece has arrived
@@ -273,6 +299,8 @@ impl Connections {
         if let Some(connection) = self.lanes.get_mut(&piece.conv) {
             connection.on_lost(piece.sn);
             self.settle(piece.conv);
+        } else {
+            self.on_inquiry_lost(piece.conv);
         }
     }
 
@@ -285,6 +313,9 @@ impl Connections {
             }
             self.remove(conv, pool);
         }
+        self.inquiries.clear();
+        self.inquired.clear();
+        self.timers.clear();
         self.ready.clear();
     }
 

@@ -183,12 +183,6 @@ impl Near {
         self.unsent() < STARVED && self.kept.edge() + (window / 8).max(SLACK) >= self.credit
     }
 
-    /// Has the lane send all again that was not delivered: the session is another one
-    pub(super) fn rewind(&mut self) {
-        self.sent = self.kept.base();
-        self.fin_sent = self.fin_acked;
-    }
-
     fn unsent(&self) -> u64 {
         self.kept.edge().saturating_sub(self.sent)
     }

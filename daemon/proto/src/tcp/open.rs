@@ -142,11 +142,11 @@ impl Connections {
         self.settle(conv);
     }
 
-    fn free_conv(&mut self) -> u32 {
+    pub(super) fn free_conv(&mut self) -> u32 {
         loop {
             let conv = self.next << 1 | self.parity;
             self.next = self.next.wrapping_add(1);
-            if !self.lanes.contains_key(&conv) {
+            if !self.lanes.contains_key(&conv) && !self.inquiries.contains_key(&conv) {
                 return conv;
             }
         }

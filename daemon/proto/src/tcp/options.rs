@@ -102,9 +102,8 @@ mod tests {
     #[test]
     fn what_splitting_cannot_honour_is_removed() {
         // MSS, SACK-permitted, timestamps, NOP, window scale, Fast Open, Multipath TCP
-        let options = [
-            2, 4, 5, 0x50, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7, 34, 2, 30, 4, 0, 1,
-        ];
+        let options =
+            [2, 4, 5, 0x50, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7, 34, 2, 30, 4, 0, 1];
 
         let Filtered::Split(offer, kept) = filter(&options) else { panic!("untouchable") };
 

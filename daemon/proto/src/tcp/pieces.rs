@@ -32,7 +32,6 @@ pub(super) enum Part {
     Probe,
     Answer,
     Resume,
-    Resumed,
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -67,8 +67,6 @@ pub enum LaneFrame<'a> {
         conv: u32,
         /// Sequence number before which all to the sender's kernel was delivered
         delivered: u32,
-        /// Sequence number before which all from the sender's kernel was acknowledged
-        sent: u32,
         /// Sequence number that the receiver's kernel has certainly acknowledged
         acked: u32,
         /// Addresses: the sender's, the receiver's; IPv4 ones are mapped
@@ -167,10 +165,10 @@ impl<'a> LaneFrame<'a> {
     }
 
     fn parse_resume(conv: u32, rest: &mut &'a [u8]) -> Result<Self, Malformed> {
-        let (delivered, sent, acked) = (word(rest)?, word(rest)?, word(rest)?);
+        let (delivered, acked) = (word(rest)?, word(rest)?);
         let addrs = [array(rest)?, array(rest)?];
         let ports = [array(rest)?, array(rest)?].map(u16::from_be_bytes);
-        Ok(Self::Resume { conv, delivered, sent, acked, addrs, ports })
+        Ok(Self::Resume { conv, delivered, acked, addrs, ports })
     }
 
     /// Returns the type of the frame
@@ -211,8 +209,8 @@ impl<'a> LaneFrame<'a> {
             Self::Reset { conv: _, opened: flag } | Self::Probe { conv: _, answer: flag } => {
                 out.push((*flag).into());
             }
-            Self::Resume { conv: _, delivered, sent, acked, addrs, ports } => {
-                for word in [delivered, sent, acked] {
+            Self::Resume { conv: _, delivered, acked, addrs, ports } => {
+                for word in [delivered, acked] {
                     out.extend_from_slice(&word.to_be_bytes());
                 }
                 out.extend_from_slice(addrs.as_flattened());
@@ -236,7 +234,7 @@ impl<'a> LaneFrame<'a> {
             Self::Data { marks, data, .. } => 8 + marks.len() + data.len(),
             Self::State { .. } | Self::Resumed { .. } => 13,
             Self::Reset { .. } | Self::Probe { .. } => 5,
-            Self::Resume { .. } => 16 + 32 + 4,
+            Self::Resume { .. } => 12 + 32 + 4,
             Self::Other { body, .. } => body.len(),
         }
     }
