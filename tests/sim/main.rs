@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod bottleneck;
 mod cookies;
 mod corpus;
 mod estimates;
