@@ -433,7 +433,8 @@ fn report_goes_to_people() {
 fn manual_names_every_key_and_its_examples_are_good() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/fastvpn.toml.5");
     let page = fs::read_to_string(page).unwrap();
-    let tables = [shape::KEYS, shape::MEMBER_KEYS, shape::HUB_KEYS, shape::PEER_KEYS, shape::NODE_KEYS];
+    let tables =
+        [shape::KEYS, shape::MEMBER_KEYS, shape::HUB_KEYS, shape::PEER_KEYS, shape::NODE_KEYS];
     for key in tables.into_iter().flatten() {
         let item =
             |name: &str| page.lines().any(|line| line.starts_with(&format!(".It Ic {name}")));
