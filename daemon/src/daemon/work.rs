@@ -245,7 +245,7 @@ async fn stop(
     plane: Option<Running>,
     interface: Option<(String, String)>,
 ) {
-    if let Some(Running { handle, ended }) = plane {
+    if let Some(Running { handle, ended, accept: _ }) = plane {
         if timeout(STOP_LIMIT, ended).await.is_err() {
             warn!(network = %name, "the data thread does not end");
         }

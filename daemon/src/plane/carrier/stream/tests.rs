@@ -35,7 +35,7 @@ impl Bench {
         pipe: usize,
         pass: Option<Pass>,
         skip: usize,
-        delivered: impl Fn() -> bool + Send + 'static,
+        delivered: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Self {
         let exchange = Arc::new(Exchange::new().unwrap());
         let (outbox, orders) = Outbox::new();
