@@ -24,12 +24,13 @@ const MAY_USE: [(&str, &[&str]); 10] = [
 ];
 
 /// Crates that only some modules may use
-const RESERVED: [(&str, &[&str]); 8] = [
+const RESERVED: [(&str, &[&str]); 9] = [
     ("clap", &["args"]),
     ("fastvpn_dbus", &["api"]),
     ("quinn_udp", &["plane"]),
     ("rtnetlink", &["system"]),
     ("sd_notify", &["notify"]),
+    ("tokio_kcp", &["plane"]),
     ("toml", &["config", "registry"]),
     ("tracing_journald", &["logging"]),
     ("zbus", &["api"]),

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use fastvpn_tests::lab::load::{self, Transfer};
 use fastvpn_tests::lab::star::{HUB_PORT, NETWORK};
-use fastvpn_tests::lab::{Node, Pass, Star, StarPlan, outer_v4};
+use fastvpn_tests::lab::{Node, Pass, Star, StarPlan, outer_v4, until};
 use fastvpn_tests::link::{LinkConfig, mbit, ms};
 
 use crate::runner::cases;
@@ -18,6 +18,7 @@ cases![
     broken_connection_is_made_again_in_mid_transfer["ss"],
     carrier_kcp_carries_everything_by_kcp,
     carrier_tcp_carries_everything_by_tcp,
+    hub_with_udp_alone_takes_no_connections_until_it_is_told_to,
     network_that_never_sees_udp_comes_up_over_tcp,
     restarted_hub_is_found_again_over_kcp,
     restarted_hub_is_found_again_over_tcp,
@@ -124,6 +125,23 @@ fn carries_everything(carrier: &str) {
     await_path(&star.peers[1], "peer1", carrier, LONG);
     let report = load::ping(&star.peers[0].host, star.ip(1), 20, Duration::from_millis(50));
     assert_eq!(report.unwrap().received, 20);
+}
+
+fn hub_with_udp_alone_takes_no_connections_until_it_is_told_to() {
+    let mut star = Star::new(plan()).unwrap();
+    let auto = star.hub_config(2);
+    let alone = format!("carrier = \"udp\"\n{auto}");
+    star.hub.configure(NETWORK, &alone).unwrap();
+    star.start().unwrap();
+    let connects = |star: &Star| star.peers[0].host.run(|_| connect().is_ok());
+    assert!(!connects(&star));
+
+    for (text, wanted) in [(&auto, true), (&alone, false)] {
+        star.hub.configure(NETWORK, text).unwrap();
+        assert_eq!(star.hub.ctl(&["reload"]).unwrap().code, 0);
+        assert!(until(BRIEF, || connects(&star) == wanted), "{text}");
+    }
+    star.peers[0].reaches(star.ip(1), BRIEF).unwrap();
 }
 
 fn restarted_hub_is_found_again_over_tcp() {

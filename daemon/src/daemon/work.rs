@@ -55,6 +55,8 @@ pub(super) struct Worker {
 #[derive(Debug)]
 struct Running {
     handle: Arc<PlaneHandle>,
+    /// Of which carriers connections are accepted
+    accept: Choice,
     /// Filled when its last event has come
     ended: oneshot::Receiver<()>,
 }
@@ -82,6 +84,7 @@ impl Worker {
         action: Action,
         config: Option<&NetworkConfig>,
     ) -> Option<News> {
+        self.follow(config);
         match action {
             Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
             Action::Keep(used) => self.queue(Job::Keep(used)),
@@ -118,6 +121,16 @@ impl Worker {
         None
     }
 
+    /// Has the plane accept what the configuration now says
+    fn follow(&mut self, config: Option<&NetworkConfig>) {
+        if let (Some(running), Some(config)) = (&mut self.plane, config)
+            && running.accept != config.carrier
+        {
+            running.accept = config.carrier;
+            running.handle.send(PlaneCommand::Accept(config.carrier));
+        }
+    }
+
     /// Tells whether the plane, if there is one, made a turn of late
     pub(super) fn is_healthy(&self, within: Duration) -> bool {
         self.plane.as_ref().is_none_or(|running| running.handle.healthy(within))
@@ -143,13 +156,13 @@ impl Worker {
             silence: start.silence,
             engine: start.engine,
         };
-        let streams = Streams { runtime: Handle::current(), accept: Choice::Auto };
+        let streams = Streams { runtime: Handle::current(), accept: config.carrier };
         let started = Plane::start(config.name.as_str(), node, start.listen, Some(&streams));
         let (handle, events, listening) =
             started.map_err(|error| cannot_listen(&error, start.listen))?;
         let (sender, ended) = oneshot::channel();
         tokio::spawn(forward(self.name.clone(), life, events, self.context.inputs.clone(), sender));
-        self.plane = Some(Running { handle: Arc::new(handle), ended });
+        self.plane = Some(Running { handle: Arc::new(handle), accept: config.carrier, ended });
         let nonce = u64::from_be_bytes(random()?);
         Ok(Started { listening, members, nonce })
     }
@@ -232,7 +245,7 @@ async fn stop(
     plane: Option<Running>,
     interface: Option<(String, String)>,
 ) {
-    if let Some(Running { handle, ended }) = plane {
+    if let Some(Running { handle, ended, accept: _ }) = plane {
         if timeout(STOP_LIMIT, ended).await.is_err() {
             warn!(network = %name, "the data thread does not end");
         }
@@ -412,7 +425,7 @@ mod tests {
             while events.recv().await.is_some() {}
             sender.send(())
         });
-        Running { handle: Arc::new(handle), ended }
+        Running { handle: Arc::new(handle), accept: Choice::Auto, ended }
     }
 
     fn plan() -> InterfacePlan {

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
-    BootId, Command as NodeCommand, Event as NodeEvent, Node, NodeConfig, NodeStats,
+    BootId, Choice, Command as NodeCommand, Event as NodeEvent, Node, NodeConfig, NodeStats,
 };
 use fastvpn_proto::time::Instant;
 use tokio::sync::mpsc;
@@ -42,6 +42,8 @@ use udp::Udp;
 /// What the control side asks of a plane
 #[derive(Debug)]
 pub enum PlaneCommand {
+    /// Accept connections of these carriers, and no others
+    Accept(Choice),
     /// For the node
     Node(NodeCommand),
     /// Serve this TUN queue from now on; replaces the one before
@@ -239,7 +241,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-    use fastvpn_proto::node::{Admission, Choice, Contact, PeerConfig};
+    use fastvpn_proto::node::{Admission, Contact, PeerConfig};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;

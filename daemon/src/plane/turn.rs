@@ -223,6 +223,7 @@ impl Turn {
         let mut next = if closed { Next::End } else { Next::Turn };
         for command in commands.drain(..) {
             match command {
+                PlaneCommand::Accept(choice) => self.carriers.accept(choice),
                 PlaneCommand::Node(command) => self.node.handle_command(command, now),
                 PlaneCommand::Tun { fd, mtu } => self.serve(fd, mtu)?,
                 PlaneCommand::CloseTun => self.tun = None,

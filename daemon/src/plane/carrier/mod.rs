@@ -60,7 +60,9 @@ pub(super) struct Carriers {
     /// The connection with an address
     by_way: BTreeMap<(Carrier, SocketAddr), Id>,
     dialled: Dialled,
-    listeners: Vec<AbortHandle>,
+    /// Where connections are accepted
+    at: SocketAddr,
+    listeners: BTreeMap<Carrier, AbortHandle>,
     news: VecDeque<News>,
 }
 
@@ -107,26 +109,38 @@ impl Carriers {
             links: BTreeMap::new(),
             by_way: BTreeMap::new(),
             dialled: Dialled::default(),
-            listeners: Vec::new(),
+            at: listen,
+            listeners: BTreeMap::new(),
             news: VecDeque::new(),
         };
         if let Some(streams) = streams {
-            let (tcp, kcp) = match streams.accept {
-                Choice::Auto => (true, true),
-                Choice::Udp => (false, false),
-                Choice::Tcp => (true, false),
-                Choice::Kcp => (false, true),
-            };
-            let ground = &carriers.ground;
-            let span = Span::current;
-            let tcp = tcp.then(|| listen_tcp(listen, Arc::clone(ground)).instrument(span()));
-            let kcp = kcp.then(|| listen_kcp(listen, Arc::clone(ground)).instrument(span()));
-            let tcp = tcp.map(|task| streams.runtime.spawn(task));
-            let kcp = kcp.map(|task| streams.runtime.spawn(task));
-            let listeners = tcp.into_iter().chain(kcp).map(|task| task.abort_handle());
-            carriers.listeners = listeners.collect();
+            carriers.accept(streams.accept);
         }
         Ok(carriers)
+    }
+
+    /// Accepts connections of these carriers from now on, and no others
+    ///
+    /// Connections that there are go on.
+    pub(super) fn accept(&mut self, choice: Choice) {
+        let Some(runtime) = &self.runtime else { return };
+        let (tcp, kcp) = match choice {
+            Choice::Auto => (true, true),
+            Choice::Udp => (false, false),
+            Choice::Tcp => (true, false),
+            Choice::Kcp => (false, true),
+        };
+        for (carrier, wanted) in [(Carrier::Tcp, tcp), (Carrier::Kcp, kcp)] {
+            if !wanted {
+                if let Some(listener) = self.listeners.remove(&carrier) {
+                    listener.abort();
+                }
+            } else if !self.listeners.contains_key(&carrier) {
+                let listener = listen(carrier, self.at, Arc::clone(&self.ground));
+                let task = runtime.spawn(listener.instrument(Span::current()));
+                self.listeners.insert(carrier, task.abort_handle());
+            }
+        }
     }
 
     /// Gives what came from connections to the node
@@ -289,7 +303,7 @@ impl AsFd for Carriers {
 
 impl Drop for Carriers {
     fn drop(&mut self) {
-        self.listeners.iter().for_each(AbortHandle::abort);
+        self.listeners.values().for_each(AbortHandle::abort);
     }
 }
 
@@ -372,14 +386,14 @@ impl Drop for Farewell<'_> {
     }
 }
 
-async fn listen_tcp(listen: SocketAddr, ground: Arc<Ground>) {
-    let listener = bound(Carrier::Tcp, listen, tcp::bind).await;
-    tcp::accept(listener, ground).await;
-}
-
-async fn listen_kcp(listen: SocketAddr, ground: Arc<Ground>) {
-    let listener = bound(Carrier::Kcp, listen, kcp::bind).await;
-    kcp::accept(listener, ground).await;
+/// Accepts connections of one carrier
+async fn listen(carrier: Carrier, at: SocketAddr, ground: Arc<Ground>) {
+    match carrier {
+        // That is the plane's own socket.
+        Carrier::Udp => {}
+        Carrier::Tcp => tcp::accept(bound(carrier, at, tcp::bind).await, ground).await,
+        Carrier::Kcp => kcp::accept(bound(carrier, at, kcp::bind).await, ground).await,
+    }
 }
 
 /// Binds, once the port is free: the last plane's socket may just be closing
