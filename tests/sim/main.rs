@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod bars;
 mod cookies;
 mod corpus;
 mod estimates;
@@ -17,12 +18,15 @@ mod lane;
 mod mtu;
 mod nat;
 mod purity;
+mod rate;
 mod relay;
 mod roaming;
 mod seeds;
 mod silence;
 mod soak;
+mod split;
 mod survival;
+mod tcp;
 
 use fastvpn_proto::node::{Event, Refusal};
 use fastvpn_tests::link::LinkConfig;

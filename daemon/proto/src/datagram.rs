@@ -2,11 +2,12 @@
 //!
 //! A [`Fragmenter`] cuts one packet at a time into fragments, a [`Reassembler`] joins them again.
 //! Incomplete packets are bounded in bytes and age; fragments that repeat or contradict what came
-//! before do no harm. PROTOCOL.md, section "Datagrams and fragments".
+//! before do no harm. [`Duplicates`] lets the first of several copies of a packet pass. PROTOCOL.md,
+//! section "Datagrams and fragments".
 
 use std::collections::VecDeque;
 
-use crate::limits::{REASSEMBLY_BYTES, REASSEMBLY_LIFE};
+use crate::limits::{COPIED_WINDOW, REASSEMBLY_BYTES, REASSEMBLY_LIFE};
 use crate::time::Instant;
 use crate::wire::frame::{FRAGMENT_OVERHEAD, Fragment};
 
@@ -136,6 +137,60 @@ impl Reassembler {
     }
 }
 
+/// Remembers which packets came that may come again
+///
+/// Ids are those of the session: neither other keys nor another path begin them anew.
+#[derive(Debug, Default)]
+pub struct Duplicates {
+    /// One bit for each of the last ids, by their lower bits; none before the first packet
+    seen: Vec<u64>,
+    highest: u32,
+}
+
+impl Duplicates {
+    /// Tells whether this is the first packet with this id; one that is too old to tell is none
+    pub fn is_first(&mut self, id: u32) -> bool {
+        if self.seen.is_empty() {
+            self.seen = vec![0; COPIED_WINDOW as usize / 64];
+            self.highest = id;
+        }
+        let ahead = id.wrapping_sub(self.highest);
+        if ahead < HALF {
+            for passed in 1..=ahead.min(COPIED_WINDOW) {
+                self.bit(self.highest.wrapping_add(passed)).clear();
+            }
+            self.highest = id;
+        } else if self.highest.wrapping_sub(id) >= COPIED_WINDOW {
+            return false;
+        }
+        self.bit(id).set()
+    }
+
+    fn bit(&mut self, id: u32) -> Bit<'_> {
+        let at = id % COPIED_WINDOW;
+        Bit { word: &mut self.seen[at as usize / 64], mask: 1 << (at % 64) }
+    }
+}
+
+/// One bit among many
+struct Bit<'a> {
+    word: &'a mut u64,
+    mask: u64,
+}
+
+impl Bit<'_> {
+    fn clear(self) {
+        *self.word &= !self.mask;
+    }
+
+    /// Sets it; tells whether it was not
+    fn set(self) -> bool {
+        let before = *self.word & self.mask;
+        *self.word |= self.mask;
+        before == 0
+    }
+}
+
 impl Partial {
     fn cover(&mut self, start: usize, end: usize) {
         let touching = |range: &(usize, usize)| range.0 <= end && range.1 >= start;
@@ -154,6 +209,8 @@ const PARTIAL_MAX: usize = 64;
 const SLIVER: usize = 64;
 /// Pieces of a packet that do not touch: more than half of what the largest one is cut into
 const PIECES_MAX: usize = 64;
+/// Ids up to this far ahead are newer, all others older
+const HALF: u32 = 1 << 31;
 
 #[cfg(test)]
 mod tests {
@@ -212,6 +269,51 @@ mod tests {
             prop_assert!(joiner.bytes <= REASSEMBLY_BYTES);
             prop_assert_eq!(joiner.bytes, joiner.partial.iter().map(|p| p.packet.len()).sum::<usize>());
         }
+    }
+
+    proptest! {
+        #[test]
+        fn each_id_passes_once_whatever_the_order(
+            start: u32,
+            steps in proptest::collection::vec((0u32..40, 1usize..4), 1..300),
+            shuffle: u64,
+        ) {
+            let mut id = start;
+            let mut arrivals = Vec::new();
+            for (at, (step, copies)) in steps.iter().enumerate() {
+                id = id.wrapping_add(*step + 1);
+                for copy in 0..*copies {
+                    let late = shuffle.rotate_left((at * 7 + copy * 13) as u32) % 50;
+                    arrivals.push((at as u64 + late, id));
+                }
+            }
+            arrivals.sort_unstable();
+            let mut duplicates = Duplicates::default();
+            let mut seen = std::collections::BTreeSet::new();
+
+            for (_, id) in arrivals {
+                prop_assert_eq!(duplicates.is_first(id), seen.insert(id), "{}", id);
+            }
+        }
+    }
+
+    #[test]
+    fn window_of_ids_moves_and_wraps() {
+        let mut duplicates = Duplicates::default();
+        assert!(duplicates.is_first(u32::MAX - 1));
+        assert!(duplicates.is_first(5));
+        assert!(!duplicates.is_first(u32::MAX - 1));
+        assert!(duplicates.is_first(u32::MAX));
+
+        assert!(duplicates.is_first(5 + COPIED_WINDOW - 1));
+        assert!(!duplicates.is_first(5));
+        assert!(duplicates.is_first(6));
+        assert!(duplicates.is_first(5 + COPIED_WINDOW + 1));
+        assert!(!duplicates.is_first(5), "too old to tell");
+
+        assert!(duplicates.is_first(1 << 30));
+        assert!(!duplicates.is_first(1 << 30));
+        assert!(duplicates.is_first((1 << 30) - COPIED_WINDOW + 1));
     }
 
     #[test]

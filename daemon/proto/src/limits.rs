@@ -90,10 +90,16 @@ pub const GATE_ENTRIES_MAX: usize = 4096;
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
 /// Largest time for which an acknowledgement is held back
 pub const ACK_DELAY: Duration = Duration::from_millis(4);
-/// Messages that are acknowledged at once
+/// Messages that are acknowledged at once in the beginning of a burst
 pub const ACK_EVERY: u64 = 16;
+/// Most acknowledgements in a round trip
+pub const ACK_MOST: u32 = 64;
+/// Least acknowledgements in a round trip, while there is something to acknowledge
+pub const ACK_LEAST: u32 = 8;
+/// Shortest time between two acknowledgements
+pub const ACK_PAUSE_MIN: Duration = Duration::from_millis(1);
 /// Ranges in one acknowledgement
-pub const ACK_RANGES_MAX: usize = 32;
+pub const ACK_RANGES_MAX: usize = 512;
 /// RTT assumed before the first sample (RFC 9002's kInitialRtt)
 pub const INITIAL_RTT: Duration = Duration::from_millis(333);
 /// Messages sent later that prove a loss (RFC 9002's kPacketThreshold)
@@ -118,8 +124,22 @@ pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
 /// Bytes of incomplete datagrams, for each session
 pub const REASSEMBLY_BYTES: usize = 256 * 1024;
+/// Ids of copied datagrams that a receiver remembers
+pub const COPIED_WINDOW: u32 = 1 << 16;
 
 // --- split TCP -------------------------------------------------------------------------------
 
 /// Memory of all split connections of one node, where none is configured
 pub const MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
+/// Bytes that a new split connection is promised in each direction while memory is plenty
+pub const LANE_CREDIT_FIRST: usize = 256 * 1024;
+/// Least that a split connection is promised; with less left, new connections are plain
+pub const LANE_CREDIT_MIN: usize = 8 * 1024;
+/// Most that a lane's receiver may be ahead of what its kernel acknowledged
+pub const LANE_CREDIT_MAX: u64 = 1 << 30;
+/// Time after which an acknowledgement of a kernel is told to the other node, where nothing hurries
+pub const LANE_STATE_DELAY: Duration = Duration::from_millis(50);
+/// Time that a kernel has to answer a SYN, and a connection to be made
+pub const LANE_OPENING: Duration = Duration::from_secs(150);
+/// Time without progress after which a kernel is given up
+pub const LANE_GIVE_UP: Duration = Duration::from_secs(15 * 60);

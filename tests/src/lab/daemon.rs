@@ -242,6 +242,15 @@ impl Node {
         Ok(number.ok_or_else(|| anyhow!("no VmRSS"))?.parse()?)
     }
 
+    /// Returns how many descriptors the daemon has open
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn descriptors(&self) -> Result<usize> {
+        let child = self.child.as_ref().ok_or_else(|| anyhow!("no daemon"))?;
+        Ok(fs::read_dir(format!("/proc/{}/fd", child.id()))?.count())
+    }
+
     /// Returns the processor time that the daemon has used, in clock ticks of 10 ms
     ///
     /// # Errors

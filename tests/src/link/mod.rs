@@ -6,7 +6,7 @@
 //!
 //! # Contract
 //!
-//! - An item passes, in this order: the MTU, the drop-tail queue in front of the bottleneck, the
+//! - An item passes, in this order: the MTU, the policer, the drop-tail queue in front of the bottleneck, the
 //!   bottleneck's rate, loss, corruption, duplication, delay. What is lost on the way has used the rate.
 //! - `now` never runs backwards.
 //! - [`Link::poll`] returns items in the order of their due time. Those that are due at
@@ -19,6 +19,7 @@
 
 pub mod delay;
 pub mod loss;
+pub mod police;
 pub mod rate;
 pub mod script;
 
@@ -32,11 +33,12 @@ use serde::{Deserialize, Serialize};
 
 use self::delay::Delay;
 use self::loss::{Loss, LossState, Share};
+use self::police::{Bucket, Policer};
 use self::rate::{Bottleneck, Queue, Rate};
 
 pub use self::delay::{ms, secs, us};
 pub use self::loss::percent;
-pub use self::rate::{gbit, kbit, mbit};
+pub use self::rate::{Waits, gbit, kbit, mbit};
 pub use self::script::{Change, Script};
 
 /// What can travel over a [`Link`]
@@ -61,6 +63,8 @@ impl Cargo for Vec<u8> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
+    /// Drops what exceeds its rate, without a queue
+    pub police: Option<Policer>,
     /// Rate of the bottleneck; none: infinite
     pub rate: Option<Rate>,
     /// Room in front of the bottleneck
@@ -89,6 +93,13 @@ impl LinkConfig {
     #[must_use]
     pub fn rate(mut self, rate: Rate) -> Self {
         self.rate = Some(rate);
+        self
+    }
+
+    /// Drops what exceeds a rate by more than a burst of so many bytes
+    #[must_use]
+    pub fn policed(mut self, rate: Rate, burst: u64) -> Self {
+        self.police = Some(Policer { rate, burst });
         self
     }
 
@@ -191,7 +202,7 @@ impl LinkConfig {
 pub enum Verdict {
     /// It is on its way, though it may still be lost
     Accepted,
-    /// The queue was full
+    /// The queue was full, or there was no token left in the bucket
     QueueFull,
     /// It exceeds the MTU
     TooBig,
@@ -206,7 +217,7 @@ pub struct Counters {
     pub delivered: Count,
     /// Lost on the way, or because the link was down
     pub lost: Count,
-    /// Refused because the queue was full
+    /// Refused because the queue was full, or because there was no token left in the bucket
     pub queue_full: Count,
     /// Refused because they exceed the MTU
     pub too_big: Count,
@@ -238,6 +249,7 @@ pub struct Link<T> {
     config: LinkConfig,
     chance: ChaCha8Rng,
     loss: LossState,
+    bucket: Bucket,
     bottleneck: Bottleneck<T>,
     /// On the way, in order of both arrival and due time: the common case, without a heap
     ordered: VecDeque<Flight<T>>,
@@ -253,6 +265,7 @@ impl<T: Cargo> Link<T> {
     pub fn new(config: LinkConfig, seed: u64) -> Self {
         Self {
             loss: LossState::default(),
+            bucket: Bucket::default(),
             chance: ChaCha8Rng::seed_from_u64(seed),
             bottleneck: Bottleneck::new(config.rate, config.queue),
             ordered: VecDeque::new(),
@@ -271,6 +284,10 @@ impl<T: Cargo> Link<T> {
         if self.config.mtu.is_some_and(|mtu| bytes > mtu) {
             self.counters.too_big.add(bytes);
             return Verdict::TooBig;
+        }
+        if self.config.police.is_some_and(|police| !self.bucket.admits(police, bytes, now)) {
+            self.counters.queue_full.add(bytes);
+            return Verdict::QueueFull;
         }
         if self.config.rate.is_none() && self.bottleneck.is_empty() {
             self.fly(item, bytes, now);
@@ -332,6 +349,11 @@ impl<T: Cargo> Link<T> {
     /// Returns what became of all items so far
     pub fn counters(&self) -> Counters {
         self.counters
+    }
+
+    /// Returns how long items have waited in front of the bottleneck so far
+    pub fn waits(&self) -> Waits {
+        self.bottleneck.waits()
     }
 
     /// Returns how many bytes wait in front of the bottleneck

@@ -81,10 +81,32 @@ impl Default for Queue {
 pub(super) struct Bottleneck<T> {
     rate: Option<Rate>,
     room: u64,
-    waiting: VecDeque<(T, usize)>,
+    /// With its size, and when it came
+    waiting: VecDeque<(T, usize, Instant)>,
     bytes: u64,
     /// When the first waiting item has passed
     front_leaves: Instant,
+    waits: Waits,
+}
+
+/// How long items have waited in front of a bottleneck
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Waits {
+    /// How many have passed
+    pub items: u64,
+    /// How long all of them together waited
+    pub total: Duration,
+    /// The longest
+    pub longest: Duration,
+}
+
+impl Waits {
+    /// Returns how long an item waited on average, of those that passed since `before`
+    pub fn mean_since(&self, before: &Self) -> Duration {
+        let items = self.items - before.items;
+        let total = self.total.saturating_sub(before.total);
+        Duration::from_nanos((total.as_nanos() / u128::from(items.max(1))) as u64)
+    }
 }
 
 impl<T> Bottleneck<T> {
@@ -95,6 +117,7 @@ impl<T> Bottleneck<T> {
             waiting: VecDeque::new(),
             bytes: 0,
             front_leaves: Instant::ZERO,
+            waits: Waits::default(),
         }
     }
 
@@ -106,7 +129,7 @@ impl<T> Bottleneck<T> {
             return false;
         }
         self.bytes += bytes as u64;
-        self.waiting.push_back((item, bytes));
+        self.waiting.push_back((item, bytes, now));
         true
     }
 
@@ -115,17 +138,21 @@ impl<T> Bottleneck<T> {
         if self.waiting.is_empty() || self.front_leaves > now {
             return None;
         }
-        let (item, bytes) = self.waiting.pop_front()?;
+        let (item, bytes, came) = self.waiting.pop_front()?;
         let left = self.front_leaves;
         self.bytes -= bytes as u64;
-        if let Some((_, next)) = self.waiting.front() {
+        if let Some((_, next, _)) = self.waiting.front() {
             self.front_leaves = left + self.time_of(*next);
         }
+        let wait = left.since(came).saturating_sub(self.time_of(bytes));
+        self.waits.items += 1;
+        self.waits.total += wait;
+        self.waits.longest = self.waits.longest.max(wait);
         Some((item, bytes, left))
     }
 
     pub(super) fn set(&mut self, rate: Option<Rate>, queue: Queue, now: Instant) {
-        if let Some((_, bytes)) = self.waiting.front() {
+        if let Some((_, bytes, _)) = self.waiting.front() {
             let whole = self.time_of(*bytes).as_nanos().max(1);
             let rest = self.front_leaves.since(now).as_nanos().min(whole);
             let bits = (*bytes as u128 * 8 * rest / whole) as u64;
@@ -142,6 +169,10 @@ impl<T> Bottleneck<T> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    pub(super) fn waits(&self) -> Waits {
+        self.waits
     }
 
     pub(super) fn len(&self) -> usize {

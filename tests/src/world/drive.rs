@@ -6,7 +6,8 @@ use fastvpn_proto::node::{Arrival, Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::{Duration, Instant};
 
 use super::host::Power;
-use super::network::Sent;
+use super::network::{RAW_PORT, Sent};
+use super::tcp::Via;
 use super::{Datagram, HostId, Record, SiteId, Source, World};
 
 /// Timeouts that a node may ask for at one instant before it counts as a busy loop
@@ -73,6 +74,9 @@ impl World {
             Source::Decision(host) => self.step_decision(host),
             Source::Host(host) => self.drive(host, |node, now| node.handle_timeout(now)),
             Source::Stream(index) => self.step_stream(index),
+            Source::End(index) => self.step_end(index),
+            Source::Stray(host) => self.step_stray(host),
+            Source::Echoes => self.step_echoes(),
         }
         true
     }
@@ -109,6 +113,12 @@ impl World {
     }
 
     fn arrive(&mut self, host: HostId, datagram: Datagram) {
+        if datagram.to.port() == RAW_PORT {
+            if self.hosts[host.0].power != Power::Asleep {
+                drop(self.tcp_arrive(host, Via::Underlay, datagram.bytes));
+            }
+            return;
+        }
         let local = Some(datagram.to.ip());
         let arrival = Arrival { carrier: Carrier::Udp, remote: datagram.from, local };
         let mut bytes = datagram.bytes;
@@ -164,8 +174,12 @@ impl World {
         }
         while let Some(packet) = node.poll_packet() {
             match self.oracle.on_packet(id, &packet, self.now) {
-                Ok(true) => {}
-                Ok(false) => self.hosts[id.0].notices.push(packet),
+                Ok(Some(id)) => self.echo(id),
+                Ok(None) => {
+                    if let Err(packet) = self.tcp_arrive(id, Via::Overlay, packet) {
+                        self.hosts[id.0].notices.push(packet);
+                    }
+                }
                 Err(fault) => self.fail(fault),
             }
         }
@@ -222,6 +236,9 @@ impl World {
             Event::SessionUp { peer, .. } | Event::SessionDown { peer, .. } => {
                 let other = self.expect_host(*peer);
                 self.oracle.on_session_change(id, other);
+                if matches!(event, Event::SessionDown { .. }) {
+                    self.excuse_all(id, Some(other));
+                }
             }
             Event::Stranger { ticket, key, .. } => {
                 let decision = self.hosts[id.0].decide(*ticket, *key);

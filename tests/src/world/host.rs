@@ -10,7 +10,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    Admission, Choice, Command, Contact, Event, Node, NodeConfig, PeerConfig, Ticket, Traffic,
+    Admission, Choice, Command, Contact, Engine, Event, Node, NodeConfig, PeerConfig, Ticket,
+    Traffic,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -44,6 +45,8 @@ pub struct HostPlan {
     pub aes: bool,
     /// How long its control side takes to decide about a stranger
     pub decision: Duration,
+    /// How its engine is set
+    pub engine: Engine,
 }
 
 impl HostPlan {
@@ -74,6 +77,7 @@ impl HostPlan {
             silence: Duration::from_secs(15),
             aes: true,
             decision: Duration::ZERO,
+            engine: Engine::default(),
         }
     }
 
@@ -81,6 +85,13 @@ impl HostPlan {
     #[must_use]
     pub fn underlay(mut self, addresses: Vec<IpAddr>) -> Self {
         self.underlay = addresses;
+        self
+    }
+
+    /// Sets the engine
+    #[must_use]
+    pub fn engine(mut self, engine: Engine) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -176,7 +187,7 @@ impl Host {
             admission: self.plan.admission,
             relay: self.plan.relay,
             silence: self.plan.silence,
-            engine: fastvpn_proto::node::Engine::default(),
+            engine: self.plan.engine,
         }
     }
 

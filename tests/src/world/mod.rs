@@ -15,6 +15,7 @@ pub mod host;
 pub mod nat;
 pub mod packet;
 pub mod report;
+pub mod tcp;
 
 mod drive;
 mod network;
@@ -38,11 +39,12 @@ use self::network::{Network, OUTSIDE, SiteId};
 use self::oracle::Oracle;
 use self::schedule::Schedule;
 use self::traffic::Stream;
-use crate::link::{Counters, LinkConfig, Script};
+use crate::link::{Counters, LinkConfig, Script, Waits};
 
 pub use self::host::HostPlan;
 pub use self::network::{Datagram, TooBig};
 pub use self::report::Report;
+pub use self::tcp::{Pace, Side, Step, TcpId, TcpPlan, Work};
 pub use self::traffic::{Flow, PacketId, PingId, StreamId};
 
 /// Names a host of a [`World`]
@@ -58,7 +60,10 @@ pub struct World {
     network: Network,
     schedule: Schedule<Source>,
     streams: Vec<Stream>,
+    /// Packets that arrived and have still to be answered
+    echoes: Vec<u64>,
     scripts: Vec<RunningScript>,
+    tcp: tcp::Tcp,
     oracle: Oracle,
     records: Option<Vec<Record>>,
     fresh_address: u16,
@@ -85,6 +90,9 @@ enum Source {
     Decision(HostId),
     Host(HostId),
     Stream(usize),
+    End(usize),
+    Stray(HostId),
+    Echoes,
 }
 
 #[derive(Debug)]
@@ -113,7 +121,9 @@ impl World {
             network: Network::new(seed),
             schedule: Schedule::new(),
             streams: Vec::new(),
+            echoes: Vec::new(),
             scripts: Vec::new(),
+            tcp: tcp::Tcp::default(),
             oracle: Oracle::default(),
             records: None,
             fresh_address: 60_000,
@@ -243,6 +253,7 @@ impl World {
 
     /// Kills a host: its node is gone without a word
     pub fn kill(&mut self, host: HostId) {
+        self.excuse_all(host, None);
         self.hosts[host.0].node = None;
         self.hosts[host.0].power = Power::Off;
         self.hosts[host.0].decisions.clear();
@@ -266,6 +277,7 @@ impl World {
     pub fn wake(&mut self, host: HostId) {
         self.hosts[host.0].power = Power::On;
         self.drive(host, |node, now| node.handle_timeout(now));
+        self.wake_ends(host);
     }
 
     /// Gives a command to a host's node
@@ -287,6 +299,18 @@ impl World {
         let now = self.now;
         self.network.wire(wire.0, wire.1).set(config, now);
         self.reschedule_wire(wire);
+    }
+
+    /// Lets the wires between all these pairs, in this direction, be one
+    ///
+    /// Everything that is sent shares its rate and queue.
+    ///
+    /// # Panics
+    /// If `pairs` is empty.
+    pub fn share(&mut self, pairs: &[(HostId, HostId)], config: LinkConfig) {
+        let wires: Vec<_> = pairs.iter().map(|(from, to)| self.wire(*from, *to)).collect();
+        self.network.share(&wires);
+        self.one_way(pairs[0].0, pairs[0].1, config);
     }
 
     /// Shapes all wires that are not shaped otherwise and that nothing was sent over yet
@@ -312,6 +336,20 @@ impl World {
     pub fn wire_counters(&mut self, from: HostId, to: HostId) -> Counters {
         let (from, to) = self.wire(from, to);
         self.network.wire(from, to).counters()
+    }
+
+    /// Returns how long messages from one host to another have waited in front of the bottleneck
+    pub fn wire_waits(&mut self, from: HostId, to: HostId) -> Waits {
+        let (from, to) = self.wire(from, to);
+        self.network.wire(from, to).waits()
+    }
+
+    /// Returns how long what enters the wire from one host to another has to wait
+    pub fn queue(&mut self, from: HostId, to: HostId) -> Duration {
+        let (from, to) = self.wire(from, to);
+        let wire = self.network.wire(from, to);
+        let bits = wire.queued_bytes() * 8;
+        wire.config().rate.map_or(Duration::ZERO, |rate| rate.time_of(bits))
     }
 
     // --- strangers and records ---------------------------------------------------------------
@@ -435,7 +473,7 @@ impl World {
     }
 
     fn wire(&self, from: HostId, to: HostId) -> (SiteId, SiteId) {
-        (self.hosts[from.0].site, self.hosts[to.0].site)
+        self.network.shared((self.hosts[from.0].site, self.hosts[to.0].site))
     }
 
     fn name(&self, host: HostId) -> &str {
@@ -470,6 +508,9 @@ impl Drop for World {
             for (at, event) in self.hosts[index].events.iter().rev().take(6).rev() {
                 eprintln!("    {at:?} {event:?}");
             }
+        }
+        for (id, connection) in self.connections().filter(|(_, one)| !one.is_over()).take(6) {
+            eprintln!("  {id:?} {connection}");
         }
         for wire in self.network.wires().take(8) {
             eprintln!("  wire {:?}", wire.counters());

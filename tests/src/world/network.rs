@@ -31,7 +31,11 @@ pub struct Datagram {
 impl Datagram {
     /// Returns the size on the wire, headers included
     fn size(&self) -> usize {
-        self.bytes.len() + if self.to.is_ipv4() { 28 } else { 48 }
+        match self.to {
+            to if to.port() == RAW_PORT => self.bytes.len(),
+            SocketAddr::V4(_) => self.bytes.len() + 28,
+            SocketAddr::V6(_) => self.bytes.len() + 48,
+        }
     }
 }
 
@@ -76,6 +80,8 @@ pub(super) struct Network {
     nats: BTreeMap<IpAddr, SiteId>,
     strangers: BTreeMap<SocketAddr, Vec<Vec<u8>>>,
     wires: BTreeMap<(SiteId, SiteId), Link<Datagram>>,
+    /// Wires that are none of their own, and the one that they share
+    shared: BTreeMap<(SiteId, SiteId), (SiteId, SiteId)>,
     standard: LinkConfig,
     too_big: BTreeMap<(SiteId, SiteId), TooBig>,
 }
@@ -90,6 +96,7 @@ impl Network {
             nats: BTreeMap::new(),
             strangers: BTreeMap::new(),
             wires: BTreeMap::new(),
+            shared: BTreeMap::new(),
             standard: LinkConfig::default(),
             too_big: BTreeMap::new(),
         }
@@ -140,6 +147,18 @@ impl Network {
         self.wires.entry((from, to)).or_insert_with(|| Link::new(standard.clone(), seed))
     }
 
+    /// Lets all these wires be the first of them
+    pub(super) fn share(&mut self, wires: &[(SiteId, SiteId)]) {
+        for other in &wires[1..] {
+            self.shared.insert(*other, wires[0]);
+        }
+    }
+
+    /// Returns the wire that is used from one site to another
+    pub(super) fn shared(&self, wire: (SiteId, SiteId)) -> (SiteId, SiteId) {
+        self.shared.get(&wire).copied().unwrap_or(wire)
+    }
+
     pub(super) fn wires(&self) -> impl Iterator<Item = &Link<Datagram>> {
         self.wires.values()
     }
@@ -153,11 +172,12 @@ impl Network {
             return Sent::Nowhere;
         };
         let size = datagram.size();
-        match self.wire(site, to).push(datagram, size, now) {
-            Verdict::Accepted | Verdict::QueueFull => Sent::Over(site, to),
-            Verdict::TooBig => match self.too_big.get(&(site, to)) {
+        let (from, to) = self.shared((site, to));
+        match self.wire(from, to).push(datagram, size, now) {
+            Verdict::Accepted | Verdict::QueueFull => Sent::Over(from, to),
+            Verdict::TooBig => match self.too_big.get(&(from, to)) {
                 Some(TooBig::Told) => Sent::TooBig,
-                Some(TooBig::Silent) | None => Sent::Over(site, to),
+                Some(TooBig::Silent) | None => Sent::Over(from, to),
             },
         }
     }
@@ -176,6 +196,7 @@ impl Network {
                 kept.push(datagram.bytes);
                 continue;
             }
+            let to = self.site_of(datagram.to, from).unwrap_or(to);
             if from != to {
                 let mut inside = Some(datagram.to);
                 for nat in self.sites[to.0].nats.iter_mut().rev() {
@@ -207,5 +228,7 @@ impl Network {
     }
 }
 
+/// Port of datagrams that are whole IP packets: what goes past the nodes
+pub(super) const RAW_PORT: u16 = 0;
 /// Where strangers live
 pub(super) const OUTSIDE: SiteId = SiteId(0);

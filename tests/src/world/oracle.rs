@@ -33,6 +33,10 @@ pub(super) struct Sent {
     pub(super) honesty: Honesty,
     pub(super) at: Instant,
     pub(super) arrived: Option<Instant>,
+    /// Packet that this one answers
+    answers: Option<u64>,
+    /// When the answer to it arrived
+    pub(super) answered: Option<Instant>,
 }
 
 /// Whether a packet's source is its sender's
@@ -73,19 +77,53 @@ impl Oracle {
         at: Instant,
     ) -> (u64, Vec<u8>) {
         let id = self.packets.len() as u64;
-        self.packets.push(Sent { from, to, src, dst, len, stream, honesty, at, arrived: None });
-        (id, packet::build(id, src, dst, len))
+        let sent = Sent {
+            from,
+            to,
+            src,
+            dst,
+            len,
+            stream,
+            honesty,
+            at,
+            arrived: None,
+            answers: None,
+            answered: None,
+        };
+        self.packets.push(sent);
+        (id, sent.build(id))
     }
 
-    /// Judges a packet that `host` received; tells whether it was one of ours
+    /// Builds the answer to a packet that arrived
+    pub(super) fn answer(&mut self, request: u64, at: Instant) -> (HostId, Vec<u8>) {
+        let id = self.packets.len() as u64;
+        let sent = self.packets[request as usize];
+        let answer = Sent {
+            from: sent.to,
+            to: sent.from,
+            src: sent.dst,
+            dst: sent.src,
+            len: sent.len,
+            stream: None,
+            honesty: Honesty::Honest,
+            at,
+            arrived: None,
+            answers: Some(request),
+            answered: None,
+        };
+        self.packets.push(answer);
+        (answer.from, answer.build(id))
+    }
+
+    /// Judges a packet that `host` received; returns its number if it was one of ours
     pub(super) fn on_packet(
         &mut self,
         host: HostId,
         bytes: &[u8],
         now: Instant,
-    ) -> Result<bool, Fault> {
+    ) -> Result<Option<u64>, Fault> {
         let Some(id) = packet::id_of(bytes) else {
-            return Ok(false);
+            return Ok(None);
         };
         let Some(sent) = self.packets.get_mut(id as usize) else {
             return Err(format!("packet {id} was never sent"));
@@ -102,10 +140,13 @@ impl Oracle {
         if let Some(before) = sent.arrived.replace(now) {
             return Err(format!("packet {id} arrived twice, first at {before:?}"));
         }
-        if packet::build(id, sent.src, sent.dst, sent.len) != bytes {
+        if sent.build(id) != bytes {
             return Err(format!("packet {id} of {} bytes was changed on its way", sent.len));
         }
-        Ok(true)
+        if let Some(request) = sent.answers {
+            self.packets[request as usize].answered = Some(now);
+        }
+        Ok(Some(id))
     }
 
     /// Remembers a control message
@@ -176,6 +217,11 @@ impl Oracle {
 }
 
 impl Sent {
+    fn build(&self, id: u64) -> Vec<u8> {
+        let flow = self.stream.map_or(0, |stream| stream as u16 + 1);
+        packet::build_in(flow, id, self.src, self.dst, self.len)
+    }
+
     pub(super) fn latency(&self) -> Option<Duration> {
         self.arrived.map(|arrived| arrived.since(self.at))
     }
@@ -196,7 +242,7 @@ mod tests {
         let mut oracle = Oracle::default();
         let (_, mut bytes) = send(&mut oracle, Honesty::Honest);
         assert!(oracle.on_packet(A, &bytes, Instant::ZERO).is_err());
-        assert_eq!(oracle.on_packet(B, &bytes, Instant::ZERO), Ok(true));
+        assert_eq!(oracle.on_packet(B, &bytes, Instant::ZERO), Ok(Some(0)));
         assert!(oracle.on_packet(B, &bytes, Instant::ZERO).is_err());
 
         let (_, fresh) = send(&mut oracle, Honesty::Honest);

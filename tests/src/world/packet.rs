@@ -20,6 +20,14 @@ const PORT: u16 = 4_242;
 /// # Panics
 /// If the addresses are of different families, or `len` is too small.
 pub fn build(id: u64, src: IpAddr, dst: IpAddr, len: usize) -> Vec<u8> {
+    build_in(0, id, src, dst, len)
+}
+
+/// Builds a packet as [`build`] does, in the flow with that number: each has a source port of its own
+///
+/// # Panics
+/// As [`build`] does.
+pub(super) fn build_in(flow: u16, id: u64, src: IpAddr, dst: IpAddr, len: usize) -> Vec<u8> {
     let mut packet = Vec::with_capacity(len);
     match (src, dst) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => ipv4_header(&mut packet, id, src, dst, len),
@@ -29,7 +37,7 @@ pub fn build(id: u64, src: IpAddr, dst: IpAddr, len: usize) -> Vec<u8> {
         }
     }
     let header = packet.len();
-    packet.extend(PORT.to_be_bytes());
+    packet.extend(PORT.wrapping_add(flow).to_be_bytes());
     packet.extend(PORT.to_be_bytes());
     packet.extend(((len - header) as u16).to_be_bytes());
     packet.extend([0, 0]);

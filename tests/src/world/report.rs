@@ -4,7 +4,12 @@ use std::fmt;
 
 use fastvpn_proto::time::{Duration, Instant};
 
-use super::oracle::Sent;
+/// What became of one packet
+pub(super) struct Fate {
+    pub(super) sent: Instant,
+    pub(super) arrived: Option<Instant>,
+    pub(super) bytes: usize,
+}
 
 /// Figures of one stream of packets
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -23,19 +28,21 @@ pub struct Report {
     pub slowest: Duration,
     /// Longest time between two arrivals, or between the last one and now
     pub longest_gap: Duration,
+    /// All latencies in order of size
+    latencies: Vec<Duration>,
 }
 
 impl Report {
     /// Sums up packets in the order in which they were sent
-    pub(super) fn of<'a>(packets: impl Iterator<Item = (&'a Sent, usize)>) -> Self {
+    pub(super) fn of(packets: impl Iterator<Item = Fate>) -> Self {
         let mut report = Self::default();
         let mut latencies = Vec::new();
         let mut arrivals: Vec<Instant> = Vec::new();
-        for (packet, len) in packets {
+        for packet in packets {
             report.sent += 1;
-            if let (Some(latency), Some(arrived)) = (packet.latency(), packet.arrived) {
-                report.bytes += len as u64;
-                latencies.push(latency);
+            if let Some(arrived) = packet.arrived {
+                report.bytes += packet.bytes as u64;
+                latencies.push(arrived.since(packet.sent));
                 arrivals.push(arrived);
             }
         }
@@ -47,12 +54,20 @@ impl Report {
         report.slowest = latencies.last().copied().unwrap_or_default();
         let gaps = arrivals.windows(2).map(|pair| pair[1].since(pair[0]));
         report.longest_gap = gaps.max().unwrap_or_default();
+        report.latencies = latencies;
         report
     }
 
     /// Returns how many packets did not arrive
     pub fn lost(&self) -> u64 {
         self.sent - self.arrived
+    }
+
+    /// Returns the latency that this share of all packets does not exceed; the largest there is, if so
+    /// many did not arrive
+    pub fn quantile(&self, share: f64) -> Duration {
+        let index = (self.sent as f64 * share).ceil() as usize;
+        self.latencies.get(index.max(1) - 1).copied().unwrap_or(Duration::MAX)
     }
 
     /// Returns the share of packets that did not arrive

@@ -6,7 +6,7 @@ use fastvpn_proto::node::{Command, Event};
 use fastvpn_proto::time::{Duration, Instant};
 
 use super::oracle::Honesty;
-use super::report::Report;
+use super::report::{Fate, Report};
 use super::{Family, HostId, Source, World};
 
 /// Names a stream of packets
@@ -28,6 +28,14 @@ pub struct Flow {
     len: usize,
     time: Duration,
     family: Family,
+    echo: Echo,
+}
+
+/// Whether arriving packets are answered
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Echo {
+    Answered,
+    Silent,
 }
 
 impl Flow {
@@ -38,6 +46,7 @@ impl Flow {
             len,
             time: Duration::from_secs(10),
             family: Family::V4,
+            echo: Echo::Silent,
         }
     }
 
@@ -45,6 +54,14 @@ impl Flow {
     #[must_use]
     pub fn lasting(mut self, time: Duration) -> Self {
         self.time = time;
+        self
+    }
+
+    /// Lets each packet be answered by one of the same size, as a ping is; reports then tell of round
+    /// trips
+    #[must_use]
+    pub fn echoed(mut self) -> Self {
+        self.echo = Echo::Answered;
         self
     }
 
@@ -100,10 +117,22 @@ impl World {
 
     /// Returns how those packets of a stream have fared that were sent since `start`
     pub fn report_since(&self, stream: StreamId, start: Instant) -> Report {
-        let len = self.streams[stream.0].flow.len;
-        let packets = self.oracle.packets().iter();
-        let own = packets.filter(|sent| sent.stream == Some(stream.0) && sent.at >= start);
-        Report::of(own.map(|sent| (sent, len)))
+        self.report_between(stream, start, Instant::FAR)
+    }
+
+    /// Returns how those packets of a stream have fared that were sent since `start` and before `end`
+    pub fn report_between(&self, stream: StreamId, start: Instant, end: Instant) -> Report {
+        let flow = self.streams[stream.0].flow;
+        let packets = self.oracle.packets().iter().filter(|sent| sent.stream == Some(stream.0));
+        let own = packets.filter(|sent| sent.at >= start && sent.at < end);
+        Report::of(own.map(|sent| Fate {
+            sent: sent.at,
+            arrived: match flow.echo {
+                Echo::Answered => sent.answered,
+                Echo::Silent => sent.arrived,
+            },
+            bytes: flow.len,
+        }))
     }
 
     /// Returns how long a packet took, if it has arrived
@@ -158,6 +187,23 @@ impl World {
         self.schedule.set(Source::Stream(index), due.filter(|due| *due < end));
         let src = self.overlay(from, flow.family);
         self.send_packet((from, src), (to, flow.family), flow.len, Some(index), Honesty::Honest);
+    }
+
+    /// Sees to it that a packet that arrived is answered if its stream wants that
+    pub(super) fn echo(&mut self, packet: u64) {
+        let stream = self.oracle.packet(packet).stream;
+        if stream.is_some_and(|stream| self.streams[stream].flow.echo == Echo::Answered) {
+            self.echoes.push(packet);
+            self.schedule.set(Source::Echoes, Some(self.now));
+        }
+    }
+
+    pub(super) fn step_echoes(&mut self) {
+        self.schedule.set(Source::Echoes, None);
+        for request in std::mem::take(&mut self.echoes) {
+            let (host, bytes) = self.oracle.answer(request, self.now);
+            self.drive(host, |node, now| node.handle_packet(&bytes, now));
+        }
     }
 
     fn send_packet(

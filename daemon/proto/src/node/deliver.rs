@@ -5,7 +5,8 @@ use core::net::{IpAddr, SocketAddr};
 use super::{Carrier, DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way};
 use crate::crypto::PublicKey;
 use crate::ip::{Packet, icmp};
-use crate::session::{Output, Wish};
+use crate::session::{Output, Session, Wish};
+use crate::tcp::Ends;
 use crate::time::Instant;
 
 impl Node {
@@ -92,6 +93,7 @@ impl Node {
             self.on_output(key, output, now);
         }
         let Some(peer) = self.peers.get_mut(key) else { return };
+        self.dropped += peer.session.as_mut().map_or(0, Session::take_dropped);
         let wish = peer.session.as_ref().and_then(|session| session.wants_keys(now));
         let reason = peer.call.as_ref().map(|call| call.reason);
         match (wish, reason) {
@@ -120,10 +122,20 @@ impl Node {
                     self.events.push_back(Event::Pong { peer, id: ping.id, rtt: now.since(sent) });
                 }
             }
+            Output::Ended(ends) => self.flows.close(&ends, key),
+            Output::Opened(ends) => self.on_opened(key, ends),
             Output::Moved(way) => self.events.push_back(Event::PathMoved { peer, way }),
             Output::Packet(packet) => self.on_packet(key, packet),
             Output::Relay(other, message) => self.on_relay(key, &other, message, now),
             Output::Undelivered => self.events.push_back(Event::Undelivered { peer }),
+        }
+    }
+
+    /// A connection is split with a peer, which has it from now on if it has the remote end's address
+    fn on_opened(&mut self, key: &PublicKey, ends: Ends) {
+        self.refresh_router();
+        if self.router.owns(key, ends.remote.ip()) {
+            self.flows.open(ends, *key);
         }
     }
 
@@ -135,7 +147,8 @@ impl Node {
         };
         // An ICMP error comes from a router on the way; what it quotes must concern the sender.
         let quoted = || icmp::quoted(&view).is_some_and(|(_, dst)| self.router.owns(key, dst));
-        if !self.router.owns(key, view.src()) && !quoted() {
+        let vouched = || self.flows.vouches(key, &view);
+        if !self.router.owns(key, view.src()) && !vouched() && !quoted() {
             return self.refuse(Refusal::Source);
         }
         if let Some(peer) = self.peers.get_mut(key) {

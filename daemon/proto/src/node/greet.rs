@@ -14,6 +14,7 @@ use crate::crypto::PublicKey;
 use crate::handshake::{Established, Initiator, Received, receive};
 use crate::limits::{DATA_HEADER_LEN, TICKET_LIFE, TICKETS_MAX};
 use crate::session::{Intake, Session};
+use crate::tcp::{Connections, Parity};
 use crate::time::{Duration, Instant};
 use crate::wire::message::{CookieReply, DataHeader, Kind, Response, parse_kind};
 
@@ -320,7 +321,10 @@ impl Node {
             None => {
                 let (boot, initiator) = (keys.boot, keys.initiator);
                 let greeting = core::mem::take(&mut keys.greeting);
-                peer.session = Some(Session::new(keys, proven.then_some((way, local)), now));
+                let parity = if self.local.public() < *key { Parity::Even } else { Parity::Odd };
+                let tcp = Connections::new(parity);
+                let way_in = proven.then_some((way, local));
+                peer.session = Some(Session::new(keys, way_in, tcp, now));
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
                 self.events.push_back(event);
             }

@@ -17,6 +17,7 @@ pub mod admission;
 mod config;
 mod deliver;
 mod event;
+mod flows;
 mod greet;
 #[cfg(test)]
 mod hostile;
@@ -32,6 +33,7 @@ mod trouble;
 mod way;
 
 use core::net::{IpAddr, SocketAddr};
+use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
@@ -41,6 +43,7 @@ use tracing::trace;
 use self::admission::Gate;
 pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
 pub use self::event::{Arrival, Credential, DownReason, Event, Transmit, Why};
+use self::flows::Flows;
 use self::greet::Held;
 use self::peer::{Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
@@ -77,6 +80,8 @@ pub struct Node {
     peers: BTreeMap<PublicKey, Peer>,
     /// Whose session, attempt or half-open handshake an index of ours names
     indices: BTreeMap<u32, PublicKey>,
+    /// Which peer has which split connection
+    flows: Flows,
     router: Router,
     router_is_stale: bool,
     tickets: BTreeMap<Ticket, Held>,
@@ -85,6 +90,10 @@ pub struct Node {
     next_ping: u64,
     /// Peers with something to drain
     dirty: BTreeSet<PublicKey>,
+    /// Which of them is being drained
+    draining: Option<PublicKey>,
+    /// Which peer was sent something last
+    served: Option<PublicKey>,
     schedule: BTreeSet<(Instant, PublicKey)>,
     /// To whom a stream carrier's connection leads
     streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
@@ -94,6 +103,8 @@ pub struct Node {
     refusals: Refusals,
     dropped: u64,
     relayed: Traffic,
+    sent: Traffic,
+    received: Traffic,
 }
 
 /// A message that is ready to go
@@ -133,6 +144,7 @@ impl Node {
             incarnations: 0,
             peers: BTreeMap::new(),
             indices: BTreeMap::new(),
+            flows: Flows::default(),
             router: Router::default(),
             router_is_stale: false,
             tickets: BTreeMap::new(),
@@ -140,6 +152,8 @@ impl Node {
             pings: BTreeMap::new(),
             next_ping: 0,
             dirty: BTreeSet::new(),
+            draining: None,
+            served: None,
             schedule: BTreeSet::new(),
             streams: BTreeMap::new(),
             outgoing: VecDeque::new(),
@@ -148,6 +162,8 @@ impl Node {
             refusals: Refusals::default(),
             dropped: 0,
             relayed: Traffic::default(),
+            sent: Traffic::default(),
+            received: Traffic::default(),
         }
     }
 
@@ -160,6 +176,7 @@ impl Node {
         bytes: &mut [u8],
         now: Instant,
     ) -> Credential {
+        self.received.count(bytes.len());
         let way = Way::over(arrival.carrier, arrival.remote);
         let result = self.dispatch(way, arrival.local, None, bytes, now);
         if let Err(refusal) = result {
@@ -173,7 +190,8 @@ impl Node {
         let Ok(view) = Packet::parse(packet) else {
             return self.refuse(Refusal::Malformed);
         };
-        let Some(key) = self.route(view.dst()) else {
+        let carried = self.flows.peer_for(&view);
+        let Some(key) = carried.or_else(|| self.route(view.dst())) else {
             return self.refuse(Refusal::NoRoute);
         };
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -281,18 +299,11 @@ impl Node {
     ///
     /// Several messages of equal size (the last may be shorter) to one address may be returned at once.
     pub fn poll_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        buffer.clear();
-        loop {
-            if let Some(outgoing) = self.outgoing.pop_front() {
-                buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { carrier, remote, local, .. } = outgoing;
-                return Some(Transmit { carrier, remote, local, segment: None });
-            }
-            let key = self.dirty.first().copied()?;
-            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
-                return Some(transmit);
-            }
-        }
+        let transmit = self.next_transmit(buffer, now)?;
+        let messages = transmit.segment.map_or(1, |size| buffer.len().div_ceil(size.max(1)));
+        self.sent.packets += messages as u64;
+        self.sent.bytes += buffer.len() as u64;
+        Some(transmit)
     }
 
     /// Returns the next inner packet for the TUN
@@ -331,7 +342,40 @@ impl Node {
             refusals: self.refusals,
             dropped: self.dropped,
             relayed: self.relayed,
+            sent: self.sent,
+            received: self.received,
+            connections: self.peers.values().map(Peer::connections).sum(),
+            promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
+        }
+    }
+
+    /// Returns the peer to drain: the present one, then whoever comes after the one that sent last
+    ///
+    /// So all have their turn where only so much may leave at one time.
+    fn next_dirty(&self) -> Option<PublicKey> {
+        if let Some(key) = self.draining.filter(|key| self.dirty.contains(key)) {
+            return Some(key);
+        }
+        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.dirty.range((after, Bound::Unbounded)).next();
+        next.or_else(|| self.dirty.first()).copied()
+    }
+
+    fn next_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        buffer.clear();
+        loop {
+            if let Some(outgoing) = self.outgoing.pop_front() {
+                buffer.extend_from_slice(&outgoing.bytes);
+                let Outgoing { carrier, remote, local, .. } = outgoing;
+                return Some(Transmit { carrier, remote, local, segment: None });
+            }
+            let key = self.next_dirty()?;
+            self.draining = Some(key);
+            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
+                self.served = Some(key);
+                return Some(transmit);
+            }
         }
     }
 

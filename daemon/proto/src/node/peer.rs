@@ -157,6 +157,11 @@ impl Peer {
         }
     }
 
+    /// Returns how many connections are split with it
+    pub(super) fn connections(&self) -> usize {
+        self.session.as_ref().map(Session::connections).unwrap_or_default()
+    }
+
     pub(super) fn stats(&self, now: Instant) -> PeerStats {
         let session = self.session.as_ref();
         PeerStats {

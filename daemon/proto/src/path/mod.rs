@@ -29,10 +29,10 @@ use self::flow::Flow;
 use self::heartbeat::{Due, Heartbeat};
 use self::mtu::Mtu;
 use self::rtt::Rtt;
-use self::sent::{AckResult, Sent};
+use self::sent::{AckResult, Model, Sent};
 use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
 use crate::node::{PathStats, Spent, Traffic, Way, Why};
-use crate::rate::Rate;
+use crate::rate::{Rate, Stamp};
 use crate::sched::Capacity;
 use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
@@ -94,6 +94,8 @@ pub enum Item {
     Segment(u32),
     /// The window of the control lane
     Window,
+    /// An inner packet of which copies may follow, by its number
+    Copied(u32),
 }
 
 /// Whether the address is known to be the other node's
@@ -211,7 +213,7 @@ impl Path {
         if let Proof::Open { credit, .. } = &mut self.proof {
             *credit = credit.saturating_sub(bytes as u64);
         }
-        self.sent.on_sent(bytes, eliciting, content, now)
+        self.sent.on_sent(bytes, eliciting, content, &mut self.rate, now)
     }
 
     /// Records that an authentic message of `bytes` came from there
@@ -276,7 +278,8 @@ impl Path {
             *next = now + CHALLENGE_FIRST * 2u32.pow((*tries).min(4));
             *tries += 1;
         }
-        if self.sent.handle_timeout(&self.rtt, now, lost) {
+        let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
+        if self.sent.handle_timeout(model, now, lost) {
             self.dues.ping = true;
         }
         if !self.is_proven() {
@@ -353,7 +356,9 @@ impl Path {
         acked: &mut Vec<Content>,
         lost: &mut Vec<Content>,
     ) -> AckResult {
-        self.sent.on_ack(ack.ranges(), ack.delay, &mut self.rtt, now, acked, lost)
+        let stamp = Stamp { written: ack.written, delay: ack.delay };
+        let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
+        self.sent.on_ack(ack.ranges(), stamp, model, now, acked, lost)
     }
 
     /// Returns how many bytes of load may leave now
@@ -376,7 +381,9 @@ impl Path {
     }
 
     /// Records that there was nothing to send although it was allowed
-    pub fn on_idle(&mut self, _now: Instant) {}
+    pub fn on_idle(&mut self, _now: Instant) {
+        self.rate.on_idle();
+    }
 
     /// Returns what is known of what the path carries
     pub fn capacity(&self) -> Capacity {

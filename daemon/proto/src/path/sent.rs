@@ -25,6 +25,7 @@ use std::collections::VecDeque;
 
 use super::rtt::Rtt;
 use crate::limits::{INITIAL_RTT, REORDER_MESSAGES};
+use crate::rate::{Mark, Rate, Stamp};
 use crate::time::{Duration, Instant};
 
 /// Messages sent on one path, each with what it carried
@@ -68,9 +69,19 @@ pub struct AckResult {
     pub invalid: bool,
 }
 
+/// What acknowledgements teach of a path
+#[derive(Debug)]
+pub struct Model<'a> {
+    /// Its round-trip time
+    pub rtt: &'a mut Rtt,
+    /// Its rate
+    pub rate: &'a mut Rate,
+}
+
 #[derive(Debug)]
 struct Message<T> {
     sent: Instant,
+    mark: Mark,
     bytes: u32,
     eliciting: bool,
     state: Fate,
@@ -132,15 +143,25 @@ impl<T> Sent<T> {
     ///
     /// Beyond [`MESSAGES_MAX`] unresolved messages the oldest counts as lost; what it carried comes
     /// out with the next acknowledgement or timeout.
-    pub fn on_sent(&mut self, bytes: usize, eliciting: bool, content: T, now: Instant) -> u64 {
+    pub fn on_sent(
+        &mut self,
+        bytes: usize,
+        eliciting: bool,
+        content: T,
+        rate: &mut Rate,
+        now: Instant,
+    ) -> u64 {
         let count = self.next_count();
+        let mut mark = Mark::default();
         if eliciting {
+            mark = rate.on_sent(bytes, self.in_flight, now);
             self.in_flight += bytes;
             self.last_eliciting = now;
             self.unanswered = self.unanswered.or(Some((count, now)));
         }
         self.ring.push_back(Message {
             sent: now,
+            mark,
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
             eliciting,
             state: Fate::Outstanding,
@@ -153,16 +174,19 @@ impl<T> Sent<T> {
         count
     }
 
-    /// Takes an acknowledgement: its ranges, descending, and how long the far end held it back
+    /// Takes an acknowledgement: its ranges, descending, and what it tells of time
+    ///
+    /// RTT and rate of the path are told what it means for them.
     pub fn on_ack(
         &mut self,
         ranges: impl Iterator<Item = RangeInclusive<u64>>,
-        delay: Duration,
-        rtt: &mut Rtt,
+        stamp: Stamp,
+        model: Model<'_>,
         now: Instant,
         acked: &mut Vec<T>,
         lost: &mut Vec<T>,
     ) -> AckResult {
+        let (Model { rtt, rate }, delay) = (model, stamp.delay);
         lost.append(&mut self.overflow);
         let mut ranges = ranges.peekable();
         let Some(largest) = ranges.peek().map(|range| *range.end()) else {
@@ -177,7 +201,8 @@ impl<T> Sent<T> {
             if *range.end() < self.base {
                 break;
             }
-            self.acknowledge((*range.start()).max(self.base), *range.end(), now, &mut news, acked);
+            let range = (*range.start()).max(self.base)..=*range.end();
+            self.acknowledge(range, rate, now, &mut news, acked);
         }
         // Only a largest number that is new tells how long the way took.
         if let Some((_, sent)) = news.first.filter(|(first, _)| news.eliciting && *first == largest)
@@ -194,15 +219,20 @@ impl<T> Sent<T> {
             self.find_unanswered();
         }
         self.reordering.age(now);
-        self.detect(rtt, now, lost);
+        self.detect(rtt, rate, now, lost);
         self.settle(now);
+        if news.first.is_some() {
+            let is_new = news.first.is_some_and(|(first, _)| first == largest);
+            rate.on_ack(stamp, is_new && news.eliciting, self.in_flight, now);
+        }
         AckResult { newly: news.first.is_some(), largest, spurious: news.spurious, invalid: false }
     }
 
     /// Does what is due: finds messages that are lost by now, and says whether to send a probe
-    pub fn handle_timeout(&mut self, rtt: &Rtt, now: Instant, lost: &mut Vec<T>) -> bool {
+    pub fn handle_timeout(&mut self, model: Model<'_>, now: Instant, lost: &mut Vec<T>) -> bool {
+        let Model { rtt, rate } = model;
         lost.append(&mut self.overflow);
-        self.detect(rtt, now, lost);
+        self.detect(rtt, rate, now, lost);
         self.settle(now);
         let due = self.loss_at(rtt).is_none() && self.probe_at(rtt).is_some_and(|at| at <= now);
         if due {
@@ -256,6 +286,11 @@ impl<T> Sent<T> {
         self.loss.ppm()
     }
 
+    /// Tells whether enough messages were resolved of late for the share to say something
+    pub fn knows_loss(&self) -> bool {
+        self.loss.resolved >= LOSS_TELLING
+    }
+
     /// Returns how many messages were lost so far, less those that turned out to be late
     pub fn lost_total(&self) -> u64 {
         self.loss.lost_total
@@ -264,19 +299,20 @@ impl<T> Sent<T> {
     /// Resolves `start..=end` from the top, jumping over what was resolved before
     fn acknowledge(
         &mut self,
-        start: u64,
-        end: u64,
+        range: RangeInclusive<u64>,
+        rate: &mut Rate,
         now: Instant,
         news: &mut News,
         acked: &mut Vec<T>,
     ) {
+        let (start, end) = range.into_inner();
         let mut next = end;
         let mut lowest = end;
         while let Some(message) = self.message(next) {
             lowest = match message.state {
                 Fate::Resolved { run } => next.saturating_sub(run.into()),
                 Fate::Outstanding | Fate::Lost => {
-                    self.resolve(next, now, news, acked);
+                    self.resolve(next, rate, now, news, acked);
                     next
                 }
             };
@@ -295,9 +331,16 @@ impl<T> Sent<T> {
         }
     }
 
-    fn resolve(&mut self, count: u64, now: Instant, news: &mut News, acked: &mut Vec<T>) {
+    fn resolve(
+        &mut self,
+        count: u64,
+        rate: &mut Rate,
+        now: Instant,
+        news: &mut News,
+        acked: &mut Vec<T>,
+    ) {
         let Some(message) = self.message(count) else { return };
-        let Message { sent, bytes, eliciting, state, .. } = *message;
+        let Message { sent, mark, bytes, eliciting, state, .. } = *message;
         message.state = Fate::Resolved { run: 0 };
         acked.extend(message.content.take());
         news.first = news.first.or(Some((count, sent)));
@@ -306,8 +349,10 @@ impl<T> Sent<T> {
             Fate::Outstanding if eliciting => {
                 self.in_flight = self.in_flight.saturating_sub(bytes as usize);
                 self.loss.on_acked(now);
+                rate.on_acked(&mark, bytes as usize, sent, now);
             }
             Fate::Lost => {
+                rate.on_spurious(&mark, bytes as usize, sent, now);
                 news.spurious += 1;
                 news.spurious_age = news.spurious_age.max(Some(now.since(sent)));
                 self.loss.on_spurious();
@@ -317,7 +362,7 @@ impl<T> Sent<T> {
     }
 
     /// Finds messages that are lost by now, the oldest first
-    fn detect(&mut self, rtt: &Rtt, now: Instant, lost: &mut Vec<T>) {
+    fn detect(&mut self, rtt: &Rtt, rate: &mut Rate, now: Instant, lost: &mut Vec<T>) {
         let Some(largest) = self.largest_acked.filter(|_| !self.reliable) else { return };
         let patience = self.reordering.patience(rtt);
         let counted = !self.reordering.seen();
@@ -330,6 +375,7 @@ impl<T> Sent<T> {
             }
             message.state = Fate::Lost;
             lost.extend(message.content.take());
+            rate.on_lost(&message.mark);
             let bytes = message.bytes as usize;
             self.in_flight = self.in_flight.saturating_sub(bytes);
             self.loss.on_lost(now);
@@ -553,6 +599,8 @@ const LOSS_UNIT: u64 = 1 << 16;
 const LOSS_MANY: u64 = 1000 * LOSS_UNIT;
 /// Least weight that is halved for its age
 const LOSS_FEW: u64 = 100 * LOSS_UNIT;
+/// Weight that says something: less than what halving leaves
+const LOSS_TELLING: u64 = 40 * LOSS_UNIT;
 /// Age at which the past is halved
 const LOSS_SPAN: Duration = Duration::from_secs(10);
 

@@ -1,51 +1,404 @@
 //! How many bytes may leave on one path now.
+//!
+//! A [`Rate`] finds out what a path carries and paces to it. Nobody tells it the rate, the loss or
+//! the queue of the path, and all of them change. It belongs to the family of BBR
+//! (draft-ietf-ccwg-bbr): it models the path, and loss alone does not slow it down. The parts:
+//!
+//! - `sampler`: how fast messages come through;
+//! - `filter`: the largest of late, which is the rate;
+//! - `loss`: what the path loses by itself, which is no congestion;
+//! - `queue`: how long messages wait at the bottleneck;
+//! - `cycle`: what to do with all that;
+//! - `pacer`: when the next message may leave.
+//!
+//! # Contract
+//!
+//! - What is in flight is told when a message leaves and after each acknowledgement; it is counted by
+//!   `path::sent`, which also remembers the [`Mark`] of each message.
+//! - Of each acknowledgement first the messages, then the acknowledgement itself.
+//! - After each call [`Rate::budget`] and [`Rate::send_at`] may have moved.
+//! - Each message costs the same, however many are in flight.
 
+mod cycle;
+mod filter;
+mod loss;
+mod pacer;
+mod queue;
+mod sampler;
+
+use self::cycle::{Cycle, Phase, View};
+use self::filter::Largest;
+use self::loss::OwnLoss;
+use self::pacer::{MESSAGE, Pacer};
+use self::queue::Queue;
+use self::sampler::{Sample, Sampler};
 use crate::time::{Duration, Instant};
 
+pub use self::sampler::Mark;
+
 /// Rate control of one path
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Rate {
     bound: Option<u64>,
+    sampler: Sampler,
+    /// What the path carries, in bytes a second
+    carries: Largest,
+    /// What arrives of it, in bytes a second
+    arrives: Largest,
+    loss: OwnLoss,
+    queue: Queue,
+    cycle: Cycle,
+    pacer: Pacer,
+    /// Rate at which the first train came through
+    train: Option<f64>,
+    /// Most that may be in flight
+    window: f64,
+    /// Samples in a row that say that the rate has fallen, and the largest of them
+    fallen: (u32, f64),
+    last_sent: Instant,
 }
 
-/// What is remembered with each message in flight, for the sample that its acknowledgement makes
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Mark {}
+/// What an acknowledgement tells besides which messages arrived
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp {
+    /// When it was written, in microseconds of the other node's clock, which wraps
+    pub written: u32,
+    /// How long before that its largest message had arrived
+    pub delay: Duration,
+}
 
 impl Rate {
     /// Begins without knowing anything of the path
     pub fn new() -> Self {
-        Self::default()
+        let mut loss = OwnLoss::default();
+        let cycle = Cycle::new();
+        loss.begin(cycle.number());
+        Self {
+            bound: None,
+            sampler: Sampler::default(),
+            carries: Largest::default(),
+            arrives: Largest::default(),
+            loss,
+            queue: Queue::new(),
+            cycle,
+            pacer: Pacer::new(),
+            train: None,
+            window: WINDOW_FIRST,
+            fallen: (0, 0.0),
+            last_sent: Instant::ZERO,
+        }
     }
 
     /// Sets the most that may ever leave, in bytes a second
     pub fn set_bound(&mut self, bound: Option<u64>) {
-        self.bound = bound;
+        if self.bound != bound {
+            self.bound = bound;
+            self.set_pace(0.0, Instant::ZERO);
+        }
     }
 
-    /// Returns the bytes that may leave now with so many in flight
-    pub fn budget(&self, _in_flight: usize, _now: Instant) -> usize {
-        usize::MAX
+    /// Goes on with what is known of the path under other numbers: nothing is in flight
+    #[must_use]
+    pub fn moved(mut self) -> Self {
+        self.sampler = Sampler::default();
+        self.loss.spoil();
+        self
+    }
+
+    /// Records that a message leaves that is in flight from now on
+    pub fn on_sent(&mut self, bytes: usize, in_flight: usize, now: Instant) -> Mark {
+        if in_flight == 0 && now.since(self.last_sent) > MEMORY {
+            self.cycle.resume(now);
+            self.set_pace(0.0, now);
+        }
+        self.last_sent = now;
+        self.loss.on_sent();
+        self.pacer.on_sent(bytes, now);
+        self.sampler.on_sent(bytes, self.cycle.number())
+    }
+
+    /// Takes a message that an acknowledgement newly acknowledges
+    pub fn on_acked(&mut self, mark: &Mark, bytes: usize, sent: Instant, now: Instant) {
+        self.sampler.on_acked(mark, bytes, sent);
+        self.queue.on_trip(now.since(sent));
+        self.loss.on_acked(mark.phase);
+    }
+
+    /// Takes a message that counts as lost
+    pub fn on_lost(&mut self, mark: &Mark) {
+        self.loss.on_lost(mark.phase);
+    }
+
+    /// Takes a message that counted as lost and is acknowledged after all
+    pub fn on_spurious(&mut self, mark: &Mark, bytes: usize, sent: Instant, now: Instant) {
+        self.sampler.on_acked(mark, bytes, sent);
+        self.queue.on_trip(now.since(sent));
+        self.loss.on_spurious(mark.phase);
+    }
+
+    /// Takes an acknowledgement; `is_new` where its largest message is newly acknowledged
+    pub fn on_ack(&mut self, stamp: Stamp, is_new: bool, in_flight: usize, now: Instant) {
+        let round = self.bin().max(seconds(self.queue.trip()));
+        let told = self.sampler.on_ack(stamp, is_new, round, now);
+        if let Some(delay) = told.delay {
+            self.queue.on_delay(delay);
+        }
+        let in_flight = in_flight as f64;
+        if told.round {
+            self.on_round(in_flight, now);
+        }
+        let short = (self.cycle.phase() == Phase::Startup).then_some(TRAIN_MIN);
+        if let Some(sample) = self.sampler.take(self.bin(), short) {
+            self.on_sample(&sample, in_flight, now);
+        }
+        let before = self.cycle.number();
+        self.cycle.on_time(&self.view(in_flight, now));
+        self.on_phase(before);
+        self.set_pace(in_flight, now);
+    }
+
+    /// Records that there was nothing to send although it was allowed
+    pub fn on_idle(&mut self) {
+        self.sampler.on_idle();
+    }
+
+    /// Returns the bytes that may leave now with so many in flight; where it is not nothing, a whole
+    /// message may
+    pub fn budget(&self, in_flight: usize, now: Instant) -> usize {
+        let room = self.window - in_flight as f64;
+        if room <= 0.0 {
+            return 0;
+        }
+        self.pacer.budget(now).min(room as usize + 1)
     }
 
     /// Returns when [`Rate::budget`] opens by time alone
-    pub fn send_at(&self, _in_flight: usize) -> Option<Instant> {
-        None
+    pub fn send_at(&self, in_flight: usize) -> Option<Instant> {
+        (self.window > in_flight as f64).then(|| self.pacer.open_at())
     }
 
     /// Returns the rate that the path is believed to deliver, in bytes a second; nothing before the
     /// first round trip
     pub fn delivery_rate(&self) -> Option<u64> {
-        None
+        self.carries.value().map(|carries| (carries * (1.0 - self.loss.share())) as u64)
     }
 
     /// Returns the standing queue that is seen at the bottleneck
     pub fn queue_delay(&self) -> Duration {
-        Duration::ZERO
+        Duration::try_from_secs_f64(self.queue.standing()).unwrap_or_default()
     }
 
     /// Returns the path's own loss in parts per million, congestion left out
     pub fn own_loss_ppm(&self) -> u32 {
-        0
+        (self.loss.share() * 1e6) as u32
+    }
+
+    /// Returns the present phase, for traces
+    pub fn phase(&self) -> &'static str {
+        match self.cycle.phase() {
+            Phase::Startup => "startup",
+            Phase::Drain => "drain",
+            Phase::Cruise => "cruise",
+            Phase::Up => "up",
+            Phase::Down => "down",
+            Phase::Fast => "fast",
+            Phase::Resume => "resume",
+        }
+    }
+
+    fn on_round(&mut self, in_flight: f64, now: Instant) {
+        if !self.sampler.is_limited() {
+            self.carries.advance();
+            self.arrives.advance();
+        }
+        let before = self.cycle.number();
+        self.cycle.on_round(&self.view(in_flight, now));
+        self.on_phase(before);
+    }
+
+    fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
+        self.queue.close(now);
+        let carried = self.carried(sample);
+        if sample.sent > 2.0 * sample.transit && self.cycle.phase() == Phase::Startup {
+            self.train = Some(carried);
+            return;
+        }
+        let known = self.carries.value().unwrap_or(0.0);
+        if !sample.limited || carried > known {
+            self.carries.update(carried);
+        }
+        self.arrives.update(sample.delivered);
+        let before = self.cycle.number();
+        let view = self.view(in_flight, now);
+        let fell = self.cycle.on_sample(sample.phases, carried, &view);
+        self.note_fall(sample, carried, fell);
+        self.on_phase(before);
+    }
+
+    /// Returns what a sample says that the path carries
+    fn carried(&self, sample: &Sample) -> f64 {
+        let loss = self.loss.share();
+        let messages = (sample.bytes / MESSAGE).max(1.0);
+        let mut margin = (MARGIN * (loss.max(0.002) / messages).sqrt()).max(MARGIN_MIN);
+        // Little is known of the path's loss in the beginning.
+        margin += LOSS_FIRST * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0);
+        let most = sample.delivered / (1.0 - (loss + margin).min(0.6));
+        // More was lost than the path loses: what was dropped has not passed.
+        let passed =
+            if sample.transit > most { sample.delivered / (1.0 - loss) } else { sample.transit };
+        let emptying = self.queue.standing() > self.queue.threshold() * 0.5;
+        if emptying { passed } else { passed.min(sample.sent * SENT_MARGIN) }
+    }
+
+    /// Lowers the rate when the path has carried less than was sent for a while
+    fn note_fall(&mut self, sample: &Sample, carried: f64, fell: bool) {
+        let known = self.carries.value().unwrap_or(0.0);
+        let short = carried < known * FALL && carried < sample.sent * FALL && !sample.limited;
+        let steady = match self.cycle.phase() {
+            Phase::Cruise | Phase::Down => !self.cycle.has_rivals(),
+            Phase::Startup | Phase::Drain | Phase::Up | Phase::Fast | Phase::Resume => false,
+        };
+        if fell {
+            self.carries.lower(carried);
+            self.arrives.lower(sample.delivered);
+            self.fallen = (0, 0.0);
+        } else if short && steady {
+            self.fallen = (self.fallen.0 + 1, self.fallen.1.max(carried));
+            if self.fallen.0 >= FALLEN {
+                self.carries.lower(self.fallen.1);
+                self.arrives.lower(sample.delivered);
+                self.fallen = (0, 0.0);
+            }
+        } else {
+            self.fallen = (0, 0.0);
+        }
+    }
+
+    /// Begins and ends trials of own loss with the phases
+    fn on_phase(&mut self, before: u32) {
+        if self.cycle.number() == before {
+            return;
+        }
+        match self.cycle.phase() {
+            Phase::Startup => self.loss.begin(self.cycle.number()),
+            Phase::Drain => {
+                // What was sent last met a queue that was full or nearly so.
+                self.loss.spoil();
+                self.loss.begin(self.cycle.number());
+            }
+            Phase::Down if !self.cycle.has_rivals() => self.loss.begin(self.cycle.number()),
+            Phase::Down | Phase::Cruise | Phase::Up | Phase::Fast | Phase::Resume => {
+                self.loss.end()
+            }
+        }
+    }
+
+    fn set_pace(&mut self, in_flight: f64, now: Instant) {
+        let Some(carries) = self.carries.value() else {
+            if let Some(bound) = self.bound {
+                self.pacer.set_rate(bound as f64);
+            }
+            return;
+        };
+        let view = self.view(in_flight, now);
+        let mut pace = carries * self.cycle.gain(&view);
+        if let Some(train) = self.train.filter(|_| self.cycle.phase() == Phase::Startup) {
+            pace = pace.min(train.max(carries * TRAIN_GAIN));
+        }
+        if let Some(bound) = self.bound {
+            pace = pace.min(bound as f64);
+        }
+        let trip = view.trip.max(0.000_1);
+        pace = pace.max(PACE_MIN * MESSAGE / trip.max(0.02));
+        self.pacer.set_rate(pace);
+        let spare = view.threshold + 4.0 * self.queue.trip_noise() + ACK_SPARE;
+        let held = pace.max(carries) * (trip * WINDOW + spare) + WINDOW_SPARE;
+        let rivalled = carries * trip * RIVALLED;
+        self.window = if self.cycle.has_rivals() { rivalled.max(WINDOW_SPARE) } else { held };
+        if self.cycle.phase() == Phase::Startup {
+            self.window = self.window.max(WINDOW_FIRST);
+        }
+    }
+
+    fn view(&self, in_flight: f64, now: Instant) -> View {
+        View {
+            rate: self.carries.value().unwrap_or(0.0),
+            trip: self.queue.trip(),
+            in_flight,
+            standing: self.queue.standing(),
+            threshold: self.queue.threshold(),
+            noise: self.queue.noise(),
+            least: self.queue.trip().max(2.5 * self.bin().as_secs_f64()),
+            arriving: self.arrives.value().unwrap_or(0.0),
+            limited: self.sampler.is_limited(),
+            now,
+        }
+    }
+
+    /// Returns the length of a sample
+    fn bin(&self) -> Duration {
+        seconds((self.queue.trip() / 4.0).max(8.0 * self.queue.noise()).max(BIN_MIN))
+    }
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1))
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Bytes in flight before anything is known
+const WINDOW_FIRST: f64 = 32.0 * MESSAGE;
+/// Bytes in flight at any time
+const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
+/// What may be in flight, as a multiple of what the path holds
+const WINDOW: f64 = 1.25;
+/// The same beside somebody who fills the queue
+const RIVALLED: f64 = 1.6;
+/// Time for which acknowledgements may be held back, in seconds
+const ACK_SPARE: f64 = 0.006;
+/// Messages in a round trip at any time
+const PACE_MIN: f64 = 4.0;
+/// Shortest sample, in seconds
+const BIN_MIN: f64 = 0.004;
+/// Shortest time from which the spacing of a train is read
+const TRAIN_MIN: Duration = Duration::from_micros(100);
+/// How fast the rate may grow beyond what the first train told
+const TRAIN_GAIN: f64 = 1.25;
+/// Deviations of the number of lost messages that are taken for chance
+const MARGIN: f64 = 4.5;
+/// Loss above the path's own that is taken for chance in any case
+const MARGIN_MIN: f64 = 0.01;
+/// Loss that a path may have of which nothing is known
+const LOSS_FIRST: f64 = 0.2;
+/// Messages from which a path's loss is known
+const LOSS_KNOWN: f64 = 300.0;
+/// How much faster than sent messages may seem to arrive
+const SENT_MARGIN: f64 = 1.03;
+/// Share of the rate under which it has fallen
+const FALL: f64 = 0.93;
+/// Samples in a row that show it
+const FALLEN: u32 = 3;
+/// Idle time after which the rate is to be confirmed
+const MEMORY: Duration = Duration::from_secs(10);
+
+impl Rate {
+    #[doc(hidden)]
+    pub fn debug(&self) -> String {
+        format!(
+            "c {:7.2} pace {:7.2} T {:4.1} noise {:4.1} trip {:5.1}+-{:4.1} win {:8.0} {}",
+            self.carries.value().unwrap_or(0.0) * 8e-6,
+            self.pacer.rate().unwrap_or(0.0) * 8e-6,
+            self.queue.threshold() * 1e3,
+            self.queue.noise() * 1e3,
+            self.queue.trip() * 1e3,
+            self.queue.trip_noise() * 1e3,
+            self.window,
+            if self.cycle.has_rivals() { "rivals" } else { "" },
+        )
     }
 }

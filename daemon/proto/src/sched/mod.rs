@@ -1,26 +1,72 @@
 //! Who sends next: all load that waits in one session.
 //!
-//! The control lane and what a path owes for itself go before and are not here.
+//! Thin flows go first, with the copies of what they sent; then all other flows in a fair round
+//! (deficit round robin, those that have just begun first: RFC 8290), datagrams, lanes and relayed
+//! messages alike; then, when nothing new waits, spare copies. Datagrams that wait too long are
+//! dropped or marked (`codel`), and where too much waits the longest queue gives way. What is thin
+//! and how often a thing is sent follows from the path (`policy`).
+//!
+//! # Contract
+//!
+//! - [`Scheduler::next`] names what leaves next and changes nothing that counts; then
+//!   [`Scheduler::take`], [`Scheduler::take_alone`] or [`Scheduler::sleep_lane`] says what became of
+//!   it, or nothing does and it is named again.
+//! - When `next` has nothing to name, [`Scheduler::has_output`] is false and the deadline lies ahead.
+//! - Lanes are known by their conv alone; nothing is done for each of them at any time.
+//!
+//! # Not here
+//!
+//! The control lane and what a path owes for itself go before. How much may leave at all is decided
+//! by the path's rate and by the [`Shaper`].
 
+mod codel;
+mod copies;
+mod ecn;
+mod flow;
+mod flows;
+mod meter;
+mod policy;
 mod shaper;
+#[cfg(test)]
+mod tests;
+mod tuple;
 
 use std::collections::VecDeque;
 
+use self::copies::{Copies, Copy, Place, What};
+use self::flow::{Key, Turn};
+use self::flows::{Flows, Slot};
+use self::meter::{Level, Limit};
+use self::policy::Policy;
 use crate::crypto::PublicKey;
 use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::RELAY_OVERHEAD;
 
 pub use self::shaper::Shaper;
 
 /// All load that waits in one session
 #[derive(Debug, Default)]
 pub struct Scheduler {
-    packets: VecDeque<Vec<u8>>,
+    flows: Flows,
+    thin: VecDeque<Slot>,
+    new: VecDeque<Slot>,
+    old: VecDeque<Slot>,
+    /// Flows that have something to send
+    ready: usize,
+    /// Lanes that got something to send, until the time is known
+    woken: Vec<u32>,
     packet_bytes: usize,
-    relays: VecDeque<(PublicKey, Vec<u8>)>,
     relay_bytes: usize,
-    lanes: VecDeque<u32>,
+    copies: Copies,
+    policy: Policy,
+    /// What all thin flows together have sent before others
+    thin_level: Level,
+    /// Number of the next packet that may be copied
+    next_id: u32,
+    dropped: u64,
+    chosen: Option<Chosen>,
+    /// Most that spare copies may take, in percent
+    spare_percent: u8,
 }
 
 /// What the path in use is like
@@ -44,6 +90,13 @@ pub enum Next<'a> {
         /// The number that its copies share
         id: Option<u32>,
     },
+    /// A copy of an inner packet that left before
+    Copied {
+        /// The packet
+        packet: &'a [u8],
+        /// The number that its copies share
+        id: u32,
+    },
     /// The next frame of this lane
     Lane(u32),
     /// A copy of what a lane sent before
@@ -57,77 +110,369 @@ pub enum Next<'a> {
     },
 }
 
+/// What was named
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Chosen {
+    /// The next thing of a flow; with an id where copies may follow
+    Flow(Slot, Option<u32>),
+    /// A copy
+    Copy(Place),
+}
+
 impl Scheduler {
-    /// Queues an inner packet; tells whether there was room
-    #[must_use]
-    pub fn push_packet(&mut self, packet: Vec<u8>, _now: Instant) -> bool {
-        let fits = self.packet_bytes + packet.len() <= QUEUE_BYTES;
-        if fits {
-            self.packet_bytes += packet.len();
-            self.packets.push_back(packet);
-        }
-        fits
+    /// Sets the most that spare copies may take of the path's rate, in percent over ten seconds;
+    /// nothing: no copies at all
+    pub fn set_copies(&mut self, percent: u8) {
+        self.spare_percent = percent;
     }
 
-    /// Queues a message to carry for another node; tells whether there was room
-    #[must_use]
-    pub fn push_relayed(&mut self, node: PublicKey, message: Vec<u8>, _now: Instant) -> bool {
-        // The name counts as well: messages of no length must not pile up.
-        let bytes = RELAY_OVERHEAD + message.len();
-        let fits = self.relay_bytes + bytes <= RELAY_BYTES;
-        if fits {
-            self.relay_bytes += bytes;
-            self.relays.push_back((node, message));
+    /// Queues an inner packet; where too much waits, the longest queue makes room
+    pub fn push_packet(&mut self, packet: Vec<u8>, now: Instant) {
+        let slot = self.flows.find(Key::Datagrams(tuple::flow_of(&packet)), now);
+        let flow = &mut self.flows[slot];
+        flow.level.add(packet.len(), &self.policy.thin, now);
+        flow.meter.add(packet.len(), now);
+        self.packet_bytes += self.push(slot, packet, now);
+        if self.packet_bytes > QUEUE_BYTES {
+            self.packet_bytes -=
+                self.shorten(|key| matches!(key, Key::Datagrams(_)), QUEUE_BYTES / 32);
         }
-        fits
+    }
+
+    /// Queues a message to carry for another node; where too much waits, the longest queue makes
+    /// room
+    pub fn push_relayed(&mut self, node: PublicKey, message: Vec<u8>, now: Instant) {
+        let slot = self.flows.find(Key::Relay(node), now);
+        let flow = &mut self.flows[slot];
+        flow.level.add(message.len(), &self.policy.thin, now);
+        self.relay_bytes += self.push(slot, message, now);
+        if self.relay_bytes > RELAY_BYTES {
+            self.relay_bytes -= self.shorten(|key| matches!(key, Key::Relay(_)), RELAY_BYTES / 32);
+        }
     }
 
     /// A lane has something to send
     pub fn wake_lane(&mut self, conv: u32) {
-        if !self.lanes.contains(&conv) {
-            self.lanes.push_back(conv);
-        }
+        self.woken.push(conv);
     }
 
     /// Tells whether anything may leave now
-    pub fn has_output(&self, _capacity: &Capacity, _now: Instant) -> bool {
-        !self.packets.is_empty() || !self.relays.is_empty() || !self.lanes.is_empty()
+    pub fn has_output(&self, now: Instant) -> bool {
+        self.ready > 0 || !self.woken.is_empty() || self.copies.is_due(now)
     }
 
     /// Returns what leaves next, without taking it
-    pub fn next(&mut self, _capacity: &Capacity, _now: Instant) -> Option<Next<'_>> {
-        if let Some((node, message)) = self.relays.front() {
-            return Some(Next::Relay { node: *node, message });
+    pub fn next(&mut self, capacity: &Capacity, now: Instant) -> Option<Next<'_>> {
+        self.policy.update(capacity, self.spare_percent);
+        self.wake(now);
+        self.chosen = self.choose(now);
+        match self.chosen? {
+            Chosen::Flow(slot, id) => {
+                let flow = &self.flows[slot];
+                Some(match flow.key {
+                    Key::Datagrams(_) => Next::Datagram { packet: flow.head()?, id },
+                    Key::Lane(conv) => Next::Lane(conv),
+                    Key::Relay(node) => Next::Relay { node, message: flow.head()? },
+                })
+            }
+            Chosen::Copy(place) => Some(match &self.copies.get(place)?.what {
+                What::Packet { id, packet } => Next::Copied { packet, id: *id },
+                What::Piece(piece) => Next::Copy(*piece),
+            }),
         }
-        if let Some(conv) = self.lanes.front() {
-            return Some(Next::Lane(*conv));
-        }
-        self.packets.front().map(|packet| Next::Datagram { packet, id: None })
     }
 
     /// Takes what [`Scheduler::next`] named: it left in `bytes` bytes, as this piece if a lane's
-    pub fn take(&mut self, _piece: Option<Piece>, _bytes: usize, _now: Instant) -> Option<Vec<u8>> {
-        if let Some((_, message)) = self.relays.pop_front() {
-            self.relay_bytes -= RELAY_OVERHEAD + message.len();
-            return None;
+    ///
+    /// A copy of no bytes did not leave, and no other copy will.
+    pub fn take(&mut self, piece: Option<Piece>, bytes: usize, now: Instant) {
+        match self.chosen.take() {
+            None => {}
+            Some(Chosen::Copy(place)) if bytes == 0 => {
+                self.copies.remove(place);
+            }
+            Some(Chosen::Copy(place)) => self.copies.on_sent(place, &self.policy, now),
+            Some(Chosen::Flow(slot, id)) => {
+                let thin = self.charge(slot, bytes, now);
+                let what = match (piece, id) {
+                    (Some(piece), _) => Some(What::Piece(piece)),
+                    (None, None) => self.pop(slot).and(None),
+                    (None, Some(id)) => {
+                        self.next_id = id.wrapping_add(1);
+                        self.pop(slot).map(|packet| What::Packet { id, packet })
+                    }
+                };
+                if let Some(what) = what {
+                    self.keep(slot, thin, Copy::new(what, bytes, now), now);
+                }
+            }
         }
-        if let Some(conv) = self.lanes.pop_front() {
-            self.lanes.push_back(conv);
-            return None;
+    }
+
+    /// Takes the packet that [`Scheduler::next`] named, to send it in `bytes` bytes and in a way in
+    /// which it cannot be copied
+    pub fn take_alone(&mut self, bytes: usize, now: Instant) -> Option<Vec<u8>> {
+        match self.chosen.take()? {
+            Chosen::Copy(place) => {
+                self.copies.remove(place);
+                None
+            }
+            Chosen::Flow(slot, _) => {
+                self.charge(slot, bytes, now);
+                self.pop(slot)
+            }
         }
-        let packet = self.packets.pop_front()?;
-        self.packet_bytes -= packet.len();
-        Some(packet)
     }
 
     /// The lane that [`Scheduler::next`] named has nothing to send any more
-    pub fn sleep_lane(&mut self, conv: u32) {
-        self.lanes.retain(|lane| *lane != conv);
+    pub fn sleep_lane(&mut self, conv: u32, now: Instant) {
+        self.chosen = None;
+        let Some(slot) = self.flows.known(Key::Lane(conv)) else { return };
+        let flow = &mut self.flows[slot];
+        if flow.is_ready() {
+            self.ready -= 1;
+        }
+        flow.set_awake(false, &self.policy, now);
+        for (piece, bytes, left) in flow.take_tail() {
+            if self.policy.copies() {
+                let copy = Copy::new(What::Piece(piece), bytes, left);
+                self.copies.push_tail(copy, &self.policy, now);
+            }
+        }
+    }
+
+    /// Records that a packet with this id has arrived: no more copies
+    pub fn on_acked(&mut self, id: u32) {
+        self.copies.on_acked(id);
+    }
+
+    /// Returns how many packets and messages were dropped since this was asked last
+    pub fn take_dropped(&mut self) -> u64 {
+        core::mem::take(&mut self.dropped)
     }
 
     /// Returns when something may leave that may not now (a copy that waits)
     pub fn deadline(&self) -> Option<Instant> {
+        self.copies.deadline()
+    }
+
+    /// Queues bytes in a flow, and the flow for its turn; returns what they count
+    fn push(&mut self, slot: Slot, bytes: Vec<u8>, now: Instant) -> usize {
+        let flow = &mut self.flows[slot];
+        let weight = flow.weight(&bytes);
+        self.ready += usize::from(!flow.is_ready());
+        flow.push(bytes, now);
+        self.line_up(slot, now);
+        weight
+    }
+
+    /// Lets the lanes line up that got something to send
+    fn wake(&mut self, now: Instant) {
+        while let Some(conv) = self.woken.pop() {
+            let slot = self.flows.find(Key::Lane(conv), now);
+            let flow = &mut self.flows[slot];
+            self.ready += usize::from(!flow.is_ready());
+            flow.set_awake(true, &self.policy, now);
+            self.line_up(slot, now);
+        }
+    }
+
+    /// Lets a flow that has something to send wait for its turn
+    fn line_up(&mut self, slot: Slot, now: Instant) {
+        let flow = &mut self.flows[slot];
+        if flow.turn != Turn::Idle {
+            return;
+        }
+        let thin = flow.level.is_thin(&self.policy.thin, now);
+        if thin && self.thin_level.is_thin(&self.policy.thin_share(), now) {
+            flow.turn = Turn::Thin;
+            self.thin.push_back(slot);
+        } else {
+            self.begin_round(slot);
+        }
+    }
+
+    /// Lets a flow take part in the round, among those that have just begun
+    fn begin_round(&mut self, slot: Slot) {
+        let flow = &mut self.flows[slot];
+        flow.turn = Turn::New;
+        flow.deficit = flow.deficit.min(0) + QUANTUM;
+        self.new.push_back(slot);
+    }
+
+    fn choose(&mut self, now: Instant) -> Option<Chosen> {
+        if let Some(slot) = self.choose_thin(now) {
+            return Some(Chosen::Flow(slot, self.id_for(slot)));
+        }
+        if let Some(place) = self.copies.next_thin(&self.policy, now) {
+            return Some(Chosen::Copy(place));
+        }
+        if let Some(slot) = self.choose_from_round(now) {
+            return Some(Chosen::Flow(slot, self.id_for(slot)));
+        }
+        let flows = &self.flows;
+        let awake = |conv| flows.known(Key::Lane(conv)).is_some_and(|slot| flows[slot].is_ready());
+        self.copies.next_spare(&self.policy, awake, now).map(Chosen::Copy)
+    }
+
+    fn choose_thin(&mut self, now: Instant) -> Option<Slot> {
+        while let Some(slot) = self.thin.front().copied() {
+            self.tidy(slot, now);
+            let flow = &mut self.flows[slot];
+            let ready = flow.is_ready();
+            if ready
+                && flow.level.is_thin(&self.policy.thin, now)
+                && self.thin_level.is_thin(&self.policy.thin_share(), now)
+            {
+                return Some(slot);
+            }
+            self.thin.pop_front();
+            if ready {
+                self.begin_round(slot);
+            } else {
+                flow.turn = Turn::Idle;
+            }
+        }
         None
+    }
+
+    /// Goes round until a flow with credit has something to send (RFC 8290, section 4.2)
+    fn choose_from_round(&mut self, now: Instant) -> Option<Slot> {
+        loop {
+            let fresh = !self.new.is_empty();
+            let line = if fresh { &mut self.new } else { &mut self.old };
+            let slot = *line.front()?;
+            self.tidy(slot, now);
+            let flow = &mut self.flows[slot];
+            let ready = flow.is_ready();
+            if ready && flow.deficit > 0 {
+                return Some(slot);
+            }
+            let line = if fresh { &mut self.new } else { &mut self.old };
+            line.pop_front();
+            if ready {
+                flow.deficit += QUANTUM;
+            }
+            // A flow that ended may not begin anew before all others had their turn.
+            if ready || fresh && !self.old.is_empty() {
+                flow.turn = Turn::Old;
+                self.old.push_back(slot);
+            } else {
+                flow.turn = Turn::Idle;
+            }
+        }
+    }
+
+    /// Returns the number that the head of a flow shares with its copies, where it is to have any
+    fn id_for(&self, slot: Slot) -> Option<u32> {
+        let flow = &self.flows[slot];
+        let copied = self.policy.copies()
+            && match flow.key {
+                Key::Datagrams(_) => flow.turn == Turn::Thin || self.is_affordable(slot),
+                Key::Lane(_) | Key::Relay(_) => false,
+            };
+        copied.then_some(self.next_id)
+    }
+
+    /// Tells whether all that a flow sends can be copied: half of it is not worth half as much
+    fn is_affordable(&self, slot: Slot) -> bool {
+        let copies = u64::from(self.policy.transmissions - 1);
+        self.flows[slot].meter.rate().saturating_mul(copies) <= self.policy.spare_copies
+    }
+
+    /// Keeps what left, for copies
+    fn keep(&mut self, slot: Slot, thin: bool, copy: Copy, now: Instant) {
+        if !self.policy.copies() {
+            return;
+        }
+        let spare = match copy.what {
+            _ if thin => return self.copies.push_thin(copy, &self.policy, now),
+            What::Piece(piece) => self.flows[slot].on_piece(piece, copy.bytes, now),
+            What::Packet { .. } => true,
+        };
+        if spare {
+            self.copies.push_spare(copy, &self.policy, now);
+        }
+    }
+
+    /// Lets a flow pay for what it sent; tells whether that went before other load
+    fn charge(&mut self, slot: Slot, bytes: usize, now: Instant) -> bool {
+        let flow = &mut self.flows[slot];
+        flow.deficit -= i64::try_from(bytes).unwrap_or(i64::MAX);
+        match flow.key {
+            Key::Lane(_) => {
+                flow.level.add(bytes, &self.policy.thin, now);
+                flow.last = now;
+            }
+            // These were counted when they came.
+            Key::Datagrams(_) | Key::Relay(_) => {}
+        }
+        let thin = flow.turn == Turn::Thin;
+        if thin {
+            // The deficit is that of the round.
+            flow.deficit = 0;
+            self.thin_level.add(bytes, &self.policy.thin_share(), now);
+            self.thin.rotate_left(1);
+        }
+        thin
+    }
+
+    /// Takes the packet or message at the head of a flow
+    fn pop(&mut self, slot: Slot) -> Option<Vec<u8>> {
+        let flow = &mut self.flows[slot];
+        let bytes = flow.pop()?;
+        let weight = flow.weight(&bytes);
+        if !flow.is_ready() {
+            self.ready -= 1;
+        }
+        self.give_back(slot, weight);
+        Some(bytes)
+    }
+
+    /// Drops what waits too long at the head of a flow
+    fn tidy(&mut self, slot: Slot, now: Instant) {
+        let flow = &mut self.flows[slot];
+        let before = flow.is_ready();
+        let (gone, bytes) = flow.tidy(&self.policy, now);
+        if before && !flow.is_ready() {
+            self.ready -= 1;
+        }
+        self.dropped += gone as u64;
+        self.give_back(slot, bytes);
+    }
+
+    /// Drops from the head of the longest queue of a kind, `bytes` or half of it; returns how much
+    fn shorten(&mut self, kind: impl Fn(&Key) -> bool, bytes: usize) -> usize {
+        self.chosen = None;
+        let Some(slot) = self.flows.longest(kind) else { return 0 };
+        let flow = &mut self.flows[slot];
+        let before = flow.backlog();
+        if before == 0 {
+            return 0;
+        }
+        let enough = bytes.min(before / 2).max(1);
+        while before - flow.backlog() < enough && flow.pop().is_some() {
+            self.dropped += 1;
+        }
+        if !flow.is_ready() {
+            self.ready -= 1;
+        }
+        before - flow.backlog()
+    }
+
+    fn give_back(&mut self, slot: Slot, bytes: usize) {
+        match self.flows[slot].key {
+            Key::Datagrams(_) => self.packet_bytes -= bytes,
+            Key::Relay(_) => self.relay_bytes -= bytes,
+            Key::Lane(_) => {}
+        }
+    }
+}
+
+impl Policy {
+    /// Returns what all thin flows together may send before others
+    fn thin_share(&self) -> Limit {
+        Limit { rate: self.thin_share, burst: (self.thin_share / 10).max(self.thin.burst * 4) }
     }
 }
 
@@ -135,3 +480,5 @@ impl Scheduler {
 const QUEUE_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of other nodes' messages that wait
 const RELAY_BYTES: usize = 512 * 1024;
+/// Bytes that a flow sends at each of its turns
+const QUANTUM: i64 = 1514;

@@ -6,6 +6,7 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
+use super::received::cadence;
 use super::{Output, Session, Shared};
 use crate::limits::PATHS_MAX;
 use crate::node::{Refusal, Way};
@@ -92,7 +93,9 @@ impl Session {
         // Whoever sends what we do not know may want to hear that it arrived.
         eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
-            inbound.received.on_message(count, eliciting, now);
+            let back = self.paths.iter().find(|path| path.way == inbound.way);
+            let pause = cadence(back.and_then(|path| path.rtt.smoothed()));
+            inbound.received.on_message(count, eliciting, pause, now);
         }
         self.choose_path(now);
         result
@@ -136,9 +139,10 @@ impl Session {
         let left_number = left.number;
         if same_host(old, self.paths[at].way) {
             // A NAT gave another port: the wire is the same.
-            let (rtt, mtu) = (left.rtt.clone(), left.mtu.clone());
+            let (rtt, mtu, rate) = (left.rtt.clone(), left.mtu.clone(), left.rate.clone());
             self.paths[at].rtt = rtt;
             self.paths[at].mtu = mtu;
+            self.paths[at].rate = rate.moved();
         }
         let way = self.paths[at].way;
         self.drop_path(left_number);
@@ -195,8 +199,10 @@ impl Session {
             }
             Frame::EchoReply(echo) => self.output.push_back(Output::EchoReply(*echo)),
             Frame::Close(_) => self.output.push_back(Output::Closed),
-            Frame::Copied { id: _, packet } => {
-                self.output.push_back(Output::Packet(packet.to_vec()));
+            Frame::Copied { id, packet } => {
+                if self.duplicates.is_first(*id) {
+                    self.output.push_back(Output::Packet(packet.to_vec()));
+                }
             }
             Frame::Lane(frame) => {
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
@@ -235,6 +241,7 @@ impl Session {
                 match item {
                     Item::Lane(piece) => self.tcp.on_acked(*piece, now),
                     Item::Segment(sn) => self.control.on_acked(*sn, now),
+                    Item::Copied(id) => self.load.on_acked(*id),
                     Item::Window => {}
                 }
             }

@@ -1,11 +1,12 @@
 //! What travels on any path and so takes the one in use: echoes, the control lane, and whatever the
 //! scheduler names next.
 
-use super::Session;
 use super::outbox::Draft;
+use super::{Session, Shared};
 use crate::limits::SEGMENT_MAX;
 use crate::path::Item;
-use crate::sched::Next;
+use crate::sched::{Capacity, Next};
+use crate::tcp::Written;
 use crate::time::Instant;
 use crate::wire::frame::{
     COPIED_OVERHEAD, DATAGRAM_OVERHEAD, FRAME_HEADER, Frame, RELAY_OVERHEAD, SEGMENT_OVERHEAD,
@@ -20,8 +21,7 @@ impl Session {
 
     /// Tells whether load waits
     pub(super) fn has_load(&self, now: Instant) -> bool {
-        let capacity = self.active().map(crate::path::Path::capacity).unwrap_or_default();
-        self.has_urgent() || self.fragmenter.has_output() || self.load.has_output(&capacity, now)
+        self.has_urgent() || self.fragmenter.has_output() || self.load.has_output(now)
     }
 
     /// Puts what goes before all other load
@@ -47,72 +47,156 @@ impl Session {
     }
 
     /// Puts what the scheduler names, until the message is full
-    pub(super) fn put_load(&mut self, draft: &mut Draft, buffer: &mut Vec<u8>, now: Instant) {
-        let capacity = self.active().map(crate::path::Path::capacity).unwrap_or_default();
+    pub(super) fn put_load(
+        &mut self,
+        at: usize,
+        shared: &Shared,
+        draft: &mut Draft,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) {
+        let capacity = self.capacity(at, shared);
+        self.load.set_copies(shared.engine.copies);
         loop {
-            let room = draft.room(buffer);
-            if let Some(fragment) = self.fragmenter.next(room) {
+            let before = buffer.len();
+            if let Some(fragment) = self.fragmenter.next(draft.room(buffer)) {
                 draft.put(&Frame::Fragment(fragment), buffer);
+                self.paths[at].spent.fresh.count(buffer.len() - before);
                 continue;
             }
             if self.fragmenter.has_output() {
                 return;
             }
-            let before = buffer.len();
-            let mut piece = None;
-            match self.load.next(&capacity, now) {
-                None => return,
-                Some(Next::Relay { node, message }) => {
-                    let len = RELAY_OVERHEAD + message.len();
-                    if len > room && !draft.is_empty(buffer) {
-                        return;
-                    }
-                    // One that does not fit an empty message is dropped: its sender's MTU search
-                    // learns.
-                    if len <= room {
-                        draft.put(&Frame::Relay { node, message }, buffer);
-                    }
+            let Some(outcome) = self.put_next(&capacity, draft, buffer, now) else { return };
+            let bytes = buffer.len() - before;
+            let spent = &mut self.paths[at].spent;
+            match outcome {
+                Outcome::Full => return,
+                Outcome::Put => {
+                    spent.fresh.count(bytes);
+                    self.load.take(None, bytes, now);
                 }
-                Some(Next::Lane(conv)) => match self.tcp.write_frame(conv, room, buffer, now) {
-                    Some(written) => {
-                        draft.eliciting = true;
-                        draft.content.items.push(Item::Lane(written.piece));
-                        piece = Some(written.piece);
-                    }
-                    None if self.tcp.has_output(conv) && !draft.is_empty(buffer) => return,
-                    None => {
-                        self.load.sleep_lane(conv);
-                        continue;
-                    }
-                },
-                Some(Next::Copy(copy)) => {
-                    if self.tcp.write_copy(copy, room, buffer) {
-                        draft.eliciting = true;
-                        draft.content.items.push(Item::Lane(copy));
-                    } else if !draft.is_empty(buffer) {
-                        return;
-                    }
-                    piece = Some(copy);
+                Outcome::Alone => {
+                    spent.fresh.count(bytes);
+                    self.load.take_alone(bytes, now);
                 }
-                Some(Next::Datagram { packet, id }) => {
-                    let overhead = if id.is_some() { COPIED_OVERHEAD } else { DATAGRAM_OVERHEAD };
-                    if overhead + packet.len() > room {
-                        if !draft.is_empty(buffer) {
-                            return;
-                        }
-                        let len = packet.len();
-                        if let Some(packet) = self.load.take(None, len, now) {
-                            self.fragmenter.start(packet);
-                        }
-                        continue;
-                    }
-                    match id {
-                        Some(id) => draft.put(&Frame::Copied { id, packet }, buffer),
-                        None => draft.put(&Frame::Datagram(packet), buffer),
+                Outcome::Lane(written) => {
+                    let count = if written.repeat { &mut spent.repeats } else { &mut spent.fresh };
+                    count.count(bytes);
+                    self.load.take(Some(written.piece), bytes, now);
+                }
+                Outcome::Again => {
+                    spent.copies.count(bytes);
+                    self.load.take(None, bytes, now);
+                }
+                Outcome::Gone => self.load.take(None, 0, now),
+                Outcome::Asleep(conv) => self.load.sleep_lane(conv, now),
+                Outcome::Large(bytes) => {
+                    if let Some(packet) = self.load.take_alone(bytes, now) {
+                        self.fragmenter.start(packet);
                     }
                 }
             }
-            self.load.take(piece, buffer.len() - before, now);
         }
     }
+
+    /// Returns what is known of what a path carries, a person's bound included
+    fn capacity(&self, at: usize, shared: &Shared) -> Capacity {
+        let path = &self.paths[at];
+        let mut capacity = path.capacity();
+        // Whoever set a bound knows the link; until the path is measured, that is all there is.
+        capacity.rate = [capacity.rate, shared.shaper.rate()].into_iter().flatten().min();
+        if !path.way.is_stream() && !path.sent.knows_loss() {
+            capacity.loss_ppm = capacity.loss_ppm.max(LOSS_ASSUMED_PPM);
+        }
+        capacity
+    }
+
+    /// Puts what the scheduler names into the message, if it fits
+    fn put_next(
+        &mut self,
+        capacity: &Capacity,
+        draft: &mut Draft,
+        buffer: &mut Vec<u8>,
+        now: Instant,
+    ) -> Option<Outcome> {
+        let room = draft.room(buffer);
+        let whole = draft.is_empty(buffer);
+        let unfit = |other| if whole { other } else { Outcome::Full };
+        Some(match self.load.next(capacity, now)? {
+            Next::Relay { node, message } => {
+                if RELAY_OVERHEAD + message.len() <= room {
+                    draft.put(&Frame::Relay { node, message }, buffer);
+                    Outcome::Put
+                } else {
+                    // Dropped: the MTU search of its sender learns.
+                    unfit(Outcome::Gone)
+                }
+            }
+            Next::Datagram { packet, id: Some(id) } if COPIED_OVERHEAD + packet.len() <= room => {
+                draft.put(&Frame::Copied { id, packet }, buffer);
+                draft.content.items.push(Item::Copied(id));
+                Outcome::Put
+            }
+            Next::Datagram { packet, id } if DATAGRAM_OVERHEAD + packet.len() <= room => {
+                // One that is too large for an id goes without copies, but in one piece.
+                if id.is_some() && !whole {
+                    return Some(Outcome::Full);
+                }
+                draft.put(&Frame::Datagram(packet), buffer);
+                Outcome::Alone
+            }
+            Next::Datagram { packet, .. } => unfit(Outcome::Large(packet.len())),
+            Next::Copied { packet, id } => {
+                if COPIED_OVERHEAD + packet.len() <= room {
+                    draft.put(&Frame::Copied { id, packet }, buffer);
+                    draft.content.items.push(Item::Copied(id));
+                    Outcome::Again
+                } else {
+                    unfit(Outcome::Gone)
+                }
+            }
+            Next::Lane(conv) => match self.tcp.write_frame(conv, room, buffer, now) {
+                Some(written) => {
+                    draft.eliciting = true;
+                    draft.content.items.push(Item::Lane(written.piece));
+                    Outcome::Lane(written)
+                }
+                None if !whole && self.tcp.has_output(conv) => Outcome::Full,
+                None => Outcome::Asleep(conv),
+            },
+            Next::Copy(piece) => {
+                if self.tcp.write_copy(piece, room, buffer) {
+                    draft.eliciting = true;
+                    draft.content.items.push(Item::Lane(piece));
+                    Outcome::Again
+                } else {
+                    unfit(Outcome::Gone)
+                }
+            }
+        })
+    }
 }
+
+/// What became of what the scheduler named
+enum Outcome {
+    /// It is in the message, for the first time
+    Put,
+    /// It is in the message, in a form that cannot be copied
+    Alone,
+    /// A frame of a lane is in the message
+    Lane(Written),
+    /// A copy is in the message
+    Again,
+    /// Nobody needs it any more, or it fits no message
+    Gone,
+    /// The lane has nothing to send
+    Asleep(u32),
+    /// A packet fits no message: it must be cut; its length
+    Large(usize),
+    /// It needs another message
+    Full,
+}
+
+/// Loss of which a path is suspected until enough messages were sent to tell: five percent
+const LOSS_ASSUMED_PPM: u32 = 50_000;

@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, VecDeque};
 use self::epochs::Epochs;
 use self::inbound::Inbound;
 use crate::crypto::PublicKey;
-use crate::datagram::{Fragmenter, Reassembler};
+use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
@@ -34,7 +34,7 @@ use crate::node::{BootId, Choice, PathStats, Way, Why};
 use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
 use crate::sched::Scheduler;
-use crate::tcp::{Connections, Handling};
+use crate::tcp::{Change, Connections, Ends, Handling};
 use crate::time::{Duration, Instant};
 
 pub use self::intake::Intake;
@@ -61,6 +61,7 @@ pub struct Session {
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
+    duplicates: Duplicates,
     output: VecDeque<Output>,
     /// Addresses to try for a better path, and when
     candidates: Candidates,
@@ -80,8 +81,12 @@ pub enum Output {
     Control(Vec<u8>),
     /// The reply to an echo of ours
     EchoReply(u64),
+    /// A split connection is over
+    Ended(Ends),
     /// The path in use changed
     Moved(Way),
+    /// A connection is split with the other node from now on
+    Opened(Ends),
     /// An inner packet
     Packet(Vec<u8>),
     /// A message to carry on: to this node if we relay, from it if we do not
@@ -108,7 +113,15 @@ struct Scratch {
 
 impl Session {
     /// Begins a session with its first keys; `way` was proven by the handshake, if any was
-    pub fn new(keys: Established, way: Option<(Way, Option<IpAddr>)>, now: Instant) -> Self {
+    ///
+    /// `tcp` are the connections that are split with the other node: those that outlived another
+    /// session, or none.
+    pub fn new(
+        keys: Established,
+        way: Option<(Way, Option<IpAddr>)>,
+        tcp: Connections,
+        now: Instant,
+    ) -> Self {
         let (boot, incarnation) = (keys.boot, keys.incarnation);
         let mut epochs = Epochs::default();
         let none = epochs.enter(keys, now);
@@ -125,10 +138,11 @@ impl Session {
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
             load: Scheduler::default(),
-            tcp: Connections::default(),
+            tcp,
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
+            duplicates: Duplicates::default(),
             output: VecDeque::new(),
             candidates: Candidates::default(),
             ack_pinged: now,
@@ -160,13 +174,15 @@ impl Session {
                 return true;
             }
         }
-        self.load.push_packet(packet, now)
+        self.load.push_packet(packet, now);
+        true
     }
 
     /// Queues a message to carry for another node; tells whether there was room
     #[must_use]
     pub fn send_relayed(&mut self, node: PublicKey, message: Vec<u8>, now: Instant) -> bool {
-        self.load.push_relayed(node, message, now)
+        self.load.push_relayed(node, message, now);
+        true
     }
 
     /// Queues a message of the control lane; tells whether there was room
@@ -291,6 +307,12 @@ impl Session {
         self.epochs.expire(now)
     }
 
+    /// Returns how many packets were dropped since this was asked last, because they waited too long
+    /// or too many did
+    pub fn take_dropped(&mut self) -> u64 {
+        self.load.take_dropped()
+    }
+
     /// Returns what there is for the node
     pub fn poll_output(&mut self) -> Option<Output> {
         self.output.pop_front()
@@ -397,7 +419,7 @@ impl Session {
     /// Returns when load may leave that may not now
     fn load_at(&self, shared: &Shared, now: Instant) -> Option<Instant> {
         let path = self.active().filter(|_| self.epochs.can_seal(now))?;
-        let ready = self.load.has_output(&path.capacity(), now) || self.fragmenter.has_output();
+        let ready = self.load.has_output(now) || self.fragmenter.has_output();
         let from = if ready { now } else { self.load.deadline()? };
         let open = if path.budget(from) > 0 { from } else { path.send_at()? };
         Some(from.max(open).max(shared.shaper.open_at()))
@@ -525,6 +547,8 @@ impl Session {
                 Item::Lane(piece) => tcp.on_lost(*piece),
                 Item::Segment(sn) => control.on_lost(*sn),
                 Item::Window => control.on_window_lost(),
+                // Nobody repeats it; a copy may still be on its way.
+                Item::Copied(_) => {}
             }
         }
         let outer = path.outer_size(usize::from(content.size));
@@ -536,14 +560,31 @@ impl Session {
         }
     }
 
+    /// Returns how many connections are split with the other node
+    pub fn connections(&self) -> usize {
+        self.tcp.len()
+    }
+
     /// Takes what split connections have to say
     pub(crate) fn drain_tcp(&mut self) {
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
         }
+        // What is written in the name of a connection is vouched for only while it is known.
+        let mut closed = Vec::new();
+        while let Some(change) = self.tcp.poll_change() {
+            match change {
+                Change::Opened(ends) => {
+                    closed.retain(|other| *other != ends);
+                    self.output.push_back(Output::Opened(ends));
+                }
+                Change::Closed(ends) => closed.push(ends),
+            }
+        }
         while let Some(packet) = self.tcp.poll_packet() {
             self.output.push_back(Output::Packet(packet));
         }
+        self.output.extend(closed.into_iter().map(Output::Ended));
     }
 
     fn choose_path(&mut self, now: Instant) {

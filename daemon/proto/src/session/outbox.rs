@@ -139,7 +139,7 @@ impl Session {
         if Some(path.number) == self.active && draft.pad == 0 {
             self.put_urgent(&mut draft, buffer, now);
             if self.paths[at].budget(now) > 0 && shared.shaper.is_open(now) {
-                self.put_load(&mut draft, buffer, now);
+                self.put_load(at, shared, &mut draft, buffer, now);
             }
         }
         if draft.is_empty(buffer) {

@@ -4,6 +4,9 @@
 //! ranges, so that a lost one does no harm; a range is dropped only when the far end has acknowledged
 //! a message that told it. PROTOCOL.md, section "Acknowledgement, RTT and loss".
 //!
+//! How often is a matter of the round trip ([`cadence`]): so often that the other node's rate control
+//! sees what happens, and so seldom that a narrow way back carries it.
+//!
 //! # Contract
 //!
 //! - Each number is given once: the replay window goes first.
@@ -13,12 +16,12 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{ACK_DELAY, ACK_EVERY};
-use crate::time::Instant;
-use crate::wire::frame::encode_ack_within;
+use crate::limits::{ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN};
+use crate::time::{Duration, Instant};
+use crate::wire::frame::{AckHead, encode_ack_within};
 
 /// Numbers of one remote path that are to be acknowledged
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Received {
     /// Ascending; no two touch
     ranges: VecDeque<Range>,
@@ -28,6 +31,19 @@ pub struct Received {
     eliciting: u64,
     due: Option<Instant>,
     last_ack: Option<Instant>,
+    /// Acknowledgements that may leave early, as the first train of a burst tells the rate
+    early: u32,
+    /// Lowest number that arrived since each of the last acknowledgements
+    lowest: [u64; REPEATS],
+}
+
+/// Returns the time between two acknowledgements on a path with such a round trip
+///
+/// One in [`ACK_DELAY`], but no more than [`ACK_MOST`] in a round trip and no fewer than
+/// [`ACK_LEAST`], or one in [`ACK_PAUSE_MIN`].
+pub fn cadence(rtt: Option<Duration>) -> Duration {
+    let Some(rtt) = rtt else { return ACK_DELAY };
+    ACK_DELAY.max(rtt / ACK_MOST).min((rtt / ACK_LEAST).max(ACK_PAUSE_MIN))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,15 +55,30 @@ struct Range {
     since: Option<u64>,
 }
 
+impl Default for Received {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Received {
     /// Starts where nothing has arrived
     pub const fn new() -> Self {
-        Self { ranges: VecDeque::new(), largest: None, eliciting: 0, due: None, last_ack: None }
+        Self {
+            ranges: VecDeque::new(),
+            largest: None,
+            eliciting: 0,
+            due: None,
+            last_ack: None,
+            early: 0,
+            lowest: [u64::MAX; REPEATS],
+        }
     }
 
-    /// Records that the message `count` arrived; `eliciting` if it wants an acknowledgement
+    /// Records that the message `count` arrived; `eliciting` if it wants an acknowledgement, of which
+    /// there is to be one in each `pause`
     // The flag comes straight from the frames of the message; an enum would only rename it.
-    pub fn on_message(&mut self, count: u64, eliciting: bool, now: Instant) {
+    pub fn on_message(&mut self, count: u64, eliciting: bool, pause: Duration, now: Instant) {
         let gap = match self.largest {
             None => count > 0,
             Some((largest, _)) => count > largest + 1,
@@ -60,13 +91,18 @@ impl Received {
             return;
         }
         self.eliciting += 1;
-        let due = if self.eliciting >= ACK_EVERY {
+        let quiet = self.last_ack.is_none_or(|last| now.since(last) > QUIET);
+        if quiet && self.eliciting == 1 {
+            self.early = EARLY;
+        }
+        let due = if self.eliciting >= ACK_EVERY && self.early > 0 {
+            self.early -= 1;
             now
         } else if gap {
             // Where messages arrive in disorder each one looks like a gap; the pause bounds that.
-            self.last_ack.map_or(now, |last| now.max(last + ACK_DELAY / 4))
+            self.last_ack.map_or(now, |last| now.max(last + pause))
         } else {
-            now + ACK_DELAY
+            now + pause
         };
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
@@ -93,8 +129,14 @@ impl Received {
         if self.eliciting == 0 {
             return false;
         }
-        let ranges = self.ranges.iter().rev().map(|range| range.start..=range.end);
-        let told = encode_ack_within(path, now.since(arrived), ranges, room, out);
+        let deep = self.lowest.iter().copied().min().unwrap_or(u64::MAX);
+        let newest = self.ranges.iter().rev().enumerate();
+        let ranges = newest
+            .take_while(|(at, range)| *at < RANGES_NEWEST || range.end >= deep)
+            .map(|(_, range)| range.start..=range.end);
+        let written = (now.as_nanos() / 1000) as u32;
+        let head = AckHead { path, delay: now.since(arrived), written };
+        let told = encode_ack_within(head, ranges, room, out);
         if told == 0 {
             return false;
         }
@@ -106,6 +148,8 @@ impl Received {
         self.eliciting = 0;
         self.due = None;
         self.last_ack = Some(now);
+        self.lowest.rotate_right(1);
+        self.lowest[0] = u64::MAX;
         true
     }
 
@@ -125,6 +169,7 @@ impl Received {
     }
 
     fn insert(&mut self, count: u64) {
+        self.lowest[0] = self.lowest[0].min(count);
         let largest = self.largest.map(|(largest, _)| largest);
         // What comes late may be missing from an acknowledgement with today's largest number.
         let since = largest.filter(|largest| *largest > count);
@@ -165,7 +210,15 @@ impl Received {
 }
 
 /// Ranges that are remembered; more than one acknowledgement holds, as the oldest may yet close up
-const RANGES_KEPT: usize = 128;
+const RANGES_KEPT: usize = 1024;
+/// Ranges that each acknowledgement tells at least
+const RANGES_NEWEST: usize = 32;
+/// Acknowledgements that tell of each arrival at least
+const REPEATS: usize = 8;
+/// Acknowledgements of a burst that may leave early
+const EARLY: u32 = 4;
+/// Time without acknowledgements after which a burst begins
+const QUIET: Duration = Duration::from_millis(20);
 /// Ranges that are repeated without asking for an acknowledgement of the acknowledgement
 const RANGES_CALM: usize = 4;
 
@@ -176,15 +229,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::time::Duration;
     use crate::wire::frame::{Ack, Frame, frames};
 
     #[test]
     fn acknowledgement_waits_a_little_for_company() {
         let mut received = Received::new();
 
-        received.on_message(0, true, at(10));
-        received.on_message(1, true, at(11));
+        received.on_message(0, true, ACK_DELAY, at(10));
+        received.on_message(1, true, ACK_DELAY, at(11));
 
         assert_eq!(received.ack_due(), Some(at(10) + ACK_DELAY));
     }
@@ -193,7 +245,7 @@ mod tests {
     fn many_messages_are_acknowledged_at_once() {
         let mut received = Received::new();
 
-        (0..ACK_EVERY).for_each(|count| received.on_message(count, true, at(10)));
+        (0..ACK_EVERY).for_each(|count| received.on_message(count, true, ACK_DELAY, at(10)));
 
         assert_eq!(received.ack_due(), Some(at(10)));
     }
@@ -201,24 +253,24 @@ mod tests {
     #[test]
     fn gap_is_told_at_once_but_not_without_pause() {
         let mut received = Received::new();
-        received.on_message(0, true, at(10));
-        received.on_message(2, true, at(11));
+        received.on_message(0, true, ACK_DELAY, at(10));
+        received.on_message(2, true, ACK_DELAY, at(11));
         assert_eq!(received.ack_due(), Some(at(11)));
         take(&mut received, at(11));
 
-        received.on_message(4, true, at(11));
+        received.on_message(4, true, ACK_DELAY, at(11));
 
-        assert_eq!(received.ack_due(), Some(at(12)));
+        assert_eq!(received.ack_due(), Some(at(11) + ACK_DELAY));
     }
 
     #[test]
     fn messages_that_ask_for_nothing_are_told_only_with_others() {
         let mut received = Received::new();
-        received.on_message(0, false, at(10));
-        received.on_message(5, false, at(10));
+        received.on_message(0, false, ACK_DELAY, at(10));
+        received.on_message(5, false, ACK_DELAY, at(10));
         assert_eq!((received.ack_due(), take(&mut received, at(10))), (None, None));
 
-        received.on_message(6, true, at(10));
+        received.on_message(6, true, ACK_DELAY, at(10));
 
         assert_eq!(take(&mut received, at(10)), Some(vec![(5, 6), (0, 0)]));
     }
@@ -226,8 +278,8 @@ mod tests {
     #[test]
     fn acknowledgement_tells_how_long_it_was_held_back() {
         let mut received = Received::new();
-        received.on_message(1, true, at(10));
-        received.on_message(0, true, at(12));
+        received.on_message(1, true, ACK_DELAY, at(10));
+        received.on_message(0, true, ACK_DELAY, at(12));
         let mut out = Vec::new();
 
         assert!(received.take_ack(7, at(13), &mut out, 1000));
@@ -239,13 +291,13 @@ mod tests {
     #[test]
     fn ranges_are_repeated_until_they_were_told_for_sure() {
         let mut received = Received::new();
-        [0, 2, 4].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        [0, 2, 4].into_iter().for_each(|count| received.on_message(count, true, ACK_DELAY, at(0)));
         assert_eq!(take(&mut received, at(0)), Some(vec![(4, 4), (2, 2), (0, 0)]));
-        [5, 6].into_iter().for_each(|count| received.on_message(count, true, at(1)));
+        [5, 6].into_iter().for_each(|count| received.on_message(count, true, ACK_DELAY, at(1)));
         assert_eq!(take(&mut received, at(1)), Some(vec![(4, 6), (2, 2), (0, 0)]));
 
         received.on_ack_of_ack(4);
-        received.on_message(7, true, at(2));
+        received.on_message(7, true, ACK_DELAY, at(2));
 
         assert_eq!(take(&mut received, at(2)), Some(vec![(5, 7)]));
     }
@@ -253,10 +305,10 @@ mod tests {
     #[test]
     fn late_arrival_is_told_although_its_neighbours_are_done() {
         let mut received = Received::new();
-        [0, 1, 3].into_iter().for_each(|count| received.on_message(count, true, at(0)));
+        [0, 1, 3].into_iter().for_each(|count| received.on_message(count, true, ACK_DELAY, at(0)));
         take(&mut received, at(0));
 
-        received.on_message(2, true, at(1));
+        received.on_message(2, true, ACK_DELAY, at(1));
         received.on_ack_of_ack(3);
 
         let told = take(&mut received, at(1)).unwrap();
@@ -266,7 +318,7 @@ mod tests {
     #[test]
     fn acknowledgement_that_does_not_fit_is_not_taken() {
         let mut received = Received::new();
-        received.on_message(0, true, at(0));
+        received.on_message(0, true, ACK_DELAY, at(0));
         let mut out = Vec::new();
 
         assert!(!received.take_ack(0, at(0), &mut out, 16));
@@ -278,7 +330,7 @@ mod tests {
     fn memory_is_bounded_and_the_newest_are_kept() {
         let mut received = Received::new();
 
-        (0..10_000).for_each(|n| received.on_message(n * 2, true, at(0)));
+        (0..10_000).for_each(|n| received.on_message(n * 2, true, ACK_DELAY, at(0)));
 
         assert_eq!(received.ranges.len(), RANGES_KEPT);
         assert_eq!(received.largest_acked_candidate(), Some(19_998));
@@ -299,7 +351,7 @@ mod tests {
                 let count = if forward { next + distance } else { u64::saturating_sub(next, distance) };
                 if arrived.insert(count) {
                     next = next.max(count + 1);
-                    received.on_message(count, true, at(count));
+                    received.on_message(count, true, ACK_DELAY, at(count));
                 }
                 let largest = received.largest_acked_candidate();
                 let mut out = Vec::new();
@@ -316,7 +368,7 @@ mod tests {
                 }
             }
             for _ in 0..3 {
-                received.on_message(next, true, at(next));
+                received.on_message(next, true, ACK_DELAY, at(next));
                 arrived.insert(next);
                 next += 1;
                 told.extend(take(&mut received, at(next)).unwrap().into_iter().flat_map(|(start, end)| start..=end));

@@ -49,7 +49,8 @@ impl Shared {
     /// Takes other settings
     pub fn configure(&mut self, engine: Engine, now: Instant) {
         self.engine = engine;
-        self.pool.size = engine.memory;
+        // Without memory every new connection is plain.
+        self.pool.size = if engine.split { engine.memory } else { 0 };
         self.shaper.set(engine.rate, engine.packet_rate, now);
     }
 }

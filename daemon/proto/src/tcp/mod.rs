@@ -1,21 +1,72 @@
 //! Split TCP: connections acknowledged at both nodes, sequence numbers kept.
+//!
+//! [`Connections`] are all connections that are split with one other node. It takes the packets of
+//! our kernel, and of machines behind us, before anybody else; what belongs to a split connection, or
+//! begins one, goes into that connection's lane, everything else travels as it is.
+//!
+//! # Contract
+//!
+//! - After each call: drain [`Connections::poll_ready`], [`Connections::poll_change`] and
+//!   [`Connections::poll_packet`], then ask [`Connections::deadline`].
+//! - Each piece that [`Connections::write_frame`] or [`Connections::write_copy`] wrote is reported
+//!   by [`Connections::on_acked`] or [`Connections::on_lost`], once for each message it was in; the
+//!   session's acknowledgements are the lane's.
+//! - What a connection costs depends on that connection alone, not on how many there are or how much
+//!   of it is in flight.
+//!
+//! # Not here
+//!
+//! Which lane sends when is for the scheduler, which peer a packet goes to for the node.
 
-use crate::limits::MEMORY_DEFAULT;
+mod assembly;
+mod connection;
+mod error;
+mod far;
+mod lane;
+mod near;
+mod open;
+mod options;
+mod pieces;
+mod pool;
+mod segment;
+mod seq;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use self::connection::{Connection, Stage, Verdict};
+pub use self::pool::Pool;
+use self::segment::{ACK, SYN, Segment};
+pub use self::segment::{Ends, ends_of};
+use crate::ip::Packet;
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
 use crate::wire::lane::LaneFrame;
 
 /// Connections that are split with one other node
 #[derive(Debug, Default)]
-pub struct Connections {}
+pub struct Connections {
+    /// Lower bit of the lanes that we open; the other node's have the other one
+    parity: u32,
+    /// Lane to open next, but for the lower bit
+    next: u32,
+    lanes: BTreeMap<u32, Connection>,
+    /// Those that our kernel's packets may belong to
+    flows: BTreeMap<Ends, u32>,
+    timers: BTreeSet<(Instant, u32)>,
+    ready: VecDeque<u32>,
+    packets: VecDeque<Vec<u8>>,
+    changes: VecDeque<Change>,
+    /// Reused, so that a frame costs no allocation
+    scratch: Vec<u8>,
+}
 
-/// Memory of all split connections of one node
-#[derive(Debug)]
-pub struct Pool {
-    /// Bytes in all
-    pub size: usize,
-    /// Bytes that were promised
-    pub promised: usize,
+/// News about which connections there are
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Packets of this connection are ours from now on, and are written in its name
+    Opened(Ends),
+    /// They are not any more
+    Closed(Ends),
 }
 
 /// Something that was put into a message: named again when the message is acknowledged or lost
@@ -45,21 +96,83 @@ pub enum Handling {
     Taken,
 }
 
-impl Default for Pool {
-    fn default() -> Self {
-        Self { size: MEMORY_DEFAULT, promised: 0 }
-    }
+/// Which lanes a node opens: one of the two the even ones, the other the odd ones
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Parity {
+    /// 0, 2, 4, ...
+    Even,
+    /// 1, 3, 5, ...
+    Odd,
 }
 
 impl Connections {
+    /// Begins without connections
+    pub fn new(parity: Parity) -> Self {
+        let parity = match parity {
+            Parity::Even => 0,
+            Parity::Odd => 1,
+        };
+        Self { parity, ..Self::default() }
+    }
+
     /// Tells whether there is no connection
     pub fn is_empty(&self) -> bool {
-        true
+        self.lanes.is_empty()
+    }
+
+    /// Returns how many connections there are
+    pub fn len(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Takes a packet from the TUN, of whatever protocol
-    pub fn handle_packet(&mut self, _packet: &[u8], _pool: &mut Pool, _now: Instant) -> Handling {
-        Handling::Plain
+    pub fn handle_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
+        let Ok(view) = Packet::parse(packet) else { return Handling::Plain };
+        let Some(ends) = ends_of(&view) else { return self.on_error(&view, pool, now) };
+        let known = self.flows.get(&ends).copied();
+        let Some(segment) = Segment::parse(&view) else {
+            // A broken segment of a split connection is of no use to anybody.
+            return if known.is_some() { Handling::Taken } else { Handling::Plain };
+        };
+        let Some(conv) = known else {
+            return if segment.has(SYN) { self.on_syn(&segment, pool, now) } else { Handling::Plain };
+        };
+        let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
+        if segment.has(SYN) && !segment.has(ACK) {
+            let again = connection.near.isn == segment.seq && connection.stage == Stage::Opening;
+            if !again {
+                // The kernel has begun anew: nothing is left of the old connection.
+                connection.reset(pool, now);
+                self.settle(conv);
+                return self.on_syn(&segment, pool, now);
+            }
+        }
+        if segment.has(SYN) && connection.stage == Stage::Answering {
+            return self.on_syn_ack(conv, &segment, pool, now);
+        }
+        let verdict = connection.on_segment(&segment, pool, &mut self.packets, now);
+        if verdict == Verdict::Declined {
+            self.remove(conv, pool);
+            return Handling::Plain;
+        }
+        self.settle(conv);
+        if verdict == Verdict::Taken { Handling::Taken } else { Handling::Plain }
+    }
+
+    /// An ICMP error about a segment that we wrote in the name of a remote end is for us alone
+    fn on_error(&mut self, packet: &Packet<'_>, pool: &mut Pool, now: Instant) -> Handling {
+        let Some((ends, narrow)) = error::quoted_segment(packet) else { return Handling::Plain };
+        let Some(conv) = self.flows.get(&ends.turned()).copied() else { return Handling::Plain };
+        let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
+        if connection.stage == Stage::Answering {
+            // It may tell the client why it is not answered.
+            return Handling::Plain;
+        }
+        if let Some(mtu) = narrow {
+            connection.on_narrow(mtu, pool, &mut self.packets, now);
+            self.settle(conv);
+        }
+        Handling::Taken
     }
 
     /// Takes a frame from the other node
@@ -68,56 +181,151 @@ impl Connections {
     /// If it breaks the protocol.
     pub fn handle_frame(
         &mut self,
-        _frame: &LaneFrame<'_>,
-        _pool: &mut Pool,
-        _now: Instant,
+        frame: &LaneFrame<'_>,
+        pool: &mut Pool,
+        now: Instant,
     ) -> Result<(), Malformed> {
-        Ok(())
+        let Some(conv) = frame.conv() else { return Ok(()) };
+        if let LaneFrame::Open { conv: _, credit, packet } = *frame {
+            return self.on_open(conv, credit, packet, pool, now);
+        }
+        // One that is over may still be named by messages that were overtaken.
+        let Some(connection) = self.lanes.get_mut(&conv) else { return Ok(()) };
+        let out = &mut self.packets;
+        let result = match *frame {
+            LaneFrame::Accept { conv: _, credit, packet } => {
+                connection.on_accept(credit, packet, out)
+            }
+            LaneFrame::Data { conv: _, seq, marks, data } => {
+                connection.on_data(seq, marks, data, pool, out, now)
+            }
+            LaneFrame::State { conv: _, ack, credit, closed } => {
+                connection.on_state((ack, credit), closed, pool, out, now)
+            }
+            LaneFrame::Reset { conv: _, opened } => {
+                if opened {
+                    connection.on_confirmed(pool, out, now);
+                }
+                connection.on_reset(pool, out, now);
+                Ok(())
+            }
+            LaneFrame::Probe { conv: _, answer } => {
+                connection.on_probe(answer, out);
+                Ok(())
+            }
+            LaneFrame::Open { .. }
+            | LaneFrame::Resume { .. }
+            | LaneFrame::Resumed { .. }
+            | LaneFrame::Other { .. } => Ok(()),
+        };
+        self.settle(conv);
+        result
     }
 
     /// Does what time demands
-    pub fn handle_timeout(&mut self, _pool: &mut Pool, _now: Instant) {}
+    pub fn handle_timeout(&mut self, pool: &mut Pool, now: Instant) {
+        while let Some((at, conv)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            let Some(connection) = self.lanes.get_mut(&conv) else { continue };
+            connection.scheduled = None;
+            connection.handle_timeout(pool, &mut self.packets, now);
+            self.settle(conv);
+        }
+    }
 
     /// Returns when [`Connections::handle_timeout`] is due next
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        self.timers.first().map(|(at, _)| *at)
     }
 
     /// Returns a lane that got something to send since it last had nothing
     pub fn poll_ready(&mut self) -> Option<u32> {
-        None
+        self.ready.pop_front()
     }
 
-    /// Appends the next frame of a lane, at most `room` bytes with its header; nothing where the lane
-    /// has nothing to send, or nothing that fits
-    pub fn write_frame(
-        &mut self,
-        _conv: u32,
-        _room: usize,
-        _out: &mut Vec<u8>,
-        _now: Instant,
-    ) -> Option<Written> {
-        None
+    /// Returns the next news about which connections there are
+    pub fn poll_change(&mut self) -> Option<Change> {
+        self.changes.pop_front()
     }
-
-    /// Appends a frame once more, if it is still unacknowledged and fits
-    pub fn write_copy(&mut self, _piece: Piece, _room: usize, _out: &mut Vec<u8>) -> bool {
-        false
-    }
-
-    /// Tells whether a lane has anything to send now
-    pub fn has_output(&self, _conv: u32) -> bool {
-        false
-    }
-
-    /// Records that a message with this piece has arrived
-    pub fn on_acked(&mut self, _piece: Piece, _now: Instant) {}
-
-    /// Records that a message with this piece was lost
-    pub fn on_lost(&mut self, _piece: Piece) {}
 
     /// Returns the next packet for the TUN
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
-        None
+        self.packets.pop_front()
+    }
+
+    /// Tells whether a lane has anything to send now
+    pub fn has_output(&self, conv: u32) -> bool {
+        self.lanes.get(&conv).is_some_and(Connection::has_output)
+    }
+
+    /// Records that a message with this piece has arrived
+    pub fn on_acked(&mut self, piece: Piece, _now: Instant) {
+        if let Some(connection) = self.lanes.get_mut(&piece.conv) {
+            connection.on_acked(piece.sn);
+            self.settle(piece.conv);
+        }
+    }
+
+    /// Records that a message with this piece was lost
+    pub fn on_lost(&mut self, piece: Piece) {
+        if let Some(connection) = self.lanes.get_mut(&piece.conv) {
+            connection.on_lost(piece.sn);
+            self.settle(piece.conv);
+        }
+    }
+
+    /// Resets all connections at our end and forgets them: the other node is gone for good
+    pub fn abandon(&mut self, pool: &mut Pool, now: Instant) {
+        let convs: Vec<u32> = self.lanes.keys().copied().collect();
+        for conv in convs {
+            if let Some(connection) = self.lanes.get_mut(&conv) {
+                connection.on_reset(pool, &mut self.packets, now);
+            }
+            self.remove(conv, pool);
+        }
+        self.ready.clear();
+    }
+
+    /// Puts a connection where it belongs after something happened to it
+    fn settle(&mut self, conv: u32) {
+        let Some(connection) = self.lanes.get_mut(&conv) else { return };
+        let next = connection.deadline();
+        if next != connection.scheduled {
+            if let Some(at) = connection.scheduled {
+                self.timers.remove(&(at, conv));
+            }
+            self.timers.extend(next.map(|at| (at, conv)));
+            connection.scheduled = next;
+        }
+        if !connection.awake && connection.has_output() {
+            connection.awake = true;
+            self.ready.push_back(conv);
+        }
+        if !connection.is_mapped() && self.flows.get(&connection.ends) == Some(&conv) {
+            self.flows.remove(&connection.ends);
+            self.changes.push_back(Change::Closed(connection.ends));
+        }
+        if connection.is_over() {
+            if let Some(at) = connection.scheduled {
+                self.timers.remove(&(at, conv));
+            }
+            self.lanes.remove(&conv);
+        }
+    }
+
+    /// Forgets a connection and gives back what it was promised
+    fn remove(&mut self, conv: u32, pool: &mut Pool) {
+        let Some(mut connection) = self.lanes.remove(&conv) else { return };
+        connection.near.release(pool);
+        connection.far.release(pool);
+        if let Some(at) = connection.scheduled {
+            self.timers.remove(&(at, conv));
+        }
+        if self.flows.get(&connection.ends) == Some(&conv) {
+            self.flows.remove(&connection.ends);
+            self.changes.push_back(Change::Closed(connection.ends));
+        }
     }
 }

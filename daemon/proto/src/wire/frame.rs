@@ -112,10 +112,23 @@ pub struct Ack<'a> {
     pub path: u8,
     /// Time between the arrival of the largest number and this acknowledgement, up to 71 minutes
     pub delay: Duration,
+    /// When it was written, in microseconds since some zero; wraps after 71 minutes
+    pub written: u32,
     /// Largest number that arrived
     pub largest: u64,
     /// First run, then gaps and runs
     runs: &'a [u8],
+}
+
+/// What an acknowledgement says besides its ranges; as in [`Ack`]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct AckHead {
+    /// The path that the numbers belong to
+    pub path: u8,
+    /// Time between the arrival of the largest number and this acknowledgement
+    pub delay: Duration,
+    /// When it is written, in microseconds
+    pub written: u32,
 }
 
 /// Frames of a message, one after another
@@ -136,18 +149,16 @@ pub fn frames(bytes: &[u8]) -> Frames<'_> {
 ///
 /// The ranges descend and do not touch one another. Without a range nothing is appended.
 pub fn encode_ack(
-    path: u8,
-    delay: Duration,
+    head: AckHead,
     ranges_descending: impl Iterator<Item = RangeInclusive<u64>>,
     out: &mut Vec<u8>,
 ) -> usize {
-    encode_ack_within(path, delay, ranges_descending, usize::MAX, out)
+    encode_ack_within(head, ranges_descending, usize::MAX, out)
 }
 
 /// Appends an acknowledgement of at most `room` bytes; otherwise as [`encode_ack`]
 pub fn encode_ack_within(
-    path: u8,
-    delay: Duration,
+    head: AckHead,
     mut ranges_descending: impl Iterator<Item = RangeInclusive<u64>>,
     room: usize,
     out: &mut Vec<u8>,
@@ -162,8 +173,10 @@ pub fn encode_ack_within(
     left -= needed;
 
     let begin = out.len();
-    out.extend_from_slice(&[ACK, 0, 0, path]);
-    out.extend_from_slice(&u32::try_from(delay.as_micros()).unwrap_or(u32::MAX).to_be_bytes());
+    out.extend_from_slice(&[ACK, 0, 0, head.path]);
+    let delay = u32::try_from(head.delay.as_micros()).unwrap_or(u32::MAX);
+    out.extend_from_slice(&delay.to_be_bytes());
+    out.extend_from_slice(&head.written.to_be_bytes());
     out.extend_from_slice(&first.end().to_be_bytes());
     varint::write(run, out);
     let mut lowest = *first.start();
@@ -361,9 +374,10 @@ impl Frames<'_> {
 impl<'a> Ack<'a> {
     fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
         let (header, runs) = body.split_first_chunk::<ACK_HEADER>().ok_or(Malformed)?;
-        let [path, d0, d1, d2, d3, largest @ ..] = *header;
+        let [path, d0, d1, d2, d3, w0, w1, w2, w3, largest @ ..] = *header;
         let delay = Duration::from_micros(u32::from_be_bytes([d0, d1, d2, d3]).into());
-        let ack = Self { path, delay, largest: u64::from_be_bytes(largest), runs };
+        let written = u32::from_be_bytes([w0, w1, w2, w3]);
+        let ack = Self { path, delay, written, largest: u64::from_be_bytes(largest), runs };
         ack.validate().ok_or(Malformed)?;
         Ok(ack)
     }
@@ -388,6 +402,7 @@ impl<'a> Ack<'a> {
         out.push(self.path);
         let delay = u32::try_from(self.delay.as_micros()).unwrap_or(u32::MAX);
         out.extend_from_slice(&delay.to_be_bytes());
+        out.extend_from_slice(&self.written.to_be_bytes());
         out.extend_from_slice(&self.largest.to_be_bytes());
         out.extend_from_slice(self.runs);
     }
@@ -444,7 +459,7 @@ fn number(body: &[u8]) -> Result<u64, Malformed> {
     exact(body).map(u64::from_be_bytes)
 }
 
-const ACK_HEADER: usize = 13;
+const ACK_HEADER: usize = 17;
 const FRAGMENT_HEADER: usize = 8;
 
 const PADDING: u8 = 0x00;

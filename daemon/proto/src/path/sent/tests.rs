@@ -263,7 +263,7 @@ proptest! {
         steps in prop::collection::vec((0..6_u8, 0..40_u64, 0..12_u64, 0..60_u64), 1..200),
     ) {
         let mut path = Bench::new();
-        let (mut now, mut model) = (at(0), Model::default());
+        let (mut now, mut model) = (at(0), Truth::default());
         for (kind, back, len, wait) in steps {
             now += ms(wait);
             let next = path.sent.next_count();
@@ -296,13 +296,13 @@ proptest! {
 }
 
 #[derive(Default)]
-struct Model {
+struct Truth {
     open: BTreeSet<u64>,
     seen: BTreeSet<u64>,
     sound: bool,
 }
 
-impl Model {
+impl Truth {
     fn take(&mut self, path: &mut Bench) {
         self.sound = true;
         for content in path.acked.drain(..).chain(path.lost.drain(..)) {
@@ -316,32 +316,43 @@ impl Model {
 struct Bench {
     sent: Sent<u64>,
     rtt: Rtt,
+    rate: Rate,
     acked: Vec<u64>,
     lost: Vec<u64>,
 }
 
 impl Bench {
     fn new() -> Self {
-        Self { sent: Sent::new(), rtt: Rtt::new(), acked: Vec::new(), lost: Vec::new() }
+        Self {
+            sent: Sent::new(),
+            rtt: Rtt::new(),
+            rate: Rate::new(),
+            acked: Vec::new(),
+            lost: Vec::new(),
+        }
     }
 
     fn send(&mut self, now: Instant) {
         let count = self.sent.next_count();
-        assert_eq!(self.sent.on_sent(SIZE, true, count, now), count);
+        assert_eq!(self.sent.on_sent(SIZE, true, count, &mut self.rate, now), count);
     }
 
     fn quiet(&mut self, now: Instant) {
         let count = self.sent.next_count();
-        self.sent.on_sent(SIZE, false, count, now);
+        self.sent.on_sent(SIZE, false, count, &mut self.rate, now);
     }
 
     fn ack(&mut self, ranges: &[RangeInclusive<u64>], delay: Duration, now: Instant) -> AckResult {
         let ranges = ranges.iter().cloned();
-        self.sent.on_ack(ranges, delay, &mut self.rtt, now, &mut self.acked, &mut self.lost)
+        let written = (now.as_nanos() / 1000) as u32;
+        let stamp = Stamp { written, delay };
+        let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
+        self.sent.on_ack(ranges, stamp, model, now, &mut self.acked, &mut self.lost)
     }
 
     fn timeout(&mut self, now: Instant) -> bool {
-        self.sent.handle_timeout(&self.rtt, now, &mut self.lost)
+        let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
+        self.sent.handle_timeout(model, now, &mut self.lost)
     }
 
     fn acked(&self) -> Vec<u64> {

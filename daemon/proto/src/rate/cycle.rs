@@ -1,0 +1,336 @@
+//! What to do with what is known: find the rate, use it, and look for more.
+//!
+//! The phases are those of BBR (draft-ietf-ccwg-bbr section 5.3) with other exits, because delay is
+//! measured here and loss says little:
+//!
+//! | phase | pace | until |
+//! |---|---|---|
+//! | startup | 2.5, less where a train told the rate | the first queue, or three rounds without growth |
+//! | drain | 0.5 | no more is in flight than the path holds |
+//! | cruise | 1 | 3 to 5 round trips, or a queue |
+//! | up | enough to make [`PROBE`] of queue in one round trip | that round trip |
+//! | down | 0.85 | the queue is gone; it is also the trial of own loss |
+//! | fast | 1.6 | as startup, one round without growth |
+//! | resume | 0.5 | one round trip has confirmed the rate after a long idle time |
+//!
+//! Where Down cannot empty the queue twice in a row, somebody else keeps it full: from then on delay
+//! is ignored and what is in flight is bounded instead, until three Downs in a row have found it
+//! empty.
+//!
+//! # Not here
+//!
+//! What the rate is, is for `filter` to know.
+
+use crate::time::{Duration, Instant};
+
+/// Where we are with a path
+#[derive(Clone, Debug)]
+pub(super) struct Cycle {
+    phase: Phase,
+    /// Number of the phase, which messages carry
+    number: u32,
+    began: Instant,
+    /// Round trips of the present cruise
+    cruise: f64,
+    /// The last Up: its number, and the rate before it
+    up: Option<(u32, f64)>,
+    /// Rate at the last growth, and rounds since
+    growth: (f64, u32),
+    /// Rounds of this phase
+    rounds: u32,
+    /// Downs in a row that did not empty the queue
+    stuck: u32,
+    /// Downs in a row that did
+    emptied: u32,
+    /// Since when somebody else has kept the queue full
+    rivals: Option<Instant>,
+    /// Largest queue in this Down
+    worst: f64,
+    chance: u32,
+}
+
+/// What a path is doing
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// Looks for the rate, knowing nothing
+    Startup,
+    /// Empties what startup has filled
+    Drain,
+    /// Keeps the rate
+    Cruise,
+    /// Asks for a little more
+    Up,
+    /// Empties what Up has filled
+    Down,
+    /// Follows a rate that has grown
+    Fast,
+    /// Confirms a rate that is remembered
+    Resume,
+}
+
+/// What is known of the path
+#[derive(Clone, Copy, Debug)]
+pub(super) struct View {
+    /// Rate in bytes a second
+    pub rate: f64,
+    /// Round trip of the empty path, in seconds
+    pub trip: f64,
+    /// Bytes in flight
+    pub in_flight: f64,
+    /// Queue in seconds
+    pub standing: f64,
+    /// Queue from which on the path counts as full
+    pub threshold: f64,
+    /// Shortest phase, in seconds
+    pub least: f64,
+    /// Noise of the delay in seconds
+    pub noise: f64,
+    /// What arrives of the rate
+    pub arriving: f64,
+    /// Whether there is not enough to send
+    pub limited: bool,
+    /// Now
+    pub now: Instant,
+}
+
+impl Cycle {
+    /// Begins with startup
+    pub(super) fn new() -> Self {
+        Self {
+            phase: Phase::Startup,
+            number: 1,
+            began: Instant::ZERO,
+            cruise: 3.0,
+            up: None,
+            growth: (0.0, 0),
+            rounds: 0,
+            stuck: 0,
+            emptied: 0,
+            rivals: None,
+            worst: 0.0,
+            chance: 0x9e37_79b9,
+        }
+    }
+
+    /// Returns the present phase
+    pub(super) fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Returns the number of the present phase
+    pub(super) fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Tells whether somebody else keeps the queue full
+    pub(super) fn has_rivals(&self) -> bool {
+        self.rivals.is_some()
+    }
+
+    /// Returns the pace, as a multiple of the rate
+    pub(super) fn gain(&self, view: &View) -> f64 {
+        match self.phase {
+            Phase::Startup => STARTUP,
+            Phase::Drain | Phase::Resume => 0.5,
+            Phase::Cruise => CRUISE,
+            Phase::Up => self.up_gain(view),
+            // At most what arrives, so that it is a trial of own loss.
+            Phase::Down => DOWN.min(ARRIVING * view.arriving / view.rate.max(1.0)).max(DOWN_MIN),
+            Phase::Fast => {
+                if self.rounds == 0 {
+                    FAST_FIRST
+                } else {
+                    FAST
+                }
+            }
+        }
+    }
+
+    /// A round has ended
+    pub(super) fn on_round(&mut self, view: &View) {
+        self.rounds += 1;
+        match self.phase {
+            Phase::Startup | Phase::Fast => {
+                if self.phase == Phase::Startup {
+                    // Each round is a trial of own loss of its own.
+                    self.number += 1;
+                }
+                if view.limited || view.rate == 0.0 {
+                    return;
+                }
+                if view.rate > self.growth.0 * GROWTH {
+                    self.growth = (view.rate, 0);
+                } else {
+                    self.growth.1 += 1;
+                }
+                let patience = if self.phase == Phase::Startup { 3 } else { 2 };
+                if self.growth.1 >= patience {
+                    self.enter(Phase::Drain, view.now);
+                }
+            }
+            Phase::Resume => {
+                if self.rounds >= 2 {
+                    self.enter(Phase::Cruise, view.now);
+                }
+            }
+            Phase::Drain | Phase::Cruise | Phase::Up | Phase::Down => {}
+        }
+    }
+
+    /// A sample came from messages of these phases, of a path that carries `carried`
+    ///
+    /// Tells whether it shows that the rate has fallen to what the sample says.
+    pub(super) fn on_sample(&mut self, phases: (u32, u32), carried: f64, view: &View) -> bool {
+        let full = view.standing > view.threshold;
+        match self.phase {
+            Phase::Startup => {
+                if full && self.rounds >= 2 {
+                    self.enter(Phase::Drain, view.now);
+                }
+                false
+            }
+            Phase::Fast => {
+                if full {
+                    self.enter(Phase::Drain, view.now);
+                }
+                false
+            }
+            Phase::Cruise => {
+                // What was sent before says nothing of the present pace.
+                if full && self.rivals.is_none() && phases.0 >= self.number {
+                    self.enter(Phase::Down, view.now);
+                    return true;
+                }
+                false
+            }
+            Phase::Up | Phase::Down => {
+                if let Some((up, before)) = self.up
+                    && phases == (up, up)
+                    && !view.limited
+                    && carried > before * (1.0 + (self.up_gain(view) - 1.0) * GROWN)
+                    && view.standing < view.threshold * 0.7
+                {
+                    self.up = None;
+                    self.growth = (carried, 0);
+                    self.enter(Phase::Fast, view.now);
+                }
+                false
+            }
+            Phase::Drain | Phase::Resume => false,
+        }
+    }
+
+    /// Time passes
+    pub(super) fn on_time(&mut self, view: &View) {
+        let age = view.now.since(self.began).as_secs_f64();
+        let held = view.rate * view.trip;
+        let least = view.least;
+        match self.phase {
+            Phase::Startup | Phase::Fast | Phase::Resume => {}
+            Phase::Drain => {
+                if view.in_flight <= held || age > 3.0 * least {
+                    self.enter(Phase::Cruise, view.now);
+                }
+            }
+            Phase::Cruise => {
+                if age > self.cruise * least && !view.limited {
+                    self.up = Some((self.number + 1, view.rate));
+                    self.enter(Phase::Up, view.now);
+                }
+            }
+            Phase::Up => {
+                if age > least {
+                    self.enter(Phase::Down, view.now);
+                }
+            }
+            Phase::Down => self.try_end_down(age / least, held, view),
+        }
+    }
+
+    /// Confirms a rate that was not used for long
+    pub(super) fn resume(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Startup => {}
+            Phase::Drain
+            | Phase::Cruise
+            | Phase::Up
+            | Phase::Down
+            | Phase::Fast
+            | Phase::Resume => {
+                self.enter(Phase::Resume, now);
+            }
+        }
+    }
+
+    fn try_end_down(&mut self, trips: f64, held: f64, view: &View) {
+        if trips < 1.5 {
+            self.worst = self.worst.max(view.standing);
+        }
+        if self.rivals.is_some_and(|since| view.now.since(since) > RIVALS_KEPT) {
+            // Perhaps they are gone, or like us.
+            self.rivals = None;
+            self.stuck = 0;
+        }
+        let empty = view.standing < view.threshold * 0.5;
+        if trips >= 0.5 && view.in_flight <= held && (empty || trips < 1.2) || trips > 1.2 && empty
+        {
+            self.stuck = 0;
+            self.emptied += 1;
+            if self.emptied >= 3 {
+                self.rivals = None;
+            }
+            self.enter(Phase::Cruise, view.now);
+        } else if trips > 2.5 {
+            self.emptied = 0;
+            // One who is like us gives way, if slowly.
+            if view.standing > self.worst * GIVES_WAY {
+                self.stuck += 1;
+            }
+            if self.stuck >= 2 {
+                self.rivals = self.rivals.or(Some(view.now));
+            }
+            self.enter(Phase::Cruise, view.now);
+        }
+    }
+
+    fn up_gain(&self, view: &View) -> f64 {
+        if self.rivals.is_some() {
+            return UP_MAX;
+        }
+        (1.0 + (PROBE + 1.2 * view.noise) / view.trip.max(0.001)).clamp(UP_MIN, UP_MAX)
+    }
+
+    fn enter(&mut self, phase: Phase, now: Instant) {
+        self.phase = phase;
+        self.number += 1;
+        self.began = now;
+        self.rounds = 0;
+        self.worst = 0.0;
+        // Xorshift: cruises of different length keep several paths from probing in step.
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 17;
+        self.chance ^= self.chance << 5;
+        self.cruise = 3.0 + 2.0 * f64::from(self.chance) / f64::from(u32::MAX);
+    }
+}
+
+/// Queue that Up may make, in seconds
+const PROBE: f64 = 0.012;
+const STARTUP: f64 = 2.5;
+/// Share of the queue that is left where it gives way
+const GIVES_WAY: f64 = 0.8;
+/// Time after which it is tried whether the queue can be emptied again
+const RIVALS_KEPT: Duration = Duration::from_secs(10);
+const FAST_FIRST: f64 = 1.25;
+const FAST: f64 = 1.6;
+const DOWN: f64 = 0.85;
+const DOWN_MIN: f64 = 0.5;
+const ARRIVING: f64 = 0.97;
+/// A little less than the rate, so that errors do not add up to a queue
+const CRUISE: f64 = 0.995;
+const UP_MIN: f64 = 1.05;
+const UP_MAX: f64 = 1.25;
+/// Growth of the rate in one round that is worth going on
+const GROWTH: f64 = 1.2;
+/// Share of what Up asked for that must have come
+const GROWN: f64 = 0.7;

@@ -1,0 +1,158 @@
+//! What follows from the character of a path: what is thin, how often something is sent, how long
+//! it may wait.
+
+use super::Capacity;
+use super::codel::Patience;
+use super::meter::{Limit, time_of};
+use crate::time::Duration;
+
+/// How load is treated on the path in use
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Policy {
+    /// What this follows from
+    from: (Capacity, u8),
+    /// Transmissions of one thing after which the chance that all were lost is small enough
+    pub(super) transmissions: u8,
+    /// Time between an original and its first copy
+    pub(super) gap: Duration,
+    /// Age at which a copy is of no more use
+    pub(super) late: Duration,
+    /// Time after the last piece of a burst at which it was the last one
+    pub(super) tail: Duration,
+    /// What a flow may send and be thin
+    pub(super) thin: Limit,
+    /// Bytes a second of all thin flows together that go before other load
+    pub(super) thin_share: u64,
+    /// Bytes a second of copies that thin flows are worth beside other load
+    pub(super) thin_copies: u64,
+    /// Bytes a second of copies that idle capacity is used for
+    pub(super) spare_copies: u64,
+    /// How long datagrams may wait
+    pub(super) patience: Patience,
+}
+
+impl Policy {
+    /// Draws conclusions; spare copies may take so many percent, and with none there are no copies
+    pub(super) fn of(capacity: &Capacity, copies: u8) -> Self {
+        let rate = capacity.rate.unwrap_or_else(|| cold_rate(capacity.rtt)).max(1);
+        let thin = (rate / 100).max(THIN_LEAST);
+        let burst = (thin / 10).max(2 * MESSAGE);
+        let interval = INTERVAL.max(capacity.rtt);
+        Self {
+            from: (*capacity, copies),
+            transmissions: if copies == 0 { 1 } else { transmissions(capacity.loss_ppm) },
+            gap: time_of(BURST_MESSAGES * MESSAGE, rate).clamp(GAP_MIN, GAP_MAX),
+            late: capacity.rtt.max(LATE_MIN),
+            tail: (capacity.rtt / 8).max(GAP_MIN),
+            thin: Limit { rate: thin, burst },
+            thin_share: rate / 2,
+            thin_copies: rate / 20,
+            spare_copies: rate / 100 * u64::from(copies.min(100)),
+            // As RFC 8289 has it; but a round trip through the tunnel is longer than most, and the
+            // clock of a slow link is coarse.
+            patience: Patience {
+                target: (interval / 20).max(time_of(2 * MESSAGE, rate)),
+                interval,
+            },
+        }
+    }
+
+    /// Follows a change, if there was one
+    pub(super) fn update(&mut self, capacity: &Capacity, copies: u8) {
+        if self.from != (*capacity, copies) {
+            *self = Self::of(capacity, copies);
+        }
+    }
+
+    /// Tells whether anything is sent more than once
+    pub(super) fn copies(&self) -> bool {
+        self.transmissions > 1
+    }
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::of(&Capacity::default(), 0)
+    }
+}
+
+/// Returns how often a thing must be sent so that it is lost in one case of a thousand at most
+fn transmissions(loss_ppm: u32) -> u8 {
+    let loss = u64::from(loss_ppm.min(1_000_000));
+    let mut chance = 1_000_000;
+    for sent in 1..TRANSMISSIONS_MAX {
+        chance = chance * loss / 1_000_000;
+        if chance < LOST_PPM {
+            return sent;
+        }
+    }
+    TRANSMISSIONS_MAX
+}
+
+/// Returns the rate at which a path begins of which nothing is known
+fn cold_rate(rtt: Duration) -> u64 {
+    let nanos = rtt.as_nanos().max(1_000_000);
+    u64::try_from(u128::from(COLD_MESSAGES * MESSAGE) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
+}
+
+/// Bytes of a large message
+const MESSAGE: u64 = 1400;
+/// Messages that leave within a round trip while the rate is not known
+const COLD_MESSAGES: u64 = 32;
+/// Bytes a second that are thin on any path: 128 kbit/s
+const THIN_LEAST: u64 = 16_000;
+/// Most transmissions of one thing
+const TRANSMISSIONS_MAX: u8 = 5;
+/// Chance in a million at which a thing may be lost
+const LOST_PPM: u64 = 1_000;
+/// Messages that one burst of losses takes and that must lie between two transmissions
+const BURST_MESSAGES: u64 = 12;
+/// Shortest and longest time between an original and its first copy
+const GAP_MIN: Duration = Duration::from_millis(2);
+const GAP_MAX: Duration = Duration::from_millis(10);
+/// Least age at which a copy is of no more use
+const LATE_MIN: Duration = Duration::from_millis(50);
+/// RFC 8289's interval
+const INTERVAL: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transmissions_follow_the_loss() {
+        for (percent, sent) in [(0.0, 1), (0.09, 1), (0.1, 2), (3.0, 2), (5.0, 3), (9.9, 3)] {
+            assert_eq!(transmissions((percent * 10_000.0) as u32), sent, "{percent} %");
+        }
+        for (percent, sent) in [(10, 4), (17, 4), (20, 5), (60, 5), (100, 5)] {
+            assert_eq!(transmissions(percent * 10_000), sent, "{percent} %");
+        }
+    }
+
+    #[test]
+    fn thin_is_one_percent_or_a_little_anyway() {
+        assert_eq!(of(Some(12_500_000)).thin.rate, 125_000);
+        assert_eq!(of(Some(100_000)).thin.rate, 16_000);
+        assert_eq!(of(None).thin.rate, 16_000);
+    }
+
+    #[test]
+    fn copies_keep_clear_of_a_burst_of_losses() {
+        for (rate, least) in [(12_500_000, 1), (2_500_000, 4), (1_250_000, 8)] {
+            let gap = of(Some(rate)).gap;
+            assert!(gap >= Duration::from_millis(least), "{gap:?} at {rate}");
+            assert!(gap <= Duration::from_millis(10), "{gap:?} at {rate}");
+        }
+    }
+
+    #[test]
+    fn without_copies_everything_is_sent_once() {
+        let capacity = Capacity { rate: None, loss_ppm: 200_000, rtt: Duration::from_millis(100) };
+
+        assert!(!Policy::of(&capacity, 0).copies());
+    }
+
+    fn of(rate: Option<u64>) -> Policy {
+        Policy::of(&Capacity { rate, loss_ppm: 50_000, rtt: Duration::from_millis(200) }, 10)
+    }
+}

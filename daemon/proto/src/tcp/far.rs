@@ -1,0 +1,462 @@
+//! The stream from the other node to our kernel.
+//!
+//! The far end puts the bytes of the lane in order, writes them to the kernel in segments as the
+//! remote end would, and keeps them until the kernel has acknowledged them. Towards the kernel it is
+//! a TCP sender with all its duties: window, congestion (the kernel may be that of a machine behind
+//! us), fast retransmit (RFC 6582), retransmission timer (RFC 6298), persistence and giving up.
+//!
+//! # Contract
+//!
+//! What the other node may send is promised out of the node's [`Pool`] and never taken back; more is
+//! promised only as the kernel takes what came.
+
+use super::assembly::Assembly;
+use super::pool::Pool;
+use super::seq::{offset_of, seq_of};
+use crate::limits::LANE_GIVE_UP;
+use crate::time::{Duration, Instant};
+use crate::wire::frame::Malformed;
+
+/// The stream from the other node to our kernel
+#[derive(Debug)]
+pub(super) struct Far {
+    /// Initial sequence number of the remote kernel
+    pub(super) isn: u32,
+    /// From what the kernel acknowledged to what has come
+    pub(super) kept: Assembly,
+    /// Offset before which the kernel acknowledged all, FIN included
+    pub(super) una: u64,
+    /// Offset of the next byte to write
+    pub(super) next: u64,
+    /// Offset before which all was written at least once
+    written: u64,
+    /// Offset of the FIN, where the other node told it
+    pub(super) fin: Option<u64>,
+    /// Offset after the last urgent byte
+    pub(super) urgent: Option<u64>,
+    /// Offset before which the kernel accepts
+    open: u64,
+    /// Shift of the kernel's windows
+    pub(super) scale: u8,
+    /// Largest segment that the kernel takes
+    pub(super) mss: usize,
+    /// Offset before which we accept from the other node; from the base on it is promised
+    pub(super) credit: u64,
+    limit: u64,
+    /// Acknowledgement and credit as told last
+    told: (u64, u64),
+    /// The other node would send more with more credit
+    wanted: bool,
+    /// Where the kernel was when more was promised last
+    grown_at: u64,
+    flow: Congestion,
+    timer: Timer,
+}
+
+/// Congestion on the way to the kernel (RFC 5681, RFC 6582)
+#[derive(Debug)]
+struct Congestion {
+    window: u64,
+    threshold: u64,
+    duplicates: u32,
+    /// Offset that ends a recovery
+    recover: Option<u64>,
+}
+
+/// Round trip to the kernel, and when to write again (RFC 6298)
+#[derive(Debug)]
+struct Timer {
+    smoothed: Option<Duration>,
+    variance: Duration,
+    backoff: u32,
+    at: Option<Instant>,
+    /// An offset that is being timed, and since when
+    timed: Option<(u64, Instant)>,
+    /// When the kernel last made progress, while something waits for it
+    since: Option<Instant>,
+}
+
+/// What the kernel is to be sent
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Outgoing {
+    /// Offset of the first byte
+    pub(super) offset: u64,
+    pub(super) len: usize,
+    pub(super) fin: bool,
+    /// Whether it is the last for now
+    pub(super) push: bool,
+}
+
+/// What a timer asks for
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Due {
+    Nothing,
+    /// Segments may be written again
+    Write,
+    /// The kernel is to be asked for its window
+    Ask,
+    /// The kernel is given up
+    GiveUp,
+}
+
+impl Far {
+    /// Begins a stream; `limit` bytes are promised to the other node
+    pub(super) fn new(isn: u32, limit: usize, pool: &mut Pool) -> Self {
+        let limit = limit as u64;
+        pool.take(limit);
+        Self {
+            isn,
+            kept: Assembly::new(1),
+            una: 1,
+            next: 1,
+            written: 1,
+            fin: None,
+            urgent: None,
+            open: 1,
+            scale: 0,
+            mss: MSS_LEAST,
+            credit: 1 + limit,
+            limit,
+            told: (1, 1 + limit),
+            wanted: false,
+            grown_at: 1,
+            flow: Congestion {
+                window: 0,
+                threshold: u64::MAX,
+                duplicates: 0,
+                recover: None,
+            },
+            timer: Timer {
+                smoothed: None,
+                variance: Duration::ZERO,
+                backoff: 0,
+                at: None,
+                timed: None,
+                since: None,
+            },
+        }
+    }
+
+    /// Learns what the kernel takes: its segments, and the window of its SYN or SYN-ACK
+    pub(super) fn on_opened(&mut self, mss: usize, scale: u8, window: u16) {
+        self.mss = mss.max(MSS_LEAST);
+        self.scale = scale;
+        self.open = 1 + u64::from(window);
+        self.flow.window = INITIAL_SEGMENTS * self.mss as u64;
+    }
+
+    /// Takes bytes of the lane
+    ///
+    /// # Errors
+    /// If they go beyond what was promised, or contradict the end of the stream.
+    pub(super) fn on_data(
+        &mut self,
+        seq: u32,
+        data: &[u8],
+        fin: bool,
+        starved: bool,
+    ) -> Result<(), Malformed> {
+        let Some(offset) = offset_of(self.isn, seq, self.kept.edge()) else { return Err(Malformed) };
+        let end = offset + data.len() as u64;
+        let beyond = self.fin.is_some_and(|fin| end > fin);
+        let short = fin && (self.kept.edge() > end || self.kept.runs().any(|(_, run)| run > end));
+        if end > self.credit || beyond || short || self.fin.is_some_and(|at| fin && at != end) {
+            return Err(Malformed);
+        }
+        self.kept.insert(offset, data);
+        if self.kept.gaps() > GAPS_LEAST + (self.limit / GAP_EACH) as usize {
+            return Err(Malformed);
+        }
+        if fin {
+            self.fin = Some(end);
+        }
+        self.wanted |= starved;
+        Ok(())
+    }
+
+    /// Takes an urgent pointer of the other node
+    pub(super) fn on_urgent(&mut self, seq: u32) {
+        let urgent = offset_of(self.isn, seq, self.kept.edge());
+        self.urgent = self.urgent.max(urgent.filter(|urgent| *urgent <= self.credit));
+    }
+
+    /// Takes an acknowledgement of the kernel; `pure` where the segment says nothing else
+    ///
+    /// Tells whether it acknowledges something that was written, or has already been.
+    pub(super) fn on_ack(
+        &mut self,
+        ack: u32,
+        window: u16,
+        pure: bool,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> bool {
+        let Some(ack) = offset_of(self.isn, ack, self.una).filter(|ack| *ack <= self.written) else {
+            return false;
+        };
+        if ack < self.una {
+            return true;
+        }
+        let open = ack + (u64::from(window) << self.scale);
+        let same = open == self.open;
+        // The window of a later acknowledgement counts, even where it is smaller.
+        self.open = open;
+        if ack > self.una {
+            self.on_progress(ack, pool, now);
+        } else if pure && same && self.una < self.next {
+            self.on_duplicate();
+        }
+        if self.una == self.next {
+            // Whoever shows a window, zero or not, is there.
+            self.timer.since = None;
+        }
+        true
+    }
+
+    fn on_progress(&mut self, ack: u64, pool: &mut Pool, now: Instant) {
+        let newly = ack - self.una;
+        self.una = ack;
+        let base = self.kept.base();
+        self.kept.advance(ack);
+        pool.give(self.kept.base() - base);
+        self.next = self.next.max(ack);
+        self.timer.on_progress(ack, now);
+        self.flow.on_progress(ack, newly, self.mss as u64, self.next);
+        if self.flow.recover.is_some() {
+            // The first that is missing after a partial acknowledgement is missing as well.
+            self.next = self.next.min(ack);
+        }
+        self.timer.at = None;
+        self.promise(pool);
+    }
+
+    fn on_duplicate(&mut self) {
+        self.flow.duplicates += 1;
+        if self.flow.duplicates == DUPLICATES && self.flow.recover.is_none() {
+            let flight = self.next - self.una;
+            self.flow.threshold = (flight / 2).max(2 * self.mss as u64);
+            self.flow.window = self.flow.threshold;
+            self.flow.recover = Some(self.written);
+            self.timer.timed = None;
+            self.next = self.una;
+        }
+    }
+
+    /// Promises the other node what is free again, and more where it waits for that and the kernel
+    /// takes what comes
+    pub(super) fn promise(&mut self, pool: &mut Pool) {
+        let base = self.kept.base();
+        let taken = base - self.grown_at;
+        let behind = self.kept.edge() - base;
+        if self.wanted && taken >= self.limit / 2 && behind < self.limit / 2 {
+            let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
+            self.limit += pool.growth(wanted, wanted) as u64;
+            self.grown_at = base;
+            self.wanted = false;
+        }
+        let target = base + self.limit;
+        if target > self.credit {
+            pool.take(target - self.credit);
+            self.credit = target;
+        }
+    }
+
+    /// Gives all promises back
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        pool.give(self.credit.saturating_sub(self.kept.base()));
+        self.kept.clear();
+        self.credit = self.kept.base();
+        self.limit = 0;
+        self.timer.at = None;
+    }
+
+    /// Returns the next segment to write, if the kernel and the way to it allow one
+    pub(super) fn next_segment(&mut self, now: Instant) -> Option<Outgoing> {
+        let allowed = self.open.min(self.una + self.flow.window);
+        let ready = self.kept.edge().saturating_sub(self.next);
+        let room = allowed.saturating_sub(self.next);
+        let len = ready.min(room).min(self.mss as u64);
+        let fin = self.fin == Some(self.next + len);
+        // Small segments only at the end of what there is (or the kernel would never open up).
+        let cut = len < ready && len < self.mss as u64 && self.next > self.una;
+        if cut || len == 0 && !(fin && self.next <= self.open) {
+            self.arm(now);
+            return None;
+        }
+        let push = len == ready;
+        let next = Outgoing { offset: self.next, len: len as usize, fin, push };
+        self.next += len + u64::from(fin);
+        if self.next > self.written {
+            self.written = self.next;
+            self.timer.timed = self.timer.timed.or(Some((self.next, now)));
+        }
+        self.timer.since = self.timer.since.or(Some(now));
+        if self.flow.recover.is_some_and(|recover| self.next < recover) {
+            // One at a time, as acknowledgements come: what else is missing they will tell.
+            self.next = self.written;
+        }
+        self.arm(now);
+        Some(next)
+    }
+
+    /// Does what time demands
+    pub(super) fn handle_timeout(&mut self, now: Instant) -> Due {
+        if self.timer.at.is_none_or(|at| now < at) {
+            return Due::Nothing;
+        }
+        self.timer.at = None;
+        self.timer.backoff += 1;
+        if self.timer.since.is_some_and(|since| now.since(since) >= LANE_GIVE_UP) {
+            return Due::GiveUp;
+        }
+        self.timer.since = self.timer.since.or(Some(now));
+        if self.una < self.next {
+            let flight = self.next - self.una;
+            self.flow.threshold = (flight / 2).max(2 * self.mss as u64);
+            self.flow.window = self.mss as u64;
+            self.flow.duplicates = 0;
+            self.flow.recover = None;
+            self.timer.timed = None;
+            self.next = self.una;
+            return Due::Write;
+        }
+        self.arm(now);
+        Due::Ask
+    }
+
+    /// Returns when [`Far::handle_timeout`] is due
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.timer.at
+    }
+
+    /// Returns what is to be told to the other node: acknowledgement and credit
+    pub(super) fn state(&self) -> (u32, u32) {
+        (seq_of(self.isn, self.una), seq_of(self.isn, self.credit))
+    }
+
+    /// Records that the state is told as it is
+    pub(super) fn on_told(&mut self) {
+        self.told = (self.una, self.credit);
+    }
+
+    /// Learns of a link to the kernel that takes smaller segments only
+    pub(super) fn on_narrow(&mut self, mss: usize) {
+        if mss < self.mss {
+            self.mss = mss.max(MSS_LEAST);
+            self.next = self.una;
+        }
+    }
+
+    /// Tells how much the other node must be told the state
+    pub(super) fn news(&self) -> News {
+        let (ack, credit) = self.told;
+        let fin = self.fin.is_some_and(|fin| self.una > fin && ack <= fin);
+        // Where little is promised each part of it counts.
+        let much = self.credit - credit >= (self.limit / 4).max(1);
+        match (fin || much, (ack, credit) == (self.una, self.credit)) {
+            (true, _) => News::Urgent,
+            (false, false) => News::Some,
+            (false, true) => News::None,
+        }
+    }
+
+    /// Returns the sequence number of the next byte to write
+    pub(super) fn seq(&self) -> u32 {
+        seq_of(self.isn, self.written)
+    }
+
+    /// Returns the sequence number before which the kernel acknowledged all
+    pub(super) fn una_seq(&self) -> u32 {
+        seq_of(self.isn, self.una)
+    }
+
+    /// Tells whether the kernel has acknowledged all, the FIN included
+    pub(super) fn is_done(&self) -> bool {
+        self.fin.is_some_and(|fin| self.una > fin)
+    }
+
+    /// Tells whether anything written waits for an acknowledgement
+    pub(super) fn in_flight(&self) -> bool {
+        self.una < self.written
+    }
+
+    fn waits(&self) -> bool {
+        self.una < self.kept.edge() || self.fin.is_some_and(|fin| self.una <= fin && fin == self.kept.edge())
+    }
+
+    /// Sets the timer where anything waits for the kernel, and it is not set
+    fn arm(&mut self, now: Instant) {
+        if !self.waits() {
+            self.timer.at = None;
+        } else if self.timer.at.is_none() {
+            self.timer.at = Some(now + self.timer.patience());
+        }
+    }
+}
+
+/// How much there is to tell
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum News {
+    None,
+    Some,
+    Urgent,
+}
+
+impl Congestion {
+    fn on_progress(&mut self, ack: u64, newly: u64, mss: u64, next: u64) {
+        self.duplicates = 0;
+        match self.recover {
+            Some(recover) if ack < recover => {}
+            Some(_) => {
+                self.recover = None;
+                self.window = self.threshold.max(2 * mss);
+            }
+            None if self.window < self.threshold => self.window += newly,
+            None => self.window += (mss * newly / self.window.max(1)).max(1),
+        }
+        // No more than twice what was ever of use.
+        self.window = self.window.min(2 * (next - ack + newly) + INITIAL_SEGMENTS * mss);
+    }
+}
+
+impl Timer {
+    fn on_progress(&mut self, ack: u64, now: Instant) {
+        self.backoff = 0;
+        self.since = None;
+        let Some((_, sent)) = self.timed.filter(|(offset, _)| ack >= *offset) else { return };
+        self.timed = None;
+        let sample = now.since(sent);
+        match self.smoothed {
+            None => {
+                self.variance = sample / 2;
+                self.smoothed = Some(sample);
+            }
+            Some(smoothed) => {
+                self.variance = self.variance * 3 / 4 + smoothed.abs_diff(sample) / 4;
+                self.smoothed = Some(smoothed * 7 / 8 + sample / 8);
+            }
+        }
+    }
+
+    fn patience(&self) -> Duration {
+        let base = self.smoothed.map_or(RTO_FIRST, |smoothed| smoothed + self.variance * 4);
+        (base.max(RTO_MIN) * 2_u32.pow(self.backoff.min(10))).min(RTO_MAX)
+    }
+}
+
+/// Segment that everybody takes, without options
+const MSS_LEAST: usize = 88;
+/// Segments written before the first acknowledgement (RFC 6928)
+const INITIAL_SEGMENTS: u64 = 10;
+/// Acknowledgements without progress that prove a loss
+const DUPLICATES: u32 = 3;
+/// Gaps that the lane may have however little was promised
+const GAPS_LEAST: usize = 256;
+/// Bytes of promise that allow one more gap
+const GAP_EACH: u64 = 256;
+/// Patience before the first round trip
+const RTO_FIRST: Duration = Duration::from_secs(1);
+/// Shortest patience
+const RTO_MIN: Duration = Duration::from_millis(200);
+/// Longest patience
+const RTO_MAX: Duration = Duration::from_secs(60);

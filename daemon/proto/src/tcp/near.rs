@@ -1,0 +1,209 @@
+//! The stream from our kernel to the other node.
+//!
+//! The near end takes data from the kernel, acknowledges it at once in the name of the remote end,
+//! and keeps it until the other node reports that *its* kernel has acknowledged it. A FIN alone is
+//! not acknowledged before the other kernel has acknowledged it: until then the kernel may have to
+//! say it again, to whoever carries the connection then.
+//!
+//! # Contract
+//!
+//! - Room is promised to the kernel as window, out of the node's [`Pool`], and never taken back.
+//! - All the lane sends lies between [`Near::delivered`] and the credit of the other node.
+
+use super::assembly::Assembly;
+use super::pool::Pool;
+use super::seq::{offset_of, seq_of};
+use crate::limits::LANE_CREDIT_MAX;
+use crate::wire::frame::Malformed;
+
+/// The stream from our kernel to the other node
+#[derive(Debug)]
+pub(super) struct Near {
+    /// Initial sequence number of our kernel
+    pub(super) isn: u32,
+    /// From what the other kernel acknowledged to what we acknowledged
+    pub(super) kept: Assembly,
+    /// Offset up to which the lane has sent
+    pub(super) sent: u64,
+    /// Offset of the FIN, where it has come
+    pub(super) fin: Option<u64>,
+    /// Whether the lane has sent the FIN
+    pub(super) fin_sent: bool,
+    /// Whether the other kernel has acknowledged the FIN
+    pub(super) fin_acked: bool,
+    /// Offset before which the other node accepts
+    pub(super) credit: u64,
+    /// Offset before which the kernel may send; what lies between this and the base is promised
+    shown: u64,
+    /// How much may be promised
+    limit: u64,
+    /// Shift of the windows that we show: the remote end's
+    pub(super) scale: u8,
+    /// Offset after the last urgent byte
+    pub(super) urgent: Option<u64>,
+}
+
+impl Near {
+    /// Begins a stream with a SYN; `limit` bytes are promised to the kernel
+    pub(super) fn new(isn: u32, limit: usize, pool: &mut Pool) -> Self {
+        let limit = limit as u64;
+        pool.take(limit);
+        Self {
+            isn,
+            kept: Assembly::new(1),
+            sent: 1,
+            fin: None,
+            fin_sent: false,
+            fin_acked: false,
+            credit: 1,
+            shown: 1 + limit,
+            limit,
+            scale: 0,
+            urgent: None,
+        }
+    }
+
+    /// Takes data of a segment; tells whether all of it was in order and new
+    pub(super) fn on_data(&mut self, offset: u64, data: &[u8]) -> bool {
+        let room = usize::try_from(self.shown.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
+        let data = &data[..data.len().min(room)];
+        let fits = self.fin.is_none_or(|fin| offset + data.len() as u64 <= fin);
+        if fits && self.kept.gaps() < GAPS_MAX {
+            self.kept.insert(offset, data);
+        }
+        whole
+    }
+
+    /// Takes a FIN at an offset, if all before it has come
+    pub(super) fn on_fin(&mut self, offset: u64) {
+        if offset == self.kept.edge() && self.kept.gaps() == 0 {
+            self.fin = Some(offset);
+        }
+    }
+
+    /// Takes an urgent pointer
+    pub(super) fn on_urgent(&mut self, offset: u64) {
+        self.urgent = self.urgent.max(Some(offset));
+    }
+
+    /// Takes word of the other node: its kernel's acknowledgement, and its credit
+    ///
+    /// # Errors
+    /// If it acknowledges what was never sent, or promises more than anybody may.
+    pub(super) fn on_state(
+        &mut self,
+        ack: u32,
+        credit: u32,
+        pool: &mut Pool,
+    ) -> Result<Progress, Malformed> {
+        let base = self.kept.base();
+        // One that was overtaken by a later one may lie before all that is kept.
+        let ack = offset_of(self.isn, ack, base).unwrap_or(0);
+        let credit = offset_of(self.isn, credit, self.credit).unwrap_or(0);
+        if ack > self.sent + u64::from(self.fin_sent) || credit > base + LANE_CREDIT_MAX {
+            return Err(Malformed);
+        }
+        self.credit = self.credit.max(credit);
+        let delivered = ack.min(self.kept.edge());
+        self.kept.advance(delivered);
+        pool.give(self.kept.base() - base);
+        let fin = self.fin_sent && self.fin.is_some_and(|fin| ack > fin);
+        let fin_acked = fin && !core::mem::replace(&mut self.fin_acked, fin);
+        self.promise(pool);
+        Ok(Progress { fin_acked })
+    }
+
+    /// Promises the kernel what is free again, and more where the lane waits for the kernel
+    pub(super) fn promise(&mut self, pool: &mut Pool) {
+        let base = self.kept.base();
+        let short = base + self.limit < self.credit && self.unsent() < STARVED;
+        if short && self.kept.edge() + self.limit / 4 > self.shown {
+            self.limit += pool.growth(self.limit as usize, self.limit as usize) as u64;
+        }
+        let target = self.credit.min(base + self.limit);
+        if target > self.shown {
+            pool.take(target - self.shown);
+            self.shown = target;
+        }
+    }
+
+    /// Gives all promises back
+    pub(super) fn release(&mut self, pool: &mut Pool) {
+        pool.give(self.shown.saturating_sub(self.kept.base()));
+        self.kept.clear();
+        self.shown = self.kept.base();
+        self.limit = 0;
+    }
+
+    /// Returns the window to show in a segment now
+    ///
+    /// Rounded up, so that its right edge does not move left: what comes beyond the promise by that
+    /// is not taken, and comes again.
+    pub(super) fn window(&self) -> u16 {
+        let open = self.shown.saturating_sub(self.kept.edge());
+        let field = (open + (1 << self.scale) - 1) >> self.scale;
+        u16::try_from(field).unwrap_or(u16::MAX)
+    }
+
+    /// Returns the offset before which a window shown now lets the kernel send
+    pub(super) fn right_edge(&self) -> u64 {
+        let most = u64::from(u16::MAX) << self.scale;
+        self.shown.min(self.kept.edge() + most)
+    }
+
+    /// Returns the sequence number that the kernel is to see acknowledged
+    pub(super) fn ack(&self) -> u32 {
+        seq_of(self.isn, self.acked())
+    }
+
+    /// Returns the offset that the kernel is to see acknowledged
+    pub(super) fn acked(&self) -> u64 {
+        self.kept.edge() + u64::from(self.fin_acked)
+    }
+
+    /// Returns the offset before which all was delivered
+    pub(super) fn delivered(&self) -> u64 {
+        self.kept.base()
+    }
+
+    /// Returns how many bytes the lane may send now
+    pub(super) fn sendable(&self) -> u64 {
+        self.kept.edge().min(self.credit).saturating_sub(self.sent)
+    }
+
+    /// Tells whether the FIN can be sent, once all before it was
+    pub(super) fn owes_fin(&self) -> bool {
+        !self.fin_sent && self.fin.is_some_and(|fin| fin == self.sent + self.sendable())
+    }
+
+    /// Tells whether the lane would have more to send if the other node gave more credit
+    pub(super) fn is_starved(&self) -> bool {
+        let window = self.credit.saturating_sub(self.kept.base());
+        self.unsent() < STARVED && self.kept.edge() + (window / 8).max(SLACK) >= self.credit
+    }
+
+    /// Has the lane send all again that was not delivered: the session is another one
+    pub(super) fn rewind(&mut self) {
+        self.sent = self.kept.base();
+        self.fin_sent = self.fin_acked;
+    }
+
+    fn unsent(&self) -> u64 {
+        self.kept.edge().saturating_sub(self.sent)
+    }
+}
+
+/// What word of the other node has changed
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Progress {
+    /// The FIN is acknowledged now
+    pub(super) fin_acked: bool,
+}
+
+/// Bytes that wait below which a lane is about to have nothing to send
+const STARVED: u64 = 8 * 1024;
+/// Bytes that a kernel may hold back although the window allows them
+const SLACK: u64 = 3 * 1024;
+/// Gaps in what the kernel sent beyond which nothing is kept out of order
+const GAPS_MAX: usize = 256;

@@ -1,0 +1,209 @@
+//! One end of a connection: a kernel of its own (smoltcp with one socket) and its application.
+//!
+//! Each end has its own kernel, so that ten thousand of them cost no more for each packet than one.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use fastvpn_proto::time::Instant;
+use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
+use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
+use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
+use smoltcp::time::Instant as Micros;
+use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
+
+use super::app::App;
+use super::half::Half;
+use super::{Control, TcpPlan};
+use crate::world::oracle::Fault;
+
+/// A kernel with one socket, and the application on it
+pub(super) struct End {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    socket: SocketHandle,
+    device: Tun,
+    pub(super) app: App,
+}
+
+impl End {
+    /// Makes an end that does not do anything yet
+    pub(super) fn new(
+        plan: &TcpPlan,
+        local: SocketAddr,
+        chance: u64,
+        app: App,
+        now: Instant,
+    ) -> Self {
+        let mut device = Tun::new(plan.mtu);
+        let mut config = Config::new(HardwareAddress::Ip);
+        config.random_seed = chance;
+        let mut interface = Interface::new(config, &mut device, micros(now));
+        let prefix = if local.is_ipv4() { 32 } else { 128 };
+        interface
+            .update_ip_addrs(|own| own.push(IpCidr::new(local.ip().into(), prefix)).unwrap_or(()));
+        let buffer = |bytes: usize| SocketBuffer::new(vec![0; bytes]);
+        let mut socket = Socket::new(buffer(plan.receive_buffer), buffer(plan.send_buffer));
+        socket.set_congestion_control(match plan.control {
+            Control::Cubic => CongestionControl::Cubic,
+            Control::None => CongestionControl::None,
+            Control::Reno => CongestionControl::Reno,
+        });
+        socket.set_nagle_enabled(plan.nagle);
+        socket.set_keep_alive(plan.keep_alive.map(Into::into));
+        let mut sockets = SocketSet::new(Vec::new());
+        let socket = sockets.add(socket);
+        Self { interface, sockets, socket, device, app }
+    }
+
+    /// Waits for a connection at `local`
+    pub(super) fn listen(&mut self, local: SocketAddr) {
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
+        socket.listen(IpEndpoint::from(local)).expect("a fresh socket can listen");
+    }
+
+    /// Opens a connection
+    pub(super) fn connect(&mut self, local: SocketAddr, remote: SocketAddr) {
+        let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
+        let opened = socket.connect(
+            self.interface.context(),
+            IpEndpoint::from(remote),
+            IpEndpoint::from(local),
+        );
+        opened.expect("a fresh socket can connect");
+    }
+
+    /// Takes a packet from the wire
+    pub(super) fn receive(&mut self, packet: Vec<u8>) {
+        self.device.arrived.push_back(packet);
+    }
+
+    /// Lets kernel and application do all that they can, and returns what they send
+    pub(super) fn poll(
+        &mut self,
+        own: &mut Half,
+        far: &Half,
+        now: Instant,
+    ) -> Result<Vec<Vec<u8>>, Fault> {
+        loop {
+            let polled = self.interface.poll(micros(now), &mut self.device, &mut self.sockets);
+            let socket = self.sockets.get_mut::<Socket<'_>>(self.socket);
+            let acted = self.app.act(socket, own, far, now)?;
+            if polled == PollResult::None && !acted {
+                break;
+            }
+        }
+        Ok(std::mem::take(&mut self.device.sent))
+    }
+
+    /// Returns when to poll again
+    pub(super) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+        if !self.device.arrived.is_empty() {
+            return Some(now);
+        }
+        let socket = self.sockets.get::<Socket<'_>>(self.socket);
+        let app = self.app.deadline(socket, now);
+        let kernel = self.interface.poll_at(micros(now), &self.sockets);
+        let kernel = kernel.map(|at| Instant::from_nanos(at.total_micros() as u64 * 1_000));
+        app.into_iter().chain(kernel).min().map(|due| due.max(now))
+    }
+
+    /// Tells whether nothing can happen here any more
+    pub(super) fn is_over(&self) -> bool {
+        let socket = self.sockets.get::<Socket<'_>>(self.socket);
+        socket.state() == State::Closed && self.app.is_done() && self.device.arrived.is_empty()
+    }
+}
+
+/// A kernel without any socket: it refuses what comes
+pub(super) struct Refuser {
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    device: Tun,
+}
+
+impl Refuser {
+    pub(super) fn new(now: Instant) -> Self {
+        let mut device = Tun::new(1_400);
+        let config = Config::new(HardwareAddress::Ip);
+        let interface = Interface::new(config, &mut device, micros(now));
+        Self { interface, sockets: SocketSet::new(Vec::new()), device }
+    }
+
+    /// Answers a packet to `local` as a kernel does that knows nothing of its connection
+    pub(super) fn answer(
+        &mut self,
+        local: SocketAddr,
+        packet: Vec<u8>,
+        now: Instant,
+    ) -> Vec<Vec<u8>> {
+        let prefix = if local.is_ipv4() { 32 } else { 128 };
+        self.interface.update_ip_addrs(|own| {
+            own.clear();
+            own.push(IpCidr::new(local.ip().into(), prefix)).unwrap_or(());
+        });
+        self.device.arrived.push_back(packet);
+        self.interface.poll(micros(now), &mut self.device, &mut self.sockets);
+        std::mem::take(&mut self.device.sent)
+    }
+}
+
+/// What stands between a kernel and the world
+struct Tun {
+    mtu: usize,
+    arrived: VecDeque<Vec<u8>>,
+    sent: Vec<Vec<u8>>,
+}
+
+impl Tun {
+    fn new(mtu: usize) -> Self {
+        Self { mtu, arrived: VecDeque::new(), sent: Vec::new() }
+    }
+}
+
+impl Device for Tun {
+    type RxToken<'a> = Arrived;
+    type TxToken<'a> = Leaving<'a>;
+
+    fn receive(&mut self, _now: Micros) -> Option<(Arrived, Leaving<'_>)> {
+        let packet = self.arrived.pop_front()?;
+        Some((Arrived(packet), Leaving(&mut self.sent)))
+    }
+
+    fn transmit(&mut self, _now: Micros) -> Option<Leaving<'_>> {
+        Some(Leaving(&mut self.sent))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ip;
+        capabilities.max_transmission_unit = self.mtu;
+        capabilities
+    }
+}
+
+/// A packet that came
+struct Arrived(Vec<u8>);
+
+impl RxToken for Arrived {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        read(&self.0)
+    }
+}
+
+/// Room for a packet that goes
+struct Leaving<'a>(&'a mut Vec<Vec<u8>>);
+
+impl TxToken for Leaving<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
+        let mut packet = vec![0; len];
+        let written = write(&mut packet);
+        self.0.push(packet);
+        written
+    }
+}
+
+/// Turns time into that of smoltcp, never later than it is
+fn micros(now: Instant) -> Micros {
+    Micros::from_micros((now.as_nanos() / 1_000) as i64)
+}

@@ -1,0 +1,45 @@
+//! Where a TCP packet belongs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+const TCP: u8 = 6;
+
+/// Both ends of a connection, as one of them sees it
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Tuple {
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+impl Tuple {
+    /// Reads where an arriving packet belongs; nothing if it is not TCP
+    pub(super) fn of_arriving(packet: &[u8]) -> Option<Self> {
+        let (from, to, tcp) = match packet.first()? >> 4 {
+            4 if packet.get(9) == Some(&TCP) => {
+                let from: [u8; 4] = packet.get(12..16)?.try_into().ok()?;
+                let to: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
+                let header = usize::from(packet[0] & 15) * 4;
+                (IpAddr::V4(Ipv4Addr::from(from)), IpAddr::V4(Ipv4Addr::from(to)), header)
+            }
+            6 if packet.get(6) == Some(&TCP) => {
+                let from: [u8; 16] = packet.get(8..24)?.try_into().ok()?;
+                let to: [u8; 16] = packet.get(24..40)?.try_into().ok()?;
+                (IpAddr::V6(Ipv6Addr::from(from)), IpAddr::V6(Ipv6Addr::from(to)), 40)
+            }
+            _ => return None,
+        };
+        let ports = packet.get(tcp..tcp + 4)?;
+        let remote = SocketAddr::new(from, u16::from_be_bytes([ports[0], ports[1]]));
+        let local = SocketAddr::new(to, u16::from_be_bytes([ports[2], ports[3]]));
+        Some(Self { local, remote })
+    }
+}
+
+/// Tells whether a TCP packet opens a connection
+pub(super) fn is_syn(packet: &[u8]) -> bool {
+    let header = match packet.first().map(|first| first >> 4) {
+        Some(4) => usize::from(packet[0] & 15) * 4,
+        Some(_) | None => 40,
+    };
+    packet.get(header + 13).is_some_and(|flags| flags & 0x17 == 0x02)
+}
