@@ -80,15 +80,16 @@ impl Experiment {
         match kind {
             Kind::Stream => bulk::stream(route, contestant, self.span(effort), seed),
             Kind::Constant => bulk::constant(route, contestant, self.span(effort), seed),
-            Kind::Steps => {
-                bulk::steps(route, contestant, Duration::from_secs(if quick { 6 } else { 10 }), seed)
-            }
+            Kind::Steps => bulk::steps(
+                route,
+                contestant,
+                Duration::from_secs(if quick { 6 } else { 10 }),
+                seed,
+            ),
             Kind::Beside(other) => bulk::share(route, contestant, other, self.span(effort), seed),
             Kind::TwoStreams => bulk::two_streams(route, contestant, self.span(effort), seed),
             Kind::TwoNodes => bulk::two_nodes(route, self.span(effort), seed),
-            Kind::Objects => {
-                short::objects(route, contestant, if quick { 10 } else { 40 }, seed)
-            }
+            Kind::Objects => short::objects(route, contestant, if quick { 10 } else { 40 }, seed),
             Kind::Cold => short::cold(route, contestant, if quick { 3 } else { 12 }, seed),
             Kind::Requests => {
                 short::requests(route, contestant, if quick { 40 } else { 240 }, seed)
@@ -114,6 +115,7 @@ impl Experiment {
                 Measure::Wire,
                 Measure::Processor,
                 Measure::Memory,
+                Measure::Lateness,
             ],
             Kind::Objects => vec![Measure::ObjectMedian, Measure::Object95],
             Kind::Cold => vec![Measure::ColdMedian],
@@ -136,7 +138,8 @@ impl Experiment {
         let object = rtt.as_secs_f64() * self.guess() + 0.3;
         match self.kind {
             Kind::Stream | Kind::Constant | Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes => {
-                let trials = if self.has_window() { 30 } else { 0 };
+                // in one of the runs only
+                let trials = if self.has_window() { 10 } else { 0 };
                 self.span(effort).to.as_secs() + self.start_up() + trials
             }
             Kind::Steps => (if quick { 18 } else { 30 }) + self.start_up(),
@@ -165,10 +168,14 @@ impl Experiment {
             | Kind::Beside(_)
             | Kind::TwoStreams
             | Kind::TwoNodes => match self.route {
-                Route::Low | Route::Medium | Route::High | Route::Gigabit | Route::Local => {
+                Route::Low | Route::Gigabit | Route::Local => Need::Machine,
+                // of the others none comes near to what a core can do there
+                Route::Medium | Route::High if self.contestant.program() == "fastvpn" => {
                     Need::Machine
                 }
-                Route::Random
+                Route::Medium
+                | Route::High
+                | Route::Random
                 | Route::Bursts
                 | Route::Tenth
                 | Route::Fifth
@@ -201,7 +208,8 @@ impl Experiment {
             Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes if quick => Span::new(2, 12),
             Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes => Span::new(0, 60),
             Kind::Stream if quick => Span::new(3, 7),
-            Kind::Stream => Span::new(3, 13),
+            Kind::Stream if self.route.limit().is_none() => Span::new(3, 8),
+            Kind::Stream => Span::new(3, 11),
             Kind::Constant if quick => Span::new(2, 5),
             Kind::Constant
             | Kind::Objects

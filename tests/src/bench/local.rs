@@ -65,9 +65,18 @@ pub const FIGURES: &[LocalFigure] = &[
         bar: Some(Bar::Under(20.0)),
         ..whole("peer-memory", "memory of a peer after that", "MiB", 6, peer_memory)
     },
-    whole("hub-memory", "memory of a hub with 1,000 members", "MiB", 20, hub_memory),
-    whole("accepted", "handshakes that a core accepts", "1/s", 10, accepted),
-    whole("refused", "handshakes of strangers that a core refuses", "1/s", 6, refused),
+    LocalFigure {
+        most: 1,
+        ..whole("hub-memory", "memory of a hub with 1,000 members", "MiB", 20, hub_memory)
+    },
+    LocalFigure {
+        most: 1,
+        ..whole("accepted", "handshakes that a core accepts", "1/s", 10, accepted)
+    },
+    LocalFigure {
+        most: 1,
+        ..whole("refused", "handshakes of strangers that a core refuses", "1/s", 6, refused)
+    },
     LocalFigure {
         bar: Some(Bar::AtLeast(150_000.0)),
         ..whole("emulator", "packets that a core of the emulator forwards", "1/s", 3, emulator_rate)

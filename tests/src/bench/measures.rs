@@ -21,6 +21,8 @@ pub enum Measure {
     Processor,
     /// Largest resident memory of one of those processes
     Memory,
+    /// Mean lateness of the emulator while the stream ran: large where the machine was too busy
+    Lateness,
     /// Pings on an idle link that were lost
     IdleLost,
     /// 99th percentile of their round-trip times, above the smallest
@@ -57,7 +59,7 @@ pub enum Measure {
 
 impl Measure {
     /// All that are measured over links
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Bulk,
         Self::BusyLost,
         Self::BusyMedian,
@@ -67,6 +69,7 @@ impl Measure {
         Self::Wire,
         Self::Processor,
         Self::Memory,
+        Self::Lateness,
         Self::IdleLost,
         Self::Idle99,
         Self::ObjectMedian,
@@ -96,6 +99,7 @@ impl Measure {
             Self::Wire => "wire",
             Self::Processor => "cpu",
             Self::Memory => "memory",
+            Self::Lateness => "lateness",
             Self::IdleLost => "ping-idle-lost",
             Self::Idle99 => "ping-idle-99",
             Self::ObjectMedian => "object-50",
@@ -127,6 +131,7 @@ impl Measure {
             Self::Wire => "bytes sent for each byte delivered",
             Self::Processor => "processor time, both ends",
             Self::Memory => "memory of the larger end",
+            Self::Lateness => "mean lateness of the emulator",
             Self::IdleLost => "ping, idle: lost",
             Self::Idle99 => "ping, idle: 99 % over the smallest",
             Self::ObjectMedian => "100 KB over a new connection: median",
@@ -158,6 +163,7 @@ impl Measure {
             | Self::Processor => "%",
             Self::BusyMedian | Self::Busy95 | Self::Busy99 | Self::Idle99 | Self::Queue => "ms",
             Self::Memory => "MiB",
+            Self::Lateness => "µs",
             Self::ObjectMedian
             | Self::Object95
             | Self::ColdMedian
@@ -181,14 +187,18 @@ impl Measure {
             | Self::BusyLost
             | Self::IdleLost
             | Self::ConstantLost => 2,
-            Self::Processor | Self::BesideCubic | Self::BesideBbr => 0,
-            Self::Bulk
-            | Self::BusyMedian
+            // ping tells whole milliseconds where it takes longer than a hundred
+            Self::BusyMedian
             | Self::Busy95
             | Self::Busy99
+            | Self::Idle99
+            | Self::Processor
+            | Self::Lateness
+            | Self::BesideCubic
+            | Self::BesideBbr => 0,
+            Self::Bulk
             | Self::Queue
             | Self::Memory
-            | Self::Idle99
             | Self::Halved
             | Self::Doubled
             | Self::Local(_) => 1,

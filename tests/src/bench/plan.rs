@@ -16,13 +16,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// Returns the wanted experiments, in the order in which they are best run
+    /// Returns the wanted experiments
     pub fn experiments(&self) -> Vec<Experiment> {
-        let mut wanted: Vec<Experiment> =
-            all().into_iter().filter(|experiment| self.wants(*experiment)).collect();
-        // what needs the whole machine does not wait for what leaves room, and the other way round
-        wanted.sort_by_key(|experiment| std::cmp::Reverse(experiment.need()));
-        wanted
+        all().into_iter().filter(|experiment| self.wants(*experiment)).collect()
     }
 
     fn wants(&self, experiment: Experiment) -> bool {
@@ -54,7 +50,16 @@ fn all() -> Vec<Experiment> {
 fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
     match contestant {
         Contestant::Fastvpn => own_kinds(route),
-        Contestant::FastvpnBbr | Contestant::RawBbr => streams(route),
+        Contestant::RawBbr => streams(route),
+        Contestant::FastvpnBbr => match route {
+            Route::Low | Route::Medium | Route::High | Route::Gigabit | Route::Local => Vec::new(),
+            Route::Random
+            | Route::Bursts
+            | Route::Tenth
+            | Route::Fifth
+            | Route::Clean
+            | Route::Asymmetric => streams(route),
+        },
         Contestant::Raw => match route {
             Route::Gigabit => vec![Kind::Stream],
             Route::Random => vec![Kind::Stream, Kind::Objects, Kind::Requests],
@@ -68,7 +73,7 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
             | Route::High
             | Route::Local => streams(route),
         },
-        // a window, a cipher or a proxy does not hurry an idle link
+        // what BBR does for short transfers, the bare link shows
         Contestant::WireguardBbr => streams(route),
         Contestant::Kcp
         | Contestant::Wireguard
@@ -144,10 +149,8 @@ mod tests {
 
     #[test]
     fn choice_names_link_measure_and_program() {
-        let choice = Choice {
-            only: vec!["random5/bulk".to_owned()],
-            programs: vec!["raw".to_owned()],
-        };
+        let choice =
+            Choice { only: vec!["random5/bulk".to_owned()], programs: vec!["raw".to_owned()] };
 
         let wanted = choice.experiments();
 

@@ -25,15 +25,19 @@ pub fn text(report: &Report) -> String {
         }
         for (measure, figures) in measures {
             let goal = bar(route, measure).map(|bar| format!("  aim {bar}")).unwrap_or_default();
-            let unit = measure.unit();
-            let _ = writeln!(text, "  {}, {unit}{goal}", measure.title());
+            let unit = match measure.unit() {
+                "" => String::new(),
+                unit => format!(", {unit}"),
+            };
+            let _ = writeln!(text, "  {}{unit}{goal}", measure.title());
             for figure in figures {
                 line(&mut text, measure, figure);
             }
         }
     }
     for skipped in &report.skipped {
-        let _ = writeln!(text, "\nnot measured: {} ({}): {}", skipped.who, skipped.link, skipped.why);
+        let _ =
+            writeln!(text, "\nnot measured: {} ({}): {}", skipped.who, skipped.link, skipped.why);
     }
     text
 }

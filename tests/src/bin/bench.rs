@@ -2,7 +2,7 @@
 //!
 //! Nothing here fails because a figure is bad; what cannot be measured is said.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -85,8 +85,17 @@ fn main() -> Result<()> {
     print!("{}", table::text(&report));
     println!("\n{:.0} minutes", report.minutes);
     if let Some(file) = &args.json {
-        std::fs::write(file, format!("{}\n", serde_json::to_string_pretty(&report)?))
-            .with_context(|| format!("{}", file.display()))?;
+        write(file, &report).with_context(|| format!("{}", file.display()))?;
+    }
+    Ok(())
+}
+
+/// Writes a report; where sudo was used, for the user behind it
+fn write(file: &Path, report: &Report) -> Result<()> {
+    std::fs::write(file, format!("{}\n", serde_json::to_string_pretty(report)?))?;
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    if let (Some(user), Some(group)) = (number("SUDO_UID"), number("SUDO_GID")) {
+        std::os::unix::fs::chown(file, Some(user), Some(group))?;
     }
     Ok(())
 }
@@ -97,7 +106,7 @@ impl Args {
         Manner {
             runs: self.runs.unwrap_or(if self.quick { 1 } else { 3 }).max(1),
             effort: if self.quick { Effort::Quick } else { Effort::Full },
-            room: if self.serial { 1 } else { 2 * cores },
+            room: if self.serial { 1 } else { 4 * cores },
         }
     }
 }

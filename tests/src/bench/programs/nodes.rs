@@ -50,11 +50,13 @@ fn behind(lab: &Lab, gate: &Host, port: Port, name: &str, own: u8) -> Result<Nod
     let host = Arc::new(Host::new(name)?);
     let cable = format!("to-{name}");
     gate.veth(&cable, &host, "eth0")?;
-    let (address, router) = (IpAddr::from(outer_v4(own)), IpAddr::from(outer_v4(GATE)));
+    let address = IpAddr::from(outer_v4(own));
     host.add_address("eth0", address, 32)?;
-    host.add_route((router, 32), "eth0", None)?;
-    host.add_route((Ipv4Addr::UNSPECIFIED.into(), 0), "eth0", Some(router))?;
+    host.add_route((Ipv4Addr::UNSPECIFIED.into(), 0), "eth0", None)?;
     gate.add_route((address, 32), &cable, None)?;
+    // the gate answers for everybody who is not on this cable
+    gate.sysctl(&format!("ipv4/conf/{cable}/proxy_arp"), "1")?;
+    gate.sysctl(&format!("ipv4/neigh/{cable}/proxy_delay"), "0")?;
     lab.wire.assign(port, address);
     tune(&host)?;
     Node::new(host, lab.directory())
