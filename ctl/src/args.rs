@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use fastvpn_dbus::Bus;
 
+use crate::commands::top::Sort;
+
 /// Shows and controls the networks of fastvpnd
 ///
 /// Without a command the status of all networks is shown.
@@ -64,6 +66,10 @@ pub(crate) enum Command {
     ///
     /// Measures the way to the peer itself, whatever its firewall says. Done if any was answered.
     Ping(PingArguments),
+    /// Show peers with rates, round-trip times and losses, live
+    ///
+    /// Keys: q quits, up and down select a peer, left and right choose the column to sort by.
+    Top(TopArguments),
 }
 
 /// Which peer to ask, and how often
@@ -83,6 +89,22 @@ pub(crate) struct PingArguments {
     /// How long to wait for an answer in seconds, 0.001 to 60
     #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = patience)]
     pub(crate) timeout: Duration,
+}
+
+/// What to show of all peers, and how
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct TopArguments {
+    /// Name of a network
+    pub(crate) network: Option<String>,
+    /// Print one picture and exit; so does output that is no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Draw graphs with signs that every terminal has
+    #[arg(long)]
+    pub(crate) ascii: bool,
+    /// Column to sort by
+    #[arg(long, value_name = "COLUMN", value_enum, default_value_t)]
+    pub(crate) sort: Sort,
 }
 
 impl Arguments {
@@ -122,11 +144,17 @@ numbers; what is not known is null.
 status      {\"networks\": [{name, role, state, detail, interface, addresses[],
               mtu, public_key, listen,
               hub: {public_key, endpoint, alive} or null,
-              counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped},
+              quota: {bytes, used, period, until} or null,
+              counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped,
+                wire_tx_messages, wire_tx_bytes, wire_rx_messages,
+                wire_rx_bytes},
               refusals: {REASON: number}}]}
 peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               state, hub,
-              path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu} or null,
+              path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu, rate,
+                queue_delay_ms, own_loss, overhead,
+                counters: {messages, bytes, lost, fresh_frames, fresh_bytes,
+                repeat_frames, repeat_bytes, copy_frames, copy_bytes}} or null,
               traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes},
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}
@@ -145,8 +173,10 @@ an error    {\"error\": {code, message}}, and the message on standard error;
               code is an error of the D-Bus API (NotUp, UnknownNetwork, ...),
               Ambiguous, Failed or Unreachable
 
-The kind of a path is direct or relayed; its endpoint is a UDP address, or the
-public key of the relay. Times are in Unix seconds, loss is a share, 0 to 1.";
+The kind of a path is direct (over UDP), tcp, kcp or relayed; its endpoint is
+an address, or the public key of the relay. Its rate is in bits a second, its
+overhead in bytes sent for each byte of load. Times are in Unix seconds, loss
+is a share, 0 to 1.";
 
 #[cfg(test)]
 mod tests {
@@ -198,6 +228,7 @@ mod tests {
             &["ping", "tokyo", "-i", "NaN"],
             &["ping", "tokyo", "--timeout", "61"],
             &["keygen"],
+            &["top", "--sort", "colour"],
         ] {
             assert_eq!(parse(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");
         }

@@ -33,8 +33,17 @@ pub(crate) struct NetworkDocument<'a> {
     public_key: &'a str,
     listen: Option<&'a str>,
     hub: Option<HubDocument<'a>>,
+    quota: Option<QuotaDocument<'a>>,
     counters: BTreeMap<String, u64>,
     refusals: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct QuotaDocument<'a> {
+    bytes: u64,
+    used: u64,
+    period: &'a str,
+    until: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -68,6 +77,11 @@ struct PathDocument<'a> {
     rtt_min_ms: Option<f64>,
     loss: f64,
     mtu: Option<u32>,
+    rate: Option<u64>,
+    queue_delay_ms: f64,
+    own_loss: f64,
+    overhead: Option<f64>,
+    counters: BTreeMap<String, u64>,
 }
 
 /// Answer of `connect` and `disconnect`
@@ -174,6 +188,12 @@ impl<'a> NetworkDocument<'a> {
             public_key: &facts.public_key,
             listen: present(&facts.listen),
             hub: (!facts.hub_key.is_empty()).then_some(hub),
+            quota: (facts.quota > 0).then_some(QuotaDocument {
+                bytes: facts.quota,
+                used: figures.quota_used,
+                period: &facts.quota_period,
+                until: facts.quota_until,
+            }),
             counters: counters(&figures.statistics),
             refusals: &figures.refusals,
         }
@@ -190,6 +210,11 @@ impl<'a> PeerDocument<'a> {
             rtt_min_ms: known(figures.rtt_min_us).map(millis),
             loss: figures.loss,
             mtu: Some(facts.path_mtu).filter(|mtu| *mtu > 0),
+            rate: known(figures.rate),
+            queue_delay_ms: millis(figures.queue_delay_us),
+            own_loss: figures.own_loss,
+            overhead: overhead(&figures.path_statistics),
+            counters: counters(&figures.path_statistics),
         };
         Self {
             network,
@@ -233,6 +258,13 @@ pub(crate) fn millis(micros: u64) -> f64 {
     micros as f64 / 1000.0
 }
 
+/// Bytes that a path sent for each byte of load; nothing before there was any
+pub(crate) fn overhead(path: &BTreeMap<String, u64>) -> Option<f64> {
+    let count = |name| path.get(name).copied().unwrap_or(0);
+    let fresh = count("fresh-bytes");
+    (fresh > 0).then(|| count("bytes") as f64 / fresh as f64)
+}
+
 /// Zero stands for what is not known on the bus
 pub(crate) fn known(value: u64) -> Option<u64> {
     Some(value).filter(|value| *value > 0)
@@ -271,6 +303,12 @@ mod tests {
                 "public_key": key(9),
                 "listen": "[::]:8796",
                 "hub": {"public_key": key(8), "endpoint": "hub.example.net:8796", "alive": true},
+                "quota": {
+                    "bytes": 1_000_000,
+                    "used": 820_000,
+                    "period": "month",
+                    "until": 1_701_388_800,
+                },
                 "counters": {"dropped": 1, "rx_bytes": 2048, "tx_bytes": 300},
                 "refusals": {"replayed": 4},
             }]})
@@ -300,6 +338,11 @@ mod tests {
                     "rtt_min_ms": 30.0,
                     "loss": 0.25,
                     "mtu": 1400,
+                    "rate": 100_000_000,
+                    "queue_delay_ms": 0.7,
+                    "own_loss": 0.05,
+                    "overhead": 1.3,
+                    "counters": {"bytes": 1300, "copy_bytes": 50, "fresh_bytes": 1000},
                 },
                 "traffic": {"rx_bytes": 2048, "tx_bytes": 300},
                 "last_handshake": 1_700_000_000_u64,

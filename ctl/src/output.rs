@@ -41,6 +41,11 @@ impl Output {
         Self { form, screen: Screen { width, colour } }
     }
 
+    /// Tells whether standard output is a terminal
+    pub(crate) fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Writes lines for people
     pub(crate) fn text(&self, text: &str) -> Result<(), Failure> {
         write(text.as_bytes())

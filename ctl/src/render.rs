@@ -180,7 +180,8 @@ fn padded(cell: &Cell, align: Align, width: usize, fill: Fill, colour: Colour) -
     }
 }
 
-fn shortened(text: &str, width: usize) -> String {
+/// The first characters of a text that is too long
+pub(crate) fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -248,6 +249,36 @@ pub(crate) fn bytes(count: u64) -> String {
     if unit == "B" { format!("{count} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// A number of bytes in a decimal unit of its size, as providers count and quotas are written
+pub(crate) fn decimal_bytes(count: u64) -> String {
+    format!("{}B", decimal(count, &["", "k", "M", "G", "T", "P", "E"]))
+}
+
+/// A rate in bits a second
+pub(crate) fn rate(bits: u64) -> String {
+    format!("{}bit/s", decimal(bits, &["", "k", "M", "G", "T", "P", "E"]))
+}
+
+fn decimal(count: u64, prefixes: &[&str]) -> String {
+    let mut value = count as f64;
+    let mut prefixes = prefixes.iter();
+    let mut prefix = prefixes.next().copied().unwrap_or_default();
+    // What would be shown as 1000 is 1 of the next.
+    while value >= 999.5 {
+        match prefixes.next() {
+            Some(next) => prefix = next,
+            None => break,
+        }
+        value /= 1000.0;
+    }
+    match value {
+        _ if prefix.is_empty() => format!("{count} "),
+        value if value < 9.995 => format!("{value:.2} {prefix}"),
+        value if value < 99.95 => format!("{value:.1} {prefix}"),
+        value => format!("{value:.0} {prefix}"),
+    }
+}
+
 /// A time in milliseconds, or a dash
 pub(crate) fn milliseconds(value: Option<f64>) -> String {
     match value {
@@ -256,6 +287,11 @@ pub(crate) fn milliseconds(value: Option<f64>) -> String {
         Some(value) if value < 100.0 => format!("{value:.1} ms"),
         Some(value) => format!("{value:.0} ms"),
     }
+}
+
+/// How many times as much, or a dash
+pub(crate) fn times(value: Option<f64>) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.2}x"))
 }
 
 /// A share as percents
@@ -273,6 +309,16 @@ pub(crate) fn ago(then: Option<u64>, now: u64) -> String {
         seconds @ 120..=7199 => format!("{} min ago", seconds / 60),
         seconds @ 7200..=172_799 => format!("{} h ago", seconds / 3600),
         seconds => format!("{} days ago", seconds / 86_400),
+    }
+}
+
+/// In how long that is; `now` and `then` in Unix seconds
+pub(crate) fn ahead(then: u64, now: u64) -> String {
+    match then.saturating_sub(now) {
+        seconds @ 0..=119 => format!("in {seconds} s"),
+        seconds @ 120..=7199 => format!("in {} min", seconds / 60),
+        seconds @ 7200..=172_799 => format!("in {} h", seconds / 3600),
+        seconds => format!("in {} days", seconds / 86_400),
     }
 }
 
@@ -319,6 +365,9 @@ pub(crate) mod samples {
             mtu: 1380,
             name: "office".to_owned(),
             public_key: key(9),
+            quota: 1_000_000,
+            quota_period: "month".to_owned(),
+            quota_until: 1_701_388_800,
             role: "peer".to_owned(),
             state: "up".to_owned(),
             ..Default::default()
@@ -326,7 +375,7 @@ pub(crate) mod samples {
         let mut statistics = statistics();
         statistics.insert("dropped".to_owned(), 1);
         let refusals = BTreeMap::from([("replayed".to_owned(), 4)]);
-        Network { facts, figures: NetworkFigures { refusals, statistics } }
+        Network { facts, figures: NetworkFigures { quota_used: 820_000, refusals, statistics } }
     }
 
     pub(crate) fn tokyo() -> Peer {
@@ -346,6 +395,14 @@ pub(crate) mod samples {
             last_handshake: 1_700_000_000,
             last_seen: 1_700_000_009,
             loss: 0.25,
+            own_loss: 0.05,
+            path_statistics: BTreeMap::from([
+                ("bytes".to_owned(), 1300),
+                ("copy-bytes".to_owned(), 50),
+                ("fresh-bytes".to_owned(), 1000),
+            ]),
+            queue_delay_us: 700,
+            rate: 100_000_000,
             rtt_min_us: 30_000,
             rtt_us: 31_200,
             statistics: statistics(),
@@ -435,6 +492,17 @@ mod tests {
     }
 
     #[test]
+    fn rates_and_quotas_have_decimal_units() {
+        assert_eq!(rate(0), "0 bit/s");
+        assert_eq!(rate(999), "999 bit/s");
+        assert_eq!(rate(64_000), "64.0 kbit/s");
+        assert_eq!(rate(100_000_000), "100 Mbit/s");
+        assert_eq!(rate(999_600_000), "1.00 Gbit/s");
+        assert_eq!(decimal_bytes(1_500_000_000_000), "1.50 TB");
+        assert_eq!(decimal_bytes(u64::MAX), "18.4 EB");
+    }
+
+    #[test]
     fn past_is_told_in_words() {
         assert_eq!(ago(None, 1000), "never");
         assert_eq!(ago(Some(1000), 1000), "now");
@@ -443,6 +511,9 @@ mod tests {
         assert_eq!(ago(Some(1000), 1240), "4 min ago");
         assert_eq!(ago(Some(0), 7200), "2 h ago");
         assert_eq!(ago(Some(0), 200_000), "2 days ago");
+        assert_eq!(ahead(1000, 1001), "in 0 s");
+        assert_eq!(ahead(8000, 0), "in 2 h");
+        assert_eq!(ahead(259_200, 1), "in 2 days");
     }
 
     fn table() -> Table {

@@ -237,10 +237,29 @@ pub struct NetworkView {
     pub received: Counted,
     /// Packets dropped because a queue was full or a session did not come up
     pub dropped: u64,
+    /// Messages that left, for whomever, and their bytes
+    pub wire_sent: Counted,
+    /// Messages that arrived, from whomever, and their bytes
+    pub wire_received: Counted,
+    /// What may still be sent, where that is bounded
+    pub quota: Option<QuotaView>,
     /// Messages and packets refused, by reason
     pub refusals: BTreeMap<&'static str, u64>,
     /// The other nodes that are alive (peer), or all members (hub)
     pub peers: BTreeMap<PublicKey, PeerView>,
+}
+
+/// What may be seen of a quota
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct QuotaView {
+    /// Bytes that may be sent in the period
+    pub bytes: u64,
+    /// Bytes that were sent in the present one
+    pub used: u64,
+    /// `day`, `week` or `month`
+    pub period: &'static str,
+    /// When the next one begins
+    pub until: SystemTime,
 }
 
 /// A number of packets, and of their bytes
@@ -340,4 +359,29 @@ pub struct PathView {
     pub loss: f64,
     /// Largest message that is known to pass, in bytes of UDP payload
     pub mtu: u16,
+    /// Bytes a second that the path is believed to deliver
+    pub rate: Option<u64>,
+    /// Queue that stands at the bottleneck
+    pub queue_delay: Duration,
+    /// Share of our messages that the path loses by itself, congestion left out, from 0 to 1
+    pub own_loss: f64,
+    /// Messages sent on it, and their bytes
+    pub sent: Counted,
+    /// Messages of ours that were lost
+    pub lost: u64,
+    /// What was sent, by cause
+    pub spent: SpentView,
+}
+
+/// What was sent on a path, by cause
+///
+/// The rest of what was sent is headers, acknowledgements, probes and the control lane.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SpentView {
+    /// Load for the first time
+    pub fresh: Counted,
+    /// Load once more, because it was lost
+    pub repeats: Counted,
+    /// Load once more, in case it is lost
+    pub copies: Counted,
 }

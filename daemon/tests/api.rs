@@ -17,6 +17,7 @@ use fastvpn_dbus::{
     BUS_NAME, Error, MANAGER, ManagerProxy, NETWORK, NetworkProxy, PEER, PeerProxy, ROOT,
     network_path, peer_path,
 };
+use fastvpn_proto::node::{Carrier, Way};
 use fastvpnd::api::{ApiError, Availability, Bus};
 use fastvpnd::handle::{NetworkState, Snapshot};
 use futures_util::StreamExt;
@@ -120,6 +121,11 @@ fn snapshot_is_what_clients_see() {
         assert_eq!(peer.facts.path_kind, "direct");
         assert_eq!(peer.figures.rtt_us, 31_200);
         assert_eq!(peer.figures.last_seen, 1_700_000_009);
+        assert_eq!((peer.figures.rate, peer.figures.queue_delay_us), (100_000_000, 700));
+        assert_eq!(peer.figures.path_statistics["repeat-bytes"], 200);
+        assert_eq!((network.facts.quota, network.figures.quota_used), (1_000_000, 820_000));
+        assert_eq!(network.facts.quota_period, "month");
+        assert_eq!(network.figures.statistics["wire-tx-bytes"], 1000);
         assert_eq!(tree.network_of(peer), "office");
     });
 }
@@ -138,6 +144,9 @@ fn proxies_read_all_properties() {
         assert_eq!(network.listen().await.unwrap(), "[::]:8796");
         assert_eq!(peer.subnets().await.unwrap(), ["192.168.7.0/24"]);
         assert_eq!(peer.loss().await.unwrap(), 0.25);
+        assert_eq!(peer.own_loss().await.unwrap(), 0.05);
+        assert_eq!(peer.path_statistics().await.unwrap()["lost"], 2);
+        assert_eq!(network.quota_until().await.unwrap(), 1_701_388_800);
         assert_eq!(peer.network().await.unwrap(), network_path("office"));
         assert_eq!(world.manager().await.version().await.unwrap(), env!("CARGO_PKG_VERSION"));
     });
@@ -341,13 +350,42 @@ fn counters_are_signalled_at_most_once_a_second() {
 }
 
 #[test]
+fn path_over_a_stream_carrier_is_of_its_own_kind() {
+    run(async {
+        let world = World::new(office()).await;
+        let carriers = [(Carrier::Tcp, "tcp"), (Carrier::Kcp, "kcp"), (Carrier::Udp, "direct")];
+        for (carrier, kind) in carriers {
+            let mut streamed = path();
+            streamed.way = Way::Stream(carrier, "203.0.113.5:443".parse().unwrap());
+            world.fake.change(|snapshot| {
+                let view = snapshot.networks.get_mut(&name("office")).unwrap();
+                view.peers.get_mut(&key(1)).unwrap().path = Some(streamed);
+            });
+
+            let path = peer_path("office", key(1).as_bytes());
+            let shown = async {
+                loop {
+                    let facts = world.tree().await.peers[path.as_str()].facts.clone();
+                    if facts.path_kind == kind {
+                        return facts;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let facts = within(3, "the path", shown).await;
+            assert_eq!(facts.endpoint, "203.0.113.5:443");
+        }
+    });
+}
+
+#[test]
 fn path_that_moves_is_told_at_once_and_its_figures_later() {
     run(async {
         let world = World::new(office()).await;
         let mut signals = world.signals().await;
 
         let mut moved = path();
-        moved.way = fastvpn_proto::node::Way::Relayed(key(8));
+        moved.way = Way::Relayed(key(8));
         moved.rtt = Some(Duration::from_millis(90));
         world.fake.change(|snapshot| {
             let view = snapshot.networks.get_mut(&name("office")).unwrap();

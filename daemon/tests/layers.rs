@@ -36,7 +36,8 @@ const RESERVED: [(&str, &[&str]); 8] = [
 ];
 
 /// What the API may know of the protocol: names of things, nothing that acts
-const PROTO_IN_API: [&str; 4] = ["crypto::PublicKey", "ip::Prefix", "node::Way", "time"];
+const PROTO_IN_API: [&str; 5] =
+    ["crypto::PublicKey", "ip::Prefix", "node::Carrier", "node::Way", "time"];
 
 #[test]
 fn modules_use_only_what_the_table_allows() {

@@ -47,6 +47,22 @@ pub trait Network {
     #[zbus(property)]
     fn public_key(&self) -> zbus::Result<String>;
 
+    /// Bytes that may be sent in a period; 0: no bound
+    #[zbus(property)]
+    fn quota(&self) -> zbus::Result<u64>;
+
+    /// `day`, `week` or `month`; empty without a bound
+    #[zbus(property)]
+    fn quota_period(&self) -> zbus::Result<String>;
+
+    /// When the next period begins, in Unix seconds; 0 without a bound
+    #[zbus(property)]
+    fn quota_until(&self) -> zbus::Result<u64>;
+
+    /// Bytes that were sent in the present period; 0 without a bound
+    #[zbus(property)]
+    fn quota_used(&self) -> zbus::Result<u64>;
+
     /// Messages and packets refused, by reason
     #[zbus(property)]
     fn refusals(&self) -> zbus::Result<BTreeMap<String, u64>>;

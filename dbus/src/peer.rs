@@ -11,7 +11,7 @@ pub trait Peer {
     #[zbus(property)]
     fn addresses(&self) -> zbus::Result<Vec<String>>;
 
-    /// UDP address of the path in use; of a relayed one the relay's public key in base64
+    /// Address of the path in use; of a relayed one the relay's public key in base64
     #[zbus(property)]
     fn endpoint(&self) -> zbus::Result<String>;
 
@@ -39,7 +39,11 @@ pub trait Peer {
     #[zbus(property(emits_changed_signal = "const"))]
     fn network(&self) -> zbus::Result<OwnedObjectPath>;
 
-    /// `direct`, `relayed`, or empty where no path is in use
+    /// Share of our messages that the path loses by itself, congestion left out, from 0 to 1
+    #[zbus(property)]
+    fn own_loss(&self) -> zbus::Result<f64>;
+
+    /// `direct`, `tcp`, `kcp`, `relayed`, or empty where no path is in use
     #[zbus(property)]
     fn path_kind(&self) -> zbus::Result<String>;
 
@@ -47,9 +51,21 @@ pub trait Peer {
     #[zbus(property)]
     fn path_mtu(&self) -> zbus::Result<u32>;
 
+    /// Counters of the path in use by name
+    #[zbus(property)]
+    fn path_statistics(&self) -> zbus::Result<BTreeMap<String, u64>>;
+
     /// Public key in base64
     #[zbus(property(emits_changed_signal = "const"))]
     fn public_key(&self) -> zbus::Result<String>;
+
+    /// Queue that stands at the bottleneck, in microseconds
+    #[zbus(property)]
+    fn queue_delay_us(&self) -> zbus::Result<u64>;
+
+    /// Bits a second that the path is believed to deliver; 0: not known
+    #[zbus(property)]
+    fn rate(&self) -> zbus::Result<u64>;
 
     /// Smallest round-trip time of late, in microseconds; 0: not known
     #[zbus(property)]

@@ -124,8 +124,12 @@ words! {
     PathKind {
         /// Straight, to a UDP address
         Direct = "direct",
+        /// Straight, over stock KCP
+        Kcp = "kcp",
         /// Through another node
         Relayed = "relayed",
+        /// Straight, over a TCP connection
+        Tcp = "tcp",
     }
 }
 
@@ -152,6 +156,12 @@ properties! {
         name: String = "Name",
         /// Public key of this node in base64
         public_key: String = "PublicKey",
+        /// Bytes that may be sent in a period; 0: no bound
+        quota: u64 = "Quota",
+        /// `day`, `week` or `month`; empty without a bound
+        quota_period: String = "QuotaPeriod",
+        /// When the next period begins, in Unix seconds; 0 without a bound
+        quota_until: u64 = "QuotaUntil",
         /// A word of [`Role`]
         role: String = "Role",
         /// A word of [`NetworkState`]
@@ -162,9 +172,12 @@ properties! {
 properties! {
     /// What is counted in a network
     NetworkFigures {
+        /// Bytes that were sent in the present period; 0 without a bound
+        quota_used: u64 = "QuotaUsed",
         /// Messages and packets refused, by reason
         refusals: BTreeMap<String, u64> = "Refusals",
-        /// Counters: those of [`PeerFigures`], and `dropped`
+        /// Counters: those of [`PeerFigures`], `dropped`, and `wire-tx-messages`, `wire-tx-bytes`,
+        /// `wire-rx-messages` and `wire-rx-bytes` of messages
         statistics: BTreeMap<String, u64> = "Statistics",
     }
 }
@@ -204,6 +217,15 @@ properties! {
         last_seen: u64 = "LastSeen",
         /// Share of our messages that were lost of late, from 0 to 1
         loss: f64 = "Loss",
+        /// Share of our messages that the path loses by itself, congestion left out, from 0 to 1
+        own_loss: f64 = "OwnLoss",
+        /// Counters of the path in use: `messages`, `bytes` and `lost`, and of these by cause
+        /// `fresh-`, `repeat-` and `copy-` with `frames` and `bytes`; empty where there is none
+        path_statistics: BTreeMap<String, u64> = "PathStatistics",
+        /// Queue that stands at the bottleneck, in microseconds
+        queue_delay_us: u64 = "QueueDelayUs",
+        /// Bits a second that the path is believed to deliver; 0: not known
+        rate: u64 = "Rate",
         /// Smallest round-trip time of late, in microseconds; 0: not known
         rtt_min_us: u64 = "RttMinUs",
         /// Smoothed round-trip time in microseconds; 0: not known

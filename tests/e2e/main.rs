@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod basic;
+mod carriers;
 mod faults;
 mod hostile;
 mod hub;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         basic::CASES,
+        carriers::CASES,
         faults::CASES,
         hostile::CASES,
         hub::CASES,

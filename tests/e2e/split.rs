@@ -157,7 +157,7 @@ fn reader_that_stalls_loses_nothing() {
     // nobody reads until every buffer on the way is full
     let mut before = 0;
     let full = until(LONG, || {
-        let now = star.peers[0].status(NETWORK).unwrap()["sent"]["bytes"].as_u64().unwrap();
+        let now = star.peers[0].status(NETWORK).unwrap()["counters"]["tx_bytes"].as_u64().unwrap();
         std::thread::sleep(Duration::from_millis(500));
         now == std::mem::replace(&mut before, now) && now > 0
     });

@@ -1,10 +1,12 @@
 //! The commands, one function each.
 
+mod follow;
 mod keygen;
 mod monitor;
 mod peers;
 mod ping;
 mod status;
+pub(crate) mod top;
 
 use std::collections::HashMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -35,6 +37,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         Command::Keygen { public: false, file } => keygen::make(output, &file),
         Command::Keygen { public: true, file } => keygen::show(output, &file),
         Command::Ping(ping) => ping::run(bus, output, &ping).await,
+        Command::Top(top) => top::run(bus, output, &top).await,
     }
 }
 

@@ -3,20 +3,12 @@
 //! Goes on when the daemon or the bus goes away, and starts over when they are back. Counters and
 //! times are no news; `--json` says what is so of a network or peer whenever that changes.
 
-use std::num::NonZeroUsize;
-use std::time::Duration;
-
+use fastvpn_dbus::Bus;
 use fastvpn_dbus::tree::{Change, Network, Peer, Tree};
-use fastvpn_dbus::{BUS_NAME, Bus, ROOT};
-use futures_util::StreamExt;
-use tokio::time::sleep;
-use zbus::fdo::{DBusProxy, NameOwnerChangedStream};
-use zbus::message::Type;
-use zbus::names::{BusName, OwnedUniqueName};
-use zbus::{MatchRule, MessageStream};
 
+use super::follow::{News, follow};
 use super::peers::{road, title};
-use super::{Absent, Daemon, Patience, unix_now};
+use super::unix_now;
 use crate::failure::Failure;
 use crate::json::{EventDocument, NetworkDocument, PeerDocument};
 use crate::output::{Form, Output};
@@ -24,91 +16,15 @@ use crate::render::plain;
 
 /// Shows changes until interrupted
 pub(super) async fn run(bus: &Bus, output: &Output) -> Result<(), Failure> {
-    let mut daemon = Daemon::open(bus, Absent::Wait, Patience::Short).await?;
-    loop {
-        match follow(&daemon, output).await {
-            // Only the way to the daemon can be tried again.
-            Ok(()) | Err(Failure::Unreachable(_)) => {}
-            Err(failure) => return Err(failure),
+    follow(bus, |news| match news {
+        News::Changed(tree, change) => tell_change(output, tree, change),
+        News::Gone => tell_daemon(output, Presence::Gone),
+        News::Here(tree) => {
+            tell_daemon(output, Presence::Here)?;
+            tell_all(output, tree)
         }
-        tell_daemon(output, Presence::Gone)?;
-        daemon = loop {
-            sleep(RETRY).await;
-            if let Ok(daemon) = Daemon::open(bus, Absent::Wait, Patience::Short).await {
-                break daemon;
-            }
-        };
-    }
-}
-
-/// Shows changes until the connection to the bus is lost
-async fn follow(daemon: &Daemon<'_>, output: &Output) -> Result<(), Failure> {
-    let failed = |error: zbus::Error| daemon.bus_failure(&error);
-    let bus = DBusProxy::new(&daemon.connection).await.map_err(failed)?;
-    let name = BusName::from_static_str(BUS_NAME).map_err(failed)?;
-    let changed = bus.receive_name_owner_changed_with_args(&[(0, BUS_NAME)]);
-    let mut owners = changed.await.map_err(failed)?;
-    let mut owner = bus.get_name_owner(name).await.ok();
-    if owner.is_none() {
-        tell_daemon(output, Presence::Gone)?;
-    }
-    loop {
-        let next = match &owner {
-            None => next_owner(&mut owners).await,
-            Some(owner) => {
-                let ended = follow_owner(daemon, output, owner, &mut owners).await;
-                match ended {
-                    // It went away while it was asked: the bus will say so.
-                    Err(Failure::Unreachable(_)) => next_owner(&mut owners).await,
-                    ended => ended?,
-                }
-            }
-        };
-        let Some(next) = next else { return Ok(()) };
-        if owner.is_some() && next.is_none() {
-            tell_daemon(output, Presence::Gone)?;
-        }
-        owner = next;
-    }
-}
-
-/// Shows what one daemon does until it goes; returns who has the name then
-///
-/// Returns nothing if the connection to the bus is lost.
-async fn follow_owner(
-    daemon: &Daemon<'_>,
-    output: &Output,
-    owner: &OwnedUniqueName,
-    owners: &mut NameOwnerChangedStream,
-) -> Result<Option<Option<OwnedUniqueName>>, Failure> {
-    let failed = |error: zbus::Error| daemon.bus_failure(&error);
-    // By its unique name: nobody else can make us believe things.
-    let rule = MatchRule::builder().msg_type(Type::Signal).sender(owner.as_str());
-    let rule = rule.path_namespace(ROOT).build().map_err(failed)?;
-    let signals = MessageStream::for_match_rule(rule, &daemon.connection, QUEUE).await;
-    let mut signals = signals.map_err(failed)?;
-    let mut tree = daemon.tree().await?;
-    tell_daemon(output, Presence::Here)?;
-    tell_all(output, &tree)?;
-    loop {
-        tokio::select! {
-            next = next_owner(owners) => return Ok(next),
-            signal = signals.next() => {
-                let Some(signal) = signal else { return Ok(None) };
-                let signal = signal.map_err(failed)?;
-                if let Some(change) = tree.on_signal(&signal).map_err(failed)? {
-                    tell_change(output, &tree, &change)?;
-                }
-            }
-        }
-    }
-}
-
-/// Waits until the name changes hands; nothing if the connection is lost
-async fn next_owner(owners: &mut NameOwnerChangedStream) -> Option<Option<OwnedUniqueName>> {
-    let change = owners.next().await?;
-    let change = change.args().ok()?;
-    Some(change.new_owner().as_ref().map(|owner| owner.to_owned().into()))
+    })
+    .await
 }
 
 /// Whether the daemon runs
@@ -242,11 +158,6 @@ fn time() -> f64 {
     // Exact for a long time to come.
     unix_now().as_millis() as f64 / 1000.0
 }
-
-/// Time between two attempts to reach the bus again
-const RETRY: Duration = Duration::from_secs(1);
-/// Signals that may wait for us
-const QUEUE: Option<NonZeroUsize> = NonZeroUsize::new(1024);
 
 #[cfg(test)]
 mod tests {

@@ -5,10 +5,10 @@ use fastvpn_dbus::tree::{Peer, Tree};
 
 use super::{Absent, Daemon, Patience, chosen, unix_now};
 use crate::failure::Failure;
-use crate::json::{PeersDocument, known, millis};
+use crate::json::{PeersDocument, known, millis, overhead};
 use crate::output::{Form, Output};
 use crate::render::{
-    Cell, Column, Screen, Table, Tone, ago, bytes, milliseconds, percent, short_key,
+    Cell, Column, Screen, Table, Tone, ago, bytes, milliseconds, percent, rate, short_key, times,
 };
 
 pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Result<(), Failure> {
@@ -38,17 +38,20 @@ fn sorted<'a>(tree: &'a Tree, network: Option<&str>) -> Vec<&'a Peer> {
 
 fn overview(tree: &Tree, peers: &[&Peer], now: u64, screen: Screen) -> String {
     let mut table = Table::new(&[
-        Column::left("NETWORK", 4),
+        Column::left("NETWORK", 5),
         Column::left("NAME", 0),
         Column::left("STATE", 0),
         Column::left("ADDRESSES", 0),
         Column::left("PATH", 2),
+        Column::left("CARRIER", 6),
         Column::right("RTT", 1),
         Column::right("LOSS", 3),
-        Column::right("SENT", 5),
-        Column::right("RECEIVED", 6),
-        Column::left("SEEN", 7),
-        Column::left("KEY", 8),
+        Column::right("RATE", 4),
+        Column::right("WIRE", 10),
+        Column::right("SENT", 7),
+        Column::right("RECEIVED", 8),
+        Column::left("SEEN", 9),
+        Column::left("KEY", 11),
     ]);
     for peer in peers {
         let (facts, figures) = (&peer.facts, &peer.figures);
@@ -60,8 +63,11 @@ fn overview(tree: &Tree, peers: &[&Peer], now: u64, screen: Screen) -> String {
             Cell::state(&facts.state),
             Cell::new(facts.addresses.join(", ")),
             path(tree, peer),
+            Cell::new(carrier(&facts.path_kind)),
             Cell::new(milliseconds(measured.map(millis))),
             Cell::new(measured.map_or("-".to_owned(), |_| percent(figures.loss))),
+            Cell::new(known(figures.rate).map_or("-".to_owned(), rate)),
+            Cell::new(times(overhead(&figures.path_statistics))),
             Cell::new(bytes(counter("tx-bytes"))),
             Cell::new(bytes(counter("rx-bytes"))),
             Cell::new(ago(known(figures.last_seen), now)),
@@ -84,6 +90,15 @@ fn path(tree: &Tree, peer: &Peer) -> Cell {
     match peer.facts.path_kind.as_str() {
         "" => Cell::toned("-", Tone::Faint),
         kind => Cell::new(road(tree, kind, &peer.facts.endpoint)),
+    }
+}
+
+/// What takes messages to the peer
+pub(super) fn carrier(kind: &str) -> &str {
+    match kind {
+        "" => "-",
+        "direct" => "udp",
+        other => other,
     }
 }
 
@@ -121,8 +136,11 @@ mod tests {
             ("STATE    ", "connected"),
             ("ADDRESSES    ", "172.16.97.102"),
             ("PATH            ", "203.0.113.5:8796"),
+            ("CARRIER", "udp    "),
             ("    RTT", "31.2 ms"),
             ("LOSS", "25 %"),
+            ("      RATE", "100 Mbit/s"),
+            (" WIRE", "1.30x"),
             (" SENT", "300 B"),
             ("RECEIVED", " 2.0 KiB"),
             ("SEEN   ", "3 s ago"),

@@ -3,11 +3,13 @@
 use fastvpn_dbus::Bus;
 use fastvpn_dbus::tree::{Network, Tree};
 
-use super::{Absent, Daemon, Patience, chosen};
+use super::{Absent, Daemon, Patience, chosen, unix_now};
 use crate::failure::Failure;
 use crate::json::StatusDocument;
 use crate::output::{Form, Output};
-use crate::render::{Cell, Column, Screen, Table, Tone, bytes, facts, plain};
+use crate::render::{
+    Cell, Column, Screen, Table, Tone, ahead, bytes, decimal_bytes, facts, percent, plain,
+};
 
 pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Fail, Patience::Short).await?;
@@ -17,7 +19,7 @@ pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Resul
         (Form::Json, networks) => output.json(&StatusDocument::new(networks.iter().copied())),
         (Form::Text, []) => output.line(NOTHING),
         (Form::Text, [network]) if name.is_some() => {
-            output.text(&details(&tree, network, output.screen))
+            output.text(&details(&tree, network, unix_now().as_secs(), output.screen))
         }
         (Form::Text, networks) => output.text(&overview(&tree, networks, output.screen)),
     }
@@ -25,20 +27,23 @@ pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Resul
 
 /// A line for each network, and below it what is wrong
 fn overview(tree: &Tree, networks: &[&Network], screen: Screen) -> String {
-    let mut table = Table::new(&[
+    let bounded = networks.iter().any(|network| network.facts.quota > 0);
+    let mut columns = vec![
         Column::left("NETWORK", 0),
-        Column::left("ROLE", 5),
+        Column::left("ROLE", 6),
         Column::left("STATE", 0),
-        Column::left("INTERFACE", 4),
+        Column::left("INTERFACE", 5),
         Column::left("ADDRESSES", 0),
-        Column::left("HUB", 6),
-        Column::right("PEERS", 1),
-        Column::right("SENT", 2),
-        Column::right("RECEIVED", 3),
-    ]);
+        Column::left("HUB", 7),
+        Column::right("PEERS", 2),
+        Column::right("SENT", 3),
+        Column::right("RECEIVED", 4),
+    ];
+    columns.extend(bounded.then(|| Column::right("QUOTA", 1)));
+    let mut table = Table::new(&columns);
     for network in networks {
         let known = &network.facts;
-        table.row(vec![
+        let mut cells = vec![
             Cell::new(&known.name),
             Cell::new(&known.role),
             Cell::state(&known.state),
@@ -48,7 +53,9 @@ fn overview(tree: &Tree, networks: &[&Network], screen: Screen) -> String {
             Cell::new(peers(tree, network)),
             Cell::new(bytes(counter(network, "tx-bytes"))),
             Cell::new(bytes(counter(network, "rx-bytes"))),
-        ]);
+        ];
+        cells.extend(bounded.then(|| quota(network)));
+        table.row(cells);
     }
     let mut text = table.render(screen);
     let troubled = networks.iter().filter(|network| !network.facts.detail.is_empty());
@@ -60,7 +67,7 @@ fn overview(tree: &Tree, networks: &[&Network], screen: Screen) -> String {
 }
 
 /// All that is known of one network
-fn details(tree: &Tree, network: &Network, screen: Screen) -> String {
+fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
     let known = &network.facts;
     let traffic = |packets, bytes_of| {
         let count = counter(network, packets);
@@ -85,10 +92,53 @@ fn details(tree: &Tree, network: &Network, screen: Screen) -> String {
         ("peers", Cell::new(peers(tree, network))),
         ("sent", Cell::new(traffic("tx-packets", "tx-bytes"))),
         ("received", Cell::new(traffic("rx-packets", "rx-bytes"))),
+        ("on the wire", Cell::new(wire(network))),
+        ("quota", Cell::new(quota_in_full(network, now))),
         ("dropped", Cell::new(counter(network, "dropped").to_string())),
         ("refused", Cell::new(refusals.join(", "))),
     ];
     facts(&lines, screen.colour)
+}
+
+/// Messages of both directions; nothing before there were any
+fn wire(network: &Network) -> String {
+    let of = |direction: &str| {
+        let messages = counter(network, &format!("wire-{direction}-messages"));
+        let size = bytes(counter(network, &format!("wire-{direction}-bytes")));
+        format!("{size} in {messages} messages")
+    };
+    let any = counter(network, "wire-tx-messages") + counter(network, "wire-rx-messages") > 0;
+    if any { format!("sent {}, received {}", of("tx"), of("rx")) } else { String::new() }
+}
+
+/// How much of the quota is used
+fn quota(network: &Network) -> Cell {
+    if network.facts.quota == 0 {
+        return Cell::toned("-", Tone::Faint);
+    }
+    let share = quota_share(network);
+    let tone = match share {
+        share if share >= 1.0 => Tone::Bad,
+        share if share >= 0.8 => Tone::Uneasy,
+        _ => Tone::Plain,
+    };
+    Cell::toned(percent(share), tone)
+}
+
+fn quota_in_full(network: &Network, now: u64) -> String {
+    let known = &network.facts;
+    if known.quota == 0 {
+        return String::new();
+    }
+    let used = decimal_bytes(network.figures.quota_used);
+    let share = percent(quota_share(network));
+    let (all, period) = (decimal_bytes(known.quota), &known.quota_period);
+    let anew = ahead(known.quota_until, now);
+    format!("{used} of {all} a {period} sent ({share}), anew {anew}")
+}
+
+fn quota_share(network: &Network) -> f64 {
+    network.figures.quota_used as f64 / network.facts.quota as f64
 }
 
 fn hub(network: &Network) -> Cell {
@@ -136,8 +186,8 @@ mod tests {
 
         assert_eq!(
             text,
-            "NETWORK  ROLE  STATE  INTERFACE    ADDRESSES         HUB                   PEERS   SENT  RECEIVED\n\
-             office   peer  up     fvpn-office  172.16.97.101/24  hub.example.net:8796    1/1  300 B   2.0 KiB\n"
+            "NETWORK  ROLE  STATE  INTERFACE    ADDRESSES         HUB                   PEERS   SENT  RECEIVED  QUOTA\n\
+             office   peer  up     fvpn-office  172.16.97.101/24  hub.example.net:8796    1/1  300 B   2.0 KiB   82 %\n"
         );
     }
 
@@ -170,10 +220,13 @@ mod tests {
     fn details_leave_out_what_is_empty() {
         let tree = tree();
 
-        let text = details(&tree, chosen(&tree, Some("office")).unwrap()[0], PAPER);
+        let text = details(&tree, chosen(&tree, Some("office")).unwrap()[0], 1_701_000_000, PAPER);
 
         assert!(text.contains(&format!("public key: {}\n", key(9))), "{text}");
         assert!(text.contains("refused: replayed 4\n"), "{text}");
+        let quota = "quota: 820 kB of 1.00 MB a month sent (82 %), anew in 4 days\n";
+        assert!(text.contains(quota), "{text}");
+        assert!(!text.contains("on the wire"), "{text}");
         assert!(!text.contains("detail"), "{text}");
     }
 }

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastvpn_dbus::types::{
     NetworkFacts, NetworkFigures, NetworkState as StateWord, PathKind, Role as RoleWord,
 };
-use fastvpn_proto::node::Way;
+use fastvpn_proto::node::{Carrier, Way};
 use zbus::interface;
 
 use super::publish::Shown;
@@ -68,6 +69,26 @@ impl Network {
     }
 
     #[zbus(property)]
+    fn quota(&self) -> u64 {
+        self.0.facts().quota
+    }
+
+    #[zbus(property)]
+    fn quota_period(&self) -> String {
+        self.0.facts().quota_period.clone()
+    }
+
+    #[zbus(property)]
+    fn quota_until(&self) -> u64 {
+        self.0.facts().quota_until
+    }
+
+    #[zbus(property)]
+    fn quota_used(&self) -> u64 {
+        self.0.figures().quota_used
+    }
+
+    #[zbus(property)]
     fn refusals(&self) -> BTreeMap<String, u64> {
         self.0.figures().refusals.clone()
     }
@@ -102,6 +123,9 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
         mtu: view.mtu.into(),
         name: name.to_string(),
         public_key: view.public_key.to_string(),
+        quota: view.quota.map_or(0, |quota| quota.bytes),
+        quota_period: view.quota.map_or("", |quota| quota.period).to_owned(),
+        quota_until: view.quota.map_or(0, |quota| unix_seconds(quota.until)),
         role: role_word(view.role).as_str().to_owned(),
         state: state_word(view.state).as_str().to_owned(),
     }
@@ -112,11 +136,27 @@ pub(super) fn figures(view: &NetworkView) -> NetworkFigures {
     let refusals = view.refusals.iter().map(|(name, count)| ((*name).to_owned(), *count));
     let mut statistics = traffic(view.sent, view.received);
     statistics.insert("dropped".to_owned(), view.dropped);
-    NetworkFigures { refusals: refusals.collect(), statistics }
+    for (name, count) in [
+        ("wire-rx-bytes", view.wire_received.bytes),
+        ("wire-rx-messages", view.wire_received.packets),
+        ("wire-tx-bytes", view.wire_sent.bytes),
+        ("wire-tx-messages", view.wire_sent.packets),
+    ] {
+        statistics.insert(name.to_owned(), count);
+    }
+    let quota_used = view.quota.map_or(0, |quota| quota.used);
+    NetworkFigures { quota_used, refusals: refusals.collect(), statistics }
+}
+
+/// Seconds of the Unix epoch
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Tells whether [`facts`] of the two are surely the same, without making them
 pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
+    let bound =
+        |view: &NetworkView| view.quota.map(|quota| (quota.bytes, quota.period, quota.until));
     old.role == new.role
         && old.state == new.state
         && old.detail == new.detail
@@ -126,17 +166,21 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.mtu == new.mtu
         && old.listen == new.listen
         && old.hub == new.hub
+        && bound(old) == bound(new)
 }
 
 /// Kind and endpoint of a path; both empty where there is none
 pub(super) fn path_words(path: Option<&PathView>) -> (&'static str, String) {
-    match path.map(|path| path.way) {
-        None => ("", String::new()),
-        Some(Way::Direct(address) | Way::Stream(_, address)) => {
-            (PathKind::Direct.as_str(), address.to_string())
+    let (kind, endpoint) = match path.map(|path| path.way) {
+        None => return ("", String::new()),
+        Some(Way::Direct(address) | Way::Stream(Carrier::Udp, address)) => {
+            (PathKind::Direct, address.to_string())
         }
-        Some(Way::Relayed(relay)) => (PathKind::Relayed.as_str(), relay.to_string()),
-    }
+        Some(Way::Relayed(relay)) => (PathKind::Relayed, relay.to_string()),
+        Some(Way::Stream(Carrier::Kcp, address)) => (PathKind::Kcp, address.to_string()),
+        Some(Way::Stream(Carrier::Tcp, address)) => (PathKind::Tcp, address.to_string()),
+    };
+    (kind.as_str(), endpoint)
 }
 
 /// Counters of inner packets by name

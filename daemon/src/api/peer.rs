@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use fastvpn_dbus::network_path;
 use fastvpn_dbus::types::{PeerFacts, PeerFigures, PeerState};
@@ -10,7 +10,7 @@ use fastvpn_proto::crypto::PublicKey;
 use zbus::{OwnedObjectPath, interface};
 
 use super::manager::micros;
-use super::network::{path_words, texts, traffic};
+use super::network::{path_words, texts, traffic, unix_seconds};
 use super::publish::Shown;
 use crate::handle::{NetworkName, PathView, PeerLink, PeerView};
 
@@ -60,6 +60,11 @@ impl Peer {
     }
 
     #[zbus(property)]
+    fn own_loss(&self) -> f64 {
+        self.0.figures().own_loss
+    }
+
+    #[zbus(property)]
     fn path_kind(&self) -> String {
         self.0.facts().path_kind.clone()
     }
@@ -69,9 +74,24 @@ impl Peer {
         self.0.facts().path_mtu
     }
 
+    #[zbus(property)]
+    fn path_statistics(&self) -> BTreeMap<String, u64> {
+        self.0.figures().path_statistics.clone()
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn public_key(&self) -> String {
         self.0.facts().public_key.clone()
+    }
+
+    #[zbus(property)]
+    fn queue_delay_us(&self) -> u64 {
+        self.0.figures().queue_delay_us
+    }
+
+    #[zbus(property)]
+    fn rate(&self) -> u64 {
+        self.0.figures().rate
     }
 
     #[zbus(property)]
@@ -123,7 +143,11 @@ pub(super) fn figures(view: &PeerView) -> PeerFigures {
     PeerFigures {
         last_handshake: view.last_handshake.map_or(0, unix_seconds),
         last_seen: view.last_seen.map_or(0, unix_seconds),
-        loss: path.map_or(0.0, share),
+        loss: path.map_or(0.0, |path| share(path.loss)),
+        own_loss: path.map_or(0.0, |path| share(path.own_loss)),
+        path_statistics: path.map(causes).unwrap_or_default(),
+        queue_delay_us: path.map_or(0, |path| whole_micros(path.queue_delay)),
+        rate: path.and_then(|path| path.rate).map_or(0, |bytes| bytes.saturating_mul(8)),
         rtt_min_us: path.and_then(|path| path.rtt_min).map_or(0, micros),
         rtt_us: path.and_then(|path| path.rtt).map_or(0, micros),
         statistics: traffic(view.sent, view.received),
@@ -142,8 +166,30 @@ pub(super) fn same_facts(old: &PeerView, new: &PeerView) -> bool {
 }
 
 /// Loss as a share, whatever was computed: a NaN would differ from itself for ever
-fn share(path: &PathView) -> f64 {
-    if path.loss.is_finite() { path.loss.clamp(0.0, 1.0) } else { 0.0 }
+fn share(loss: f64) -> f64 {
+    if loss.is_finite() { loss.clamp(0.0, 1.0) } else { 0.0 }
+}
+
+/// Counters of a path by name
+fn causes(path: &PathView) -> BTreeMap<String, u64> {
+    let spent = &path.spent;
+    let counters = [
+        ("bytes", path.sent.bytes),
+        ("copy-bytes", spent.copies.bytes),
+        ("copy-frames", spent.copies.packets),
+        ("fresh-bytes", spent.fresh.bytes),
+        ("fresh-frames", spent.fresh.packets),
+        ("lost", path.lost),
+        ("messages", path.sent.packets),
+        ("repeat-bytes", spent.repeats.bytes),
+        ("repeat-frames", spent.repeats.packets),
+    ];
+    counters.into_iter().map(|(name, count)| (name.to_owned(), count)).collect()
+}
+
+/// Whole microseconds of what may be nothing
+fn whole_micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn state_word(link: PeerLink) -> PeerState {
@@ -154,8 +200,4 @@ fn state_word(link: PeerLink) -> PeerState {
         PeerLink::Connected => PeerState::Connected,
         PeerLink::Unresponsive => PeerState::Unresponsive,
     }
-}
-
-fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -385,6 +385,9 @@ mod tests {
             sent: Default::default(),
             received: Default::default(),
             dropped: 0,
+            wire_sent: Default::default(),
+            wire_received: Default::default(),
+            quota: None,
             refusals: BTreeMap::new(),
             peers: (0..peers).map(|byte| (PublicKey::from_bytes([byte; 32]), peer())).collect(),
         };

@@ -51,6 +51,8 @@ fn change(old: &NetworkConfig, new: &NetworkConfig) -> Option<ChangeKind> {
     }
     let same = old.autoconnect == new.autoconnect
         && old.mtu == new.mtu
+        && old.carrier == new.carrier
+        && old.engine == new.engine
         && match (&old.role, &new.role) {
             (RoleConfig::Hub(old), RoleConfig::Hub(new)) => old == new,
             (RoleConfig::Peer(old), RoleConfig::Peer(new)) => old == new,
@@ -91,9 +93,10 @@ mod tests {
     use std::time::Duration;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
+    use fastvpn_proto::node::Choice;
 
     use super::*;
-    use crate::config::{HubAddress, HubLoss, Member, PeerRoleConfig};
+    use crate::config::{EngineConfig, HubAddress, Member, PeerRoleConfig};
 
     #[test]
     fn networks_come_and_go_by_name() {
@@ -120,10 +123,11 @@ mod tests {
     #[test]
     fn what_sessions_survive_is_live() {
         type Edit = fn(&mut HubConfig);
-        let edits: [Edit; 6] = [
+        let edits: [Edit; 7] = [
             |hub| hub.members.clear(),
             |hub| hub.members[0].addresses = vec!["10.0.0.9".parse().unwrap()],
             |hub| hub.members[0].name = "kyoto".to_owned(),
+            |hub| hub.members[0].carrier = Choice::Tcp,
             |hub| hub.timeout = Duration::from_secs(20),
             |hub| hub.endpoint = Some("hub.example.net:1".to_owned()),
             |hub| hub.subnets.push("fd00::/64".parse().unwrap()),
@@ -134,17 +138,22 @@ mod tests {
             assert_eq!(kind(hub("home"), new), Some(ChangeKind::Live));
         }
 
-        let mut new = peer("home");
-        new.autoconnect = false;
-        assert_eq!(kind(peer("home"), new), Some(ChangeKind::Live));
-
-        let mut new = peer("home");
-        new.mtu = 1300;
-        assert_eq!(kind(peer("home"), new), Some(ChangeKind::Live));
-
-        let mut new = peer("home");
-        new.role = RoleConfig::Peer(PeerRoleConfig { hubs: Vec::new(), hub_loss: HubLoss::Keep });
-        assert_eq!(kind(peer("home"), new), Some(ChangeKind::Live));
+        type OfAll = fn(&mut NetworkConfig);
+        let edits: [OfAll; 8] = [
+            |new| new.autoconnect = false,
+            |new| new.mtu = 1300,
+            |new| new.carrier = Choice::Udp,
+            |new| new.engine.split = false,
+            |new| new.engine.memory = 1 << 20,
+            |new| new.engine.bounds.rate = Some(1),
+            |new| new.engine.copies = 0,
+            |new| new.role = RoleConfig::Peer(PeerRoleConfig::default()),
+        ];
+        for edit in edits {
+            let mut new = peer("home");
+            edit(&mut new);
+            assert_eq!(kind(peer("home"), new), Some(ChangeKind::Live));
+        }
     }
 
     #[test]
@@ -187,6 +196,7 @@ mod tests {
             public_key: PublicKey::from_bytes([3; 32]),
             addresses: Vec::new(),
             subnets: Vec::new(),
+            carrier: Choice::Auto,
         };
         NetworkConfig {
             role: RoleConfig::Hub(HubConfig {
@@ -203,6 +213,7 @@ mod tests {
         let hub = HubAddress {
             endpoint: "hub:8796".to_owned(),
             public_key: PublicKey::from_bytes([2; 32]),
+            carrier: Choice::Auto,
         };
         NetworkConfig {
             name: name.parse().unwrap(),
@@ -214,7 +225,9 @@ mod tests {
             interface: "fvpn-x".to_owned(),
             mtu: 1400,
             addresses: vec!["10.0.0.7/24".parse().unwrap()],
-            role: RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], hub_loss: HubLoss::Stop }),
+            carrier: Choice::Auto,
+            engine: EngineConfig::default(),
+            role: RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..Default::default() }),
         }
     }
 }

@@ -11,11 +11,12 @@ use std::path::Path;
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TUN_MTU_DEFAULT;
+use fastvpn_proto::node::Choice;
 
 use super::file::{NetworkFile, Text};
 use super::problem::{Notes, Wrong, quoted};
 use super::secret::{KeyRing, SecretError};
-use super::{NetworkConfig, RoleConfig, hub, peer, value};
+use super::{NetworkConfig, RoleConfig, engine, hub, peer, value};
 use crate::handle::{NetworkName, Role};
 
 /// A network that was checked by itself, with the lines of what may conflict with other networks
@@ -31,6 +32,16 @@ pub(super) struct Checked {
 pub(super) struct OwnAddress {
     pub(super) prefix: Prefix,
     pub(super) span: Range<usize>,
+}
+
+/// What is known of the node before the keys of its role are checked
+pub(super) struct Known<'a> {
+    /// Its public key, if its private one is known
+    pub(super) public_key: Option<PublicKey>,
+    /// Its overlay addresses, if they are all known
+    pub(super) addresses: Option<&'a [OwnAddress]>,
+    /// The carrier where nothing else is said
+    pub(super) carrier: Choice,
 }
 
 /// Checks one network's file; nothing comes back if anything was noted
@@ -52,8 +63,11 @@ pub(super) fn check(
     let mtu = mtu(&file, notes);
     let addresses = addresses(&file, notes);
     let lines = Lines::of(&file, addresses.as_deref().unwrap_or_default(), notes);
-    let role =
-        role.and_then(|role| role_config(role, &file, public_key, addresses.as_deref(), notes));
+    let carrier = engine::carrier(file.carrier.as_ref(), "carrier", Choice::default(), notes);
+    let engine = engine::check(&file, notes);
+    let known =
+        Known { public_key, addresses: addresses.as_deref(), carrier: carrier.unwrap_or_default() };
+    let role = role.and_then(|role| role_config(role, &file, &known, notes));
     if notes.count() > 0 {
         return None;
     }
@@ -68,6 +82,8 @@ pub(super) fn check(
             interface: interface?,
             mtu: mtu?,
             addresses: addresses?.into_iter().map(|own| own.prefix).collect(),
+            carrier: carrier?,
+            engine: engine?,
             role: role?,
         },
         interface_line: lines.interface,
@@ -236,13 +252,12 @@ fn addresses(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<Vec<OwnAddress
 fn role_config(
     role: Role,
     file: &NetworkFile,
-    public_key: Option<PublicKey>,
-    addresses: Option<&[OwnAddress]>,
+    known: &Known<'_>,
     notes: &mut Notes<'_>,
 ) -> Option<RoleConfig> {
     match role {
-        Role::Hub => hub::check(file, public_key, addresses, notes).map(RoleConfig::Hub),
-        Role::Peer => peer::check(file, public_key, notes).map(RoleConfig::Peer),
+        Role::Hub => hub::check(file, known, notes).map(RoleConfig::Hub),
+        Role::Peer => peer::check(file, known, notes).map(RoleConfig::Peer),
     }
 }
 

@@ -24,12 +24,20 @@ pub(super) struct NetworkFile {
     pub(super) interface: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
     pub(super) address: Option<Spanned<Vec<Text>>>,
+    pub(super) carrier: Option<Text>,
+    pub(super) tcp: Option<Text>,
+    pub(super) memory: Option<Text>,
+    pub(super) rate: Option<Text>,
+    pub(super) packet_rate: Option<Spanned<i64>>,
+    pub(super) quota: Option<Text>,
+    pub(super) redundancy: Option<Text>,
     pub(super) endpoint: Option<Text>,
     pub(super) subnet: Option<Spanned<Vec<Text>>>,
     pub(super) timeout: Option<Text>,
     pub(super) member: Vec<Spanned<MemberTable>>,
     pub(super) hub_loss: Option<Text>,
     pub(super) hub: Vec<Spanned<HubTable>>,
+    pub(super) peer: Vec<Spanned<PeerTable>>,
 }
 
 /// One `[[member]]`
@@ -40,6 +48,7 @@ pub(super) struct MemberTable {
     pub(super) public_key: Option<Text>,
     pub(super) address: Vec<Text>,
     pub(super) subnet: Vec<Text>,
+    pub(super) carrier: Option<Text>,
 }
 
 /// One `[[hub]]`
@@ -48,4 +57,14 @@ pub(super) struct MemberTable {
 pub(super) struct HubTable {
     pub(super) endpoint: Option<Text>,
     pub(super) public_key: Option<Text>,
+    pub(super) carrier: Option<Text>,
+}
+
+/// One `[[peer]]`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct PeerTable {
+    pub(super) name: Option<Text>,
+    pub(super) public_key: Option<Text>,
+    pub(super) carrier: Option<Text>,
 }

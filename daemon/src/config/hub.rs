@@ -8,23 +8,21 @@ use std::time::Duration;
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::SESSION_SILENCE;
+use fastvpn_proto::node::Choice;
 use toml::Spanned;
 
-use super::check::{OwnAddress, noted};
+use super::check::{Known, OwnAddress, noted};
 use super::file::{MemberTable, NetworkFile, Text};
 use super::problem::{Notes, Wrong, quoted};
-use super::{HubConfig, Member, value};
+use super::{HubConfig, Member, engine, value};
 
 /// Checks what only a hub's file has
-///
-/// `own` is the hub's public key if its private one is known, `addresses` are its overlay addresses
-/// if they are known.
 pub(super) fn check(
     file: &NetworkFile,
-    own: Option<PublicKey>,
-    addresses: Option<&[OwnAddress]>,
+    known: &Known<'_>,
     notes: &mut Notes<'_>,
 ) -> Option<HubConfig> {
+    let addresses = known.addresses;
     let endpoint = match &file.endpoint {
         Some(text) => noted(text, "endpoint", value::endpoint, notes).map(Some),
         None => Some(None),
@@ -35,7 +33,8 @@ pub(super) fn check(
         own_addresses(addresses, subnets, notes);
     }
     let mut ledger = Ledger {
-        own,
+        own: known.public_key,
+        carrier: known.carrier,
         overlay: subnets.as_deref(),
         names: BTreeMap::new(),
         keys: BTreeMap::new(),
@@ -120,6 +119,8 @@ fn own_addresses(addresses: &[OwnAddress], subnets: &[Prefix], notes: &mut Notes
 /// What members have claimed so far; each claim with who made it
 struct Ledger<'a> {
     own: Option<PublicKey>,
+    /// The carrier of members that have none
+    carrier: Choice,
     /// The network's subnets, if they are all known
     overlay: Option<&'a [Prefix]>,
     names: BTreeMap<String, usize>,
@@ -137,7 +138,9 @@ impl Ledger<'_> {
             member.address.iter().filter_map(|text| self.address(text, notes)).collect();
         let subnets: Vec<_> =
             member.subnet.iter().filter_map(|text| self.subnet(text, notes)).collect();
-        Some(Member { name: name?, public_key: public_key?, addresses, subnets })
+        let carrier =
+            engine::carrier(member.carrier.as_ref(), "member.carrier", self.carrier, notes)?;
+        Some(Member { name: name?, public_key: public_key?, addresses, subnets, carrier })
     }
 
     fn name(
@@ -151,7 +154,7 @@ impl Ledger<'_> {
             notes.at(table, "member.name", wrong);
             return None;
         };
-        let name = noted(text, "member.name", member_name, notes)?;
+        let name = noted(text, "member.name", value::member_name, notes)?;
         let line = notes.line(&text.span());
         if let Some(other) = self.names.insert(name.clone(), line) {
             let what = format!("{name} is the name of the member in line {other} as well");
@@ -227,18 +230,6 @@ impl Ledger<'_> {
         self.subnets.push((subnet, line));
         Some(subnet)
     }
-}
-
-fn member_name(text: &str) -> Result<String, Wrong> {
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    let fits = (1..=63).contains(&text.len()) && text.bytes().all(plain);
-    if fits && !text.starts_with('-') && !text.ends_with('-') {
-        return Ok(text.to_owned());
-    }
-    Err(Wrong::new(
-        format!("{} is no name of a member", quoted(text)),
-        "write 1 to 63 characters of a-z, 0-9 and '-', with no '-' at an end",
-    ))
 }
 
 fn listed(subnets: &[Prefix]) -> String {

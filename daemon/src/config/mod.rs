@@ -4,7 +4,7 @@
 //! line and key; a [`Config`] in hand cannot be wrong.
 //!
 //! A file goes from text to shape (`shape`, `file`), from shape to domain types (`check` with `hub`,
-//! `peer` and `value`), and is then compared with the others (`across`). What a change of the
+//! `peer`, `engine`, `value` and `measure`), and is then compared with the others (`across`). What a change of the
 //! configuration costs is in [`change`].
 
 use std::collections::BTreeMap;
@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::Choice;
 
 use self::check::Checked;
+pub use self::engine::{Bounds, EngineConfig, Period, Quota};
 use self::problem::Notes;
 pub use self::problem::{Problem, Problems};
 pub(crate) use self::value::is_network_or_broadcast;
@@ -24,8 +26,10 @@ use crate::handle::NetworkName;
 mod across;
 pub mod change;
 mod check;
+mod engine;
 mod file;
 mod hub;
+mod measure;
 mod peer;
 mod problem;
 mod secret;
@@ -128,6 +132,10 @@ pub struct NetworkConfig {
     pub mtu: u16,
     /// Overlay addresses with their subnets; none: the hub gives one (peer), or no interface (hub)
     pub addresses: Vec<Prefix>,
+    /// Which carriers may be used, where nothing else is said
+    pub carrier: Choice,
+    /// How the network uses the links it runs over
+    pub engine: EngineConfig,
     /// What only hubs or only peers have
     pub role: RoleConfig,
 }
@@ -165,15 +173,39 @@ pub struct Member {
     pub addresses: Vec<IpAddr>,
     /// Subnets behind it that others may reach through it
     pub subnets: Vec<Prefix>,
+    /// Which carriers may be used to reach it
+    pub carrier: Choice,
 }
 
 /// What only peers have
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PeerRoleConfig {
     /// Hubs, in the order of preference; at least one
     pub hubs: Vec<HubAddress>,
     /// What to do when the hub does not answer
     pub hub_loss: HubLoss,
+    /// Which carriers may be used to reach other peers
+    pub carrier: Choice,
+    /// Peers for which something else is set
+    pub peers: Vec<PeerSetting>,
+}
+
+/// What is set for one peer, known by its name or its key
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerSetting {
+    /// Who is meant
+    pub who: PeerName,
+    /// Which carriers may be used to reach it
+    pub carrier: Choice,
+}
+
+/// How a peer is named in the configuration
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum PeerName {
+    /// By its identity
+    Key(PublicKey),
+    /// As the hub's administrator calls it
+    Name(String),
 }
 
 /// Where a hub is and who it is
@@ -183,6 +215,8 @@ pub struct HubAddress {
     pub endpoint: String,
     /// Identity
     pub public_key: PublicKey,
+    /// Which carriers may be used to reach it
+    pub carrier: Choice,
 }
 
 /// What a peer does when the hub does not answer

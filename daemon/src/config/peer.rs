@@ -2,18 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::node::Choice;
 use toml::Spanned;
 
-use super::check::noted;
+use super::check::{Known, noted};
 use super::file::{HubTable, NetworkFile};
 use super::problem::{Notes, Wrong, quoted};
-use super::{HubAddress, HubLoss, PeerRoleConfig, value};
+use super::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting, engine, value};
 
-/// Checks what only a peer's file has; `own` is the peer's public key, if its private one is known
+/// Checks what only a peer's file has
 pub(super) fn check(
     file: &NetworkFile,
-    own: Option<PublicKey>,
+    known: &Known<'_>,
     notes: &mut Notes<'_>,
 ) -> Option<PeerRoleConfig> {
     let hub_loss = hub_loss(file, notes);
@@ -25,11 +25,11 @@ pub(super) fn check(
     let mut keys = BTreeMap::new();
     let mut endpoints = BTreeSet::new();
     for table in &file.hub {
-        let Some(hub) = hub(table, notes) else { continue };
+        let Some(hub) = hub(table, known.carrier, notes) else { continue };
         // both are there, or `hub` were not
         let place = |text: &Option<Spanned<String>>| text.as_ref().map_or(0..0, Spanned::span);
         let key_place = place(&table.get_ref().public_key);
-        if own == Some(hub.public_key) {
+        if known.public_key == Some(hub.public_key) {
             let wrong = Wrong::new(
                 "is this node's own key",
                 "write what `fastvpnctl keygen --public FILE` prints on the hub",
@@ -51,10 +51,11 @@ pub(super) fn check(
         }
         hubs.push(hub);
     }
-    Some(PeerRoleConfig { hubs, hub_loss: hub_loss? })
+    let peers = peers(file, notes);
+    Some(PeerRoleConfig { hubs, hub_loss: hub_loss?, carrier: known.carrier, peers })
 }
 
-fn hub(table: &Spanned<HubTable>, notes: &mut Notes<'_>) -> Option<HubAddress> {
+fn hub(table: &Spanned<HubTable>, carrier: Choice, notes: &mut Notes<'_>) -> Option<HubAddress> {
     let hub = table.get_ref();
     let endpoint = match &hub.endpoint {
         Some(text) => noted(text, "hub.endpoint", value::endpoint, notes),
@@ -75,7 +76,48 @@ fn hub(table: &Spanned<HubTable>, notes: &mut Notes<'_>) -> Option<HubAddress> {
             None
         }
     };
-    Some(HubAddress { endpoint: endpoint?, public_key: public_key? })
+    let carrier = engine::carrier(hub.carrier.as_ref(), "hub.carrier", carrier, notes);
+    Some(HubAddress { endpoint: endpoint?, public_key: public_key?, carrier: carrier? })
+}
+
+/// Checks what is set for single peers
+fn peers(file: &NetworkFile, notes: &mut Notes<'_>) -> Vec<PeerSetting> {
+    let mut settings = Vec::new();
+    let mut seen = BTreeMap::new();
+    for table in &file.peer {
+        let peer = table.get_ref();
+        let named = match (&peer.name, &peer.public_key) {
+            (Some(name), None) => noted(name, "peer.name", value::member_name, notes)
+                .map(|text| (PeerName::Name(text), name.span(), "peer.name")),
+            (None, Some(key)) => noted(key, "peer.public_key", value::public_key, notes)
+                .map(|found| (PeerName::Key(found), key.span(), "peer.public_key")),
+            (Some(_), Some(key)) => {
+                let wrong = Wrong::new("is given beside name", "remove one of the two");
+                notes.at(&key.span(), "peer.public_key", wrong);
+                None
+            }
+            (None, None) => {
+                let remedy = "add name = \"…\", or public_key = \"…\", to this [[peer]]";
+                notes.at(&table.span(), "peer.name", Wrong::new("is missing", remedy));
+                None
+            }
+        };
+        let carrier = match &peer.carrier {
+            Some(text) => engine::carrier(Some(text), "peer.carrier", Choice::default(), notes),
+            None => {
+                let remedy = "add what is to be different for this peer: carrier = \"tcp\"";
+                notes.at(&table.span(), "peer.carrier", Wrong::new("is missing", remedy));
+                None
+            }
+        };
+        let Some((who, span, key)) = named else { continue };
+        if let Some(line) = seen.insert(who.clone(), notes.line(&span)) {
+            let what = format!("is that of the [[peer]] in line {line} as well");
+            notes.at(&span, key, Wrong::new(what, "write all of a peer into one [[peer]]"));
+        }
+        settings.extend(carrier.map(|carrier| PeerSetting { who, carrier }));
+    }
+    settings
 }
 
 fn hub_loss(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<HubLoss> {

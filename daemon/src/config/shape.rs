@@ -53,12 +53,20 @@ pub(super) static KEYS: &[Key] = &[
     key("interface", Kind::Text, Owner::Both, "\"fvpn-home\""),
     key("mtu", Kind::Number, Owner::Both, "1400"),
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101/24\"]"),
+    key("carrier", Kind::Text, Owner::Both, "\"auto\""),
+    key("tcp", Kind::Text, Owner::Both, "\"split\""),
+    key("memory", Kind::Text, Owner::Both, "\"64MiB\""),
+    key("rate", Kind::Text, Owner::Both, "\"100mbit\""),
+    key("packet_rate", Kind::Number, Owner::Both, "50000"),
+    key("quota", Kind::Text, Owner::Both, "\"1TB/month\""),
+    key("redundancy", Kind::Text, Owner::Both, "\"auto\""),
     key("endpoint", Kind::Text, Owner::Hub, "\"hub.example.net:8796\""),
     key("subnet", Kind::Texts, Owner::Hub, "[\"172.16.97.0/24\"]"),
     key("timeout", Kind::Text, Owner::Hub, "\"15s\""),
     key("member", Kind::Tables(MEMBER_KEYS), Owner::Hub, ""),
     key("hub_loss", Kind::Text, Owner::Peer, "\"stop\""),
     key("hub", Kind::Tables(HUB_KEYS), Owner::Peer, ""),
+    key("peer", Kind::Tables(PEER_KEYS), Owner::Peer, ""),
 ];
 
 /// The keys of a `[[member]]`
@@ -67,12 +75,21 @@ pub(super) static MEMBER_KEYS: &[Key] = &[
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101\"]"),
     key("subnet", Kind::Texts, Owner::Both, "[\"192.168.7.0/24\"]"),
+    key("carrier", Kind::Text, Owner::Both, "\"auto\""),
 ];
 
 /// The keys of a `[[hub]]`
 pub(super) static HUB_KEYS: &[Key] = &[
     key("endpoint", Kind::Text, Owner::Both, "\"hub.example.net:8796\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
+    key("carrier", Kind::Text, Owner::Both, "\"auto\""),
+];
+
+/// The keys of a `[[peer]]`
+pub(super) static PEER_KEYS: &[Key] = &[
+    key("name", Kind::Text, Owner::Both, "\"tokyo\""),
+    key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
+    key("carrier", Kind::Text, Owner::Both, "\"auto\""),
 ];
 
 const fn key(name: &'static str, kind: Kind, owner: Owner, example: &'static str) -> Key {
@@ -319,7 +336,7 @@ mod tests {
         for key in KEYS.iter().filter(|key| !matches!(key.kind, Kind::Tables(_))) {
             writeln!(text, "{} = {}", key.name, key.example).unwrap();
         }
-        for (name, keys) in [("member", MEMBER_KEYS), ("hub", HUB_KEYS)] {
+        for (name, keys) in [("member", MEMBER_KEYS), ("hub", HUB_KEYS), ("peer", PEER_KEYS)] {
             writeln!(text, "[[{name}]]").unwrap();
             for key in keys {
                 writeln!(text, "{} = {}", key.name, key.example).unwrap();
@@ -333,7 +350,7 @@ mod tests {
 
         assert_eq!(notes.into_problems(), []);
         let file = file.unwrap();
-        assert_eq!((file.member.len(), file.hub.len()), (1, 1));
+        assert_eq!((file.member.len(), file.hub.len(), file.peer.len()), (1, 1, 1));
     }
 
     #[test]
@@ -345,8 +362,8 @@ mod tests {
             ("network-key-file", Some("network_key_file")),
             ("members", Some("member")),
             ("roll", Some("role")),
-            ("rate", None),
-            ("carrier", None),
+            ("rates", Some("rate")),
+            ("colour", None),
             ("x", None),
         ] {
             assert_eq!(nearest(name, KEYS), want, "{name}");

@@ -179,6 +179,19 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, Wrong> {
     Ok(key)
 }
 
+/// Reads the name of a member
+pub(super) fn member_name(text: &str) -> Result<String, Wrong> {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let fits = (1..=63).contains(&text.len()) && text.bytes().all(plain);
+    if fits && !text.starts_with('-') && !text.ends_with('-') {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        format!("{} is no name of a member", quoted(text)),
+        "write 1 to 63 characters of a-z, 0-9 and '-', with no '-' at an end",
+    ))
+}
+
 /// Reads one address
 pub(super) fn address(text: &str) -> Result<IpAddr, Wrong> {
     let addr: IpAddr = text.parse().map_err(|_| match text.split_once('/') {

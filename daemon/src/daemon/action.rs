@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{Admission, Command};
+use fastvpn_proto::node::{Admission, Command, Engine};
 use fastvpn_proto::time::Duration;
 
+use super::quota::Used;
 use crate::handle::HandleError;
 use crate::plane::{Listening, PlaneEvent};
 use crate::registry::Members;
@@ -41,8 +42,12 @@ pub(super) enum Action {
         /// Whether the device is to be made, and given to the plane
         fresh: bool,
     },
+    /// Write down how much of the quota was used
+    Keep(Used),
     /// For the node
     Node(Command),
+    /// Say how much of the quota was used, as it was written down
+    Recall,
     /// Say which addresses this `HOST:PORT` means
     Resolve(String),
     /// Start the plane, with the keys of the network's configuration
@@ -59,6 +64,8 @@ pub(super) enum Action {
 pub(super) struct Start {
     /// What to do with inits
     pub(super) admission: Admission,
+    /// How the engine is set
+    pub(super) engine: Engine,
     /// Where to listen
     pub(super) listen: SocketAddr,
     /// Whether to relay
@@ -78,6 +85,8 @@ pub(super) enum News {
     Gone,
     /// A batch of the plane
     Plane(Vec<PlaneEvent>),
+    /// What was written down of the quota
+    Recalled(Option<Used>),
     /// What an endpoint means
     Resolved {
         /// As it was asked

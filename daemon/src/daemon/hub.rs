@@ -18,7 +18,7 @@ use fastvpn_proto::control::{Entry, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    BootId, Choice, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+    BootId, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -157,6 +157,10 @@ impl Hub {
     ///
     /// Sessions of members that are gone, or whose addresses changed, end; all others go on.
     pub(super) fn on_config(&mut self, config: HubConfig, out: &mut Vec<Step>) {
+        let carriers = |config: &HubConfig| -> BTreeMap<_, _> {
+            config.members.iter().map(|member| (member.public_key, member.carrier)).collect()
+        };
+        let (old, new) = (carriers(&self.config), carriers(&config));
         self.members.reload(config.clone());
         self.config = config;
         self.offers.retain(|key, _| self.members.find(key).is_some());
@@ -172,7 +176,7 @@ impl Hub {
             let lost = self.members.check(&key, &own).is_err();
             if lost || !wanted.is_empty() && wanted != has {
                 self.expel(&key, "its addresses were changed", out);
-            } else if self.enlist(&key) {
+            } else if self.enlist(&key) || old.get(&key) != new.get(&key) {
                 out.push(Step::Node(Command::SetPeer(self.peer_config(&key))));
             }
         }
@@ -392,7 +396,7 @@ impl Hub {
             key: *key,
             prefixes: addresses.into_iter().map(Prefix::host).chain(subnets).collect(),
             endpoints: Vec::new(),
-            carrier: Choice::Udp,
+            carrier: member.map(|member| member.carrier).unwrap_or_default(),
             relay: None,
             contact: Contact::Await,
             hello: Vec::new(),

@@ -5,21 +5,25 @@
 //! runtime; the planes have threads of their own.
 
 mod action;
+mod budget;
 mod candidates;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod hub;
 mod interface;
+mod kept;
 mod list;
 mod network;
 mod peer;
 mod pings;
 mod pulse;
+mod quota;
 mod roster;
 mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
+mod tuning;
 mod waiting;
 mod work;
 

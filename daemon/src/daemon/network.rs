@@ -12,6 +12,7 @@
 //! - After each input [`Network::settle`], which does what is due and answers who waits.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
 use fastvpn_proto::control::Register;
 use fastvpn_proto::crypto::PublicKey;
@@ -28,6 +29,7 @@ use super::peer::Peer;
 use super::pings::Pings;
 use super::snapshot::{detail, find};
 use super::state::{Answer, RequestId};
+use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkState, Outcome};
@@ -60,6 +62,7 @@ pub(super) struct Network {
     life: u64,
     phase: Phase,
     carried: Option<bool>,
+    pub(super) tuning: Tuning,
     pings: Pings,
     failures: u32,
     retry_at: Option<Instant>,
@@ -99,6 +102,7 @@ pub(super) struct Settled {
 impl Network {
     /// Makes a network that is down
     pub(super) fn new(config: NetworkConfig, hostname: String) -> Self {
+        let tuning = Tuning::new(config.name.to_string());
         Self {
             own: config.private_key.public_key(),
             config,
@@ -114,6 +118,7 @@ impl Network {
             life: 0,
             phase: Phase::Down,
             carried: None,
+            tuning,
             pings: Pings::default(),
             failures: 0,
             retry_at: None,
@@ -253,6 +258,7 @@ impl Network {
     /// Takes news of this life
     pub(super) fn on_news(&mut self, news: News, now: Instant) {
         match (self.phase, news) {
+            (_, News::Recalled(used)) => self.tuning.budget.on_recalled(used),
             (Phase::Stopping, News::Stopped) => self.on_stopped(),
             (Phase::Starting, News::Started(Ok(started))) => self.on_started(started, now),
             (Phase::Starting, News::Started(Err(error))) => self.fail(error, now),
@@ -279,6 +285,11 @@ impl Network {
         }
     }
 
+    /// Takes what the wall clock said at the zero of all instants
+    pub(super) fn on_wall(&mut self, zero: SystemTime) {
+        self.tuning.budget.on_wall(zero);
+    }
+
     /// Does what is due, and answers who waits for what has come true
     pub(super) fn settle(&mut self, now: Instant) -> Settled {
         if self.phase == Phase::Waiting && self.retry_at.is_some_and(|at| now >= at) {
@@ -299,6 +310,7 @@ impl Network {
             }
             self.settle_carry();
         }
+        self.settle_tuning(now);
         let mut replies = self.pings.poll(now);
         self.settle_state(now, &mut replies);
         Settled { actions: core::mem::take(&mut self.out), replies }
@@ -378,7 +390,8 @@ impl Network {
             RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
         };
         let listen = self.config.listen;
-        self.out.push(Action::Start(Start { admission, listen, relay, silence }));
+        let engine = self.tuning.on_start(&self.config.engine);
+        self.out.push(Action::Start(Start { admission, engine, listen, relay, silence }));
     }
 
     /// Stops and undoes everything of this life
@@ -477,6 +490,7 @@ impl Network {
                         Some(Role::Peer(peer)) => peer.on_stats(&stats),
                         None => {}
                     }
+                    self.tuning.on_total(stats.sent, now);
                     self.stats = *stats;
                     self.take(steps, now);
                 }
@@ -547,6 +561,15 @@ impl Network {
             self.carried = Some(carry);
             self.out.push(Action::Carry(carry));
         }
+    }
+
+    fn settle_tuning(&mut self, now: Instant) {
+        let plane = match self.phase {
+            Phase::Running => tuning::Plane::Running,
+            Phase::Stopping => tuning::Plane::Stopping,
+            Phase::Down | Phase::Starting | Phase::Waiting => tuning::Plane::Waiting,
+        };
+        self.tuning.settle(&self.config.engine, plane, now, &mut self.out);
     }
 
     fn settle_state(&mut self, now: Instant, replies: &mut Vec<(RequestId, Answer)>) {

@@ -23,7 +23,7 @@ use tracing::{debug, error, info, warn};
 use super::action::Step;
 use super::pulse::{ANSWER_LIFE, Due, Pulse};
 use super::roster::{Change, Changes, Roster};
-use crate::config::{HubAddress, HubLoss, PeerRoleConfig};
+use crate::config::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting};
 use crate::handle::{HandleError, NetworkName};
 
 /// Time after which a hub that does not answer gives way to the next, and names are resolved anew
@@ -208,10 +208,17 @@ impl Peer {
     /// Applies a changed configuration
     pub(super) fn on_config(&mut self, config: PeerRoleConfig, now: Instant, out: &mut Vec<Step>) {
         let old = self.hub().clone();
+        let others = self.config.carrier != config.carrier || self.config.peers != config.peers;
         self.config = config;
+        if others {
+            for entry in self.peers() {
+                out.push(Step::Node(Command::SetPeer(self.peer_config(entry))));
+            }
+        }
         match self.config.hubs.iter().position(|hub| hub.public_key == old.public_key) {
             Some(turn) => {
                 self.turn = turn;
+                self.tell_of_hub(out);
                 if self.hub().endpoint != old.endpoint {
                     self.start(now, out);
                     if self.hub_session && !self.pulse.is_lost() {
@@ -301,7 +308,7 @@ impl Peer {
             key: self.hub().public_key,
             prefixes: self.hub_overlay().iter().copied().map(Prefix::host).collect(),
             endpoints: self.endpoints.clone(),
-            carrier: Choice::Udp,
+            carrier: self.hub().carrier,
             relay: None,
             contact: Contact::Always,
             hello: self.register.encode(),
@@ -540,12 +547,22 @@ impl Peer {
             key: entry.key,
             prefixes: hosts.chain(entry.subnets.iter().copied()).collect(),
             endpoints: entry.endpoints.clone(),
-            carrier: Choice::Udp,
+            carrier: self.carrier(entry),
             relay: Some(self.hub().public_key),
             contact: Contact::OnDemand,
             hello: Vec::new(),
             boot: Some(entry.boot),
         }
+    }
+
+    /// Returns which carriers may be used to reach a peer
+    fn carrier(&self, entry: &Entry) -> Choice {
+        let meant = |setting: &&PeerSetting| match &setting.who {
+            PeerName::Key(key) => *key == entry.key,
+            PeerName::Name(name) => *name == entry.name,
+        };
+        let setting = self.config.peers.iter().find(meant);
+        setting.map_or(self.config.carrier, |setting| setting.carrier)
     }
 
     fn send(&self, message: &Message, out: &mut Vec<Step>) {

@@ -13,7 +13,7 @@ use fastvpn_proto::time::{Duration, Instant};
 use super::network::{Network, Role as Running};
 use crate::config::RoleConfig;
 use crate::handle::{
-    Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role,
+    Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role, SpentView,
 };
 
 /// Name under which a peer knows its hub
@@ -44,6 +44,9 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         sent,
         received,
         dropped: stats.dropped,
+        wire_sent: counted(stats.sent),
+        wire_received: counted(stats.received),
+        quota: network.tuning.budget.view(),
         refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
         peers: peer_views(network, zero),
     }
@@ -53,8 +56,9 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
 pub(super) fn detail(network: &Network) -> String {
     match (&network.trouble, &network.role) {
         (Some(trouble), _) => trouble.to_string(),
-        (None, Some(Running::Peer(peer))) => peer.detail().to_owned(),
-        (None, Some(Running::Hub(_)) | None) => String::new(),
+        (None, Some(Running::Peer(peer))) if !peer.detail().is_empty() => peer.detail().to_owned(),
+        (None, Some(Running::Peer(_) | Running::Hub(_))) => network.tuning.budget.detail(),
+        (None, None) => String::new(),
     }
 }
 
@@ -89,6 +93,16 @@ pub(super) fn path_view(path: &PathStats) -> PathView {
         rtt_min: path.rtt_min,
         loss: f64::from(path.loss_ppm) / 1_000_000.0,
         mtu: path.mtu,
+        rate: path.rate,
+        queue_delay: path.queue_delay,
+        own_loss: f64::from(path.own_loss_ppm) / 1_000_000.0,
+        sent: counted(path.sent),
+        lost: path.lost,
+        spent: SpentView {
+            fresh: counted(path.spent.fresh),
+            repeats: counted(path.spent.repeats),
+            copies: counted(path.spent.copies),
+        },
     }
 }
 
@@ -156,8 +170,8 @@ impl Stats<'_> {
         PeerView {
             state: link(peer),
             path: peer.path.as_ref().map(path_view),
-            sent: add(Counted::default(), peer.sent),
-            received: add(Counted::default(), peer.received),
+            sent: counted(peer.sent),
+            received: counted(peer.received),
             last_handshake: peer.last_handshake.and_then(|at| self.wall(at)),
             last_seen: peer.last_heard.and_then(|at| self.wall(at)),
             ..view
@@ -200,6 +214,10 @@ fn offline() -> PeerView {
         last_handshake: None,
         last_seen: None,
     }
+}
+
+fn counted(traffic: Traffic) -> Counted {
+    Counted { packets: traffic.packets, bytes: traffic.bytes }
 }
 
 fn add(sum: Counted, traffic: Traffic) -> Counted {

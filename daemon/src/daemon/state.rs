@@ -283,6 +283,7 @@ impl State {
         let fresh = || Network::new(config.clone(), hostname);
         let network = self.networks.entry(config.name.clone()).or_insert_with(fresh);
         // It may still be on its way down after an earlier reload.
+        network.on_wall(self.zero);
         network.restart(config);
         network.on_local(self.local.as_deref().unwrap_or_default(), now);
         if autoconnect {
@@ -311,6 +312,7 @@ impl State {
         let apart = zero.duration_since(self.zero).unwrap_or_else(|error| error.duration());
         if apart >= WALL_STEP {
             self.zero = zero;
+            self.networks.values_mut().for_each(|network| network.on_wall(zero));
         }
     }
 

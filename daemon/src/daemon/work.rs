@@ -10,18 +10,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::node::NodeConfig;
+use fastvpn_proto::node::{Choice, NodeConfig};
 use rustix::rand::{GetRandomFlags, getrandom};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::action::{Action, News, Start, Started};
+use super::kept;
+use super::quota::Used;
 use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::handle::{HandleError, NetworkName};
 use crate::plane::tun::{self, TunError};
-use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle};
+use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::Members;
 use crate::system::{InterfacePlan, Netlink, SystemError};
 
@@ -59,6 +62,7 @@ struct Running {
 /// One job of the task
 #[derive(Debug)]
 enum Job {
+    Keep(Used),
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
     Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
 }
@@ -80,7 +84,9 @@ impl Worker {
     ) -> Option<News> {
         match action {
             Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
+            Action::Keep(used) => self.queue(Job::Keep(used)),
             Action::Node(command) => self.send(PlaneCommand::Node(command)),
+            Action::Recall => return Some(News::Recalled(kept::recall(&self.quota_file()))),
             Action::Interface { plan, fresh } => {
                 if let Some(running) = &self.plane {
                     let plane = Arc::clone(&running.handle);
@@ -135,15 +141,21 @@ impl Worker {
             admission: start.admission,
             relay: start.relay,
             silence: start.silence,
-            engine: fastvpn_proto::node::Engine::default(),
+            engine: start.engine,
         };
-        let (handle, events, listening) = Plane::start(config.name.as_str(), node, start.listen)
-            .map_err(|error| cannot_listen(&error, start.listen))?;
+        let streams = Streams { runtime: Handle::current(), accept: Choice::Auto };
+        let started = Plane::start(config.name.as_str(), node, start.listen, Some(&streams));
+        let (handle, events, listening) =
+            started.map_err(|error| cannot_listen(&error, start.listen))?;
         let (sender, ended) = oneshot::channel();
         tokio::spawn(forward(self.name.clone(), life, events, self.context.inputs.clone(), sender));
         self.plane = Some(Running { handle: Arc::new(handle), ended });
         let nonce = u64::from_be_bytes(random()?);
         Ok(Started { listening, members, nonce })
+    }
+
+    fn quota_file(&self) -> PathBuf {
+        quota_file(&self.context.state_dir, &self.name)
     }
 
     fn send(&self, command: PlaneCommand) {
@@ -171,6 +183,15 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                     made = result.is_ok();
                 }
                 (life, News::Applied(result))
+            }
+            Job::Keep(used) => {
+                let file = quota_file(&context.state_dir, &name);
+                // A slow disk must not hold up everything else.
+                let written = tokio::task::spawn_blocking(move || kept::keep(&file, used));
+                if written.await.is_err() {
+                    debug!(network = %name, "the end came before the quota was written");
+                }
+                continue;
             }
             Job::Stop { life, plane, interface } => {
                 let interface = interface.filter(|_| core::mem::take(&mut made));
@@ -259,6 +280,10 @@ async fn resolve(name: NetworkName, life: u64, endpoint: String, inputs: mpsc::S
     if inputs.send(Input::Network(name, life, news)).await.is_err() {
         debug!("resolved too late");
     }
+}
+
+fn quota_file(state_dir: &Path, network: &NetworkName) -> PathBuf {
+    state_dir.join("quota").join(network.as_str())
 }
 
 fn members(
@@ -381,7 +406,7 @@ mod tests {
             engine: fastvpn_proto::node::Engine::default(),
         };
         let (handle, mut events, _) =
-            Plane::start("t", node, "0.0.0.0:0".parse().unwrap()).unwrap();
+            Plane::start("t", node, "0.0.0.0:0".parse().unwrap(), None).unwrap();
         let (sender, ended) = oneshot::channel();
         tokio::spawn(async move {
             while events.recv().await.is_some() {}

@@ -1,4 +1,4 @@
-//! The data thread: one Node, one UDP socket, one TUN queue.
+//! The data thread: one Node, one UDP socket, one TUN queue, and connections of stream carriers.
 //!
 //! A [`Plane`] owns its thread. The control side holds a [`PlaneHandle`]: commands go through a
 //! bounded queue with a wake-up descriptor, events come back in batches. The thread never waits for
@@ -7,6 +7,7 @@
 //! Nothing here decides anything: what arrives goes to the node, what the node has goes out.
 
 mod buffers;
+mod carrier;
 pub mod clock;
 mod inbox;
 mod outlet;
@@ -32,6 +33,8 @@ use fastvpn_proto::time::Instant;
 use tokio::sync::mpsc;
 use tracing::{error, info_span};
 
+use carrier::Carriers;
+pub use carrier::Streams;
 use inbox::Inbox;
 use turn::Turn;
 use udp::Udp;
@@ -96,6 +99,8 @@ pub struct PlaneHandle {
 impl Plane {
     /// Binds to `listen` and starts the thread for network `name`
     ///
+    /// Without `streams` messages travel over UDP alone.
+    ///
     /// Events come in batches through the channel. The last one is [`PlaneEvent::Ended`]; socket and
     /// TUN are closed by then.
     ///
@@ -106,8 +111,11 @@ impl Plane {
         name: &str,
         node: NodeConfig,
         listen: SocketAddr,
+        streams: Option<&Streams>,
     ) -> io::Result<(PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening)> {
         let (udp, listening) = Udp::bind(listen)?;
+        let span = info_span!("plane", network = name);
+        let carriers = span.in_scope(|| Carriers::new(streams, listening.addr))?;
         let now = clock::now();
         let node = Node::new(node, now);
         let inbox = Arc::new(Inbox::new()?);
@@ -119,8 +127,7 @@ impl Plane {
             boot_id: node.boot_id(),
         };
         let (sender, events) = mpsc::channel(BATCHES);
-        let turn = Turn::new(node, udp, inbox, pulse, sender.clone(), now)?;
-        let span = info_span!("plane", network = name);
+        let turn = Turn::new(node, (udp, carriers), inbox, pulse, sender.clone(), now)?;
         thread::Builder::new()
             .name(thread_name(name))
             .spawn(move || span.in_scope(|| live(turn, &sender)))?;
@@ -258,7 +265,7 @@ mod tests {
         assert!(events.blocking_recv().is_none(), "nothing follows the end");
         assert!(!handle.healthy(Duration::from_secs(3600)));
         handle.send(PlaneCommand::Stats);
-        Plane::start("home", config(), listening.addr).unwrap();
+        Plane::start("home", config(), listening.addr, None).unwrap();
     }
 
     #[test]
@@ -280,7 +287,7 @@ mod tests {
         for _ in 0..50 {
             handle.send(PlaneCommand::Stats);
             thread::sleep(Duration::from_millis(20));
-            if Plane::start("home", config(), listening.addr).is_ok() {
+            if Plane::start("home", config(), listening.addr, None).is_ok() {
                 return;
             }
         }
@@ -291,7 +298,7 @@ mod tests {
     fn busy_port_shows_at_once() {
         let (_handle, _events, listening) = start("home");
 
-        let error = Plane::start("work", config(), listening.addr).unwrap_err();
+        let error = Plane::start("work", config(), listening.addr, None).unwrap_err();
 
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
     }
@@ -437,7 +444,7 @@ mod tests {
     }
 
     fn start(name: &str) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
-        Plane::start(name, config(), "127.0.0.1:0".parse().unwrap()).unwrap()
+        Plane::start(name, config(), "127.0.0.1:0".parse().unwrap(), None).unwrap()
     }
 
     fn start_as(key: u8) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
@@ -446,7 +453,7 @@ mod tests {
             seed: [key; 32],
             ..config()
         };
-        Plane::start("home", config, "127.0.0.1:0".parse().unwrap()).unwrap()
+        Plane::start("home", config, "127.0.0.1:0".parse().unwrap(), None).unwrap()
     }
 
     fn known(

@@ -1,7 +1,7 @@
 //! One turn of the data thread, again and again.
 //!
-//! A turn has one reading of the clock and a fixed order: commands, messages from the network,
-//! packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
+//! A turn has one reading of the clock and a fixed order: commands, messages from the network and
+//! from stream carriers, packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
 //! start at once. After each batch the node is drained: messages, packets, events. At the end the
 //! events leave in one batch and the timer is armed.
 //!
@@ -28,6 +28,7 @@ use tokio::sync::mpsc::Sender;
 use tracing::{debug, trace};
 
 use super::buffers::{self, SLOTS, Slots};
+use super::carrier::Carriers;
 use super::clock::{self, Timer};
 use super::inbox::Inbox;
 use super::outlet::{Flushed, Outlet};
@@ -39,6 +40,7 @@ use super::{PlaneCommand, PlaneEvent, Pulse};
 pub(super) struct Turn {
     node: Node,
     udp: Udp,
+    carriers: Carriers,
     tun: Option<Tun>,
     /// Whether packets of the TUN are carried, or read and dropped
     carry: bool,
@@ -92,6 +94,7 @@ enum Next {
 struct Ready {
     inbox: bool,
     udp: bool,
+    carriers: bool,
     tun: bool,
     timer: bool,
 }
@@ -100,7 +103,7 @@ impl Turn {
     /// Gathers everything, and watches the descriptors
     pub(super) fn new(
         node: Node,
-        udp: Udp,
+        (udp, carriers): (Udp, Carriers),
         inbox: Arc<Inbox>,
         pulse: Arc<Pulse>,
         events: Sender<Vec<PlaneEvent>>,
@@ -110,10 +113,12 @@ impl Turn {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         watch(&epoll, &*inbox, INBOX)?;
         watch(&epoll, &udp, UDP)?;
+        watch(&epoll, &carriers, CARRIERS)?;
         watch(&epoll, &timer, TIMER)?;
         Ok(Self {
             node,
             udp,
+            carriers,
             tun: None,
             carry: true,
             inbox,
@@ -168,6 +173,10 @@ impl Turn {
         if ready.udp {
             self.receive(now)?;
         }
+        if ready.carriers {
+            self.carriers.receive(&mut self.node, now);
+            self.drain(now)?;
+        }
         if ready.tun {
             self.read_packets(now)?;
         }
@@ -185,7 +194,7 @@ impl Turn {
 
     /// Waits until a descriptor has something
     fn wait(&self) -> io::Result<Ready> {
-        let mut events = [MaybeUninit::uninit(); 4];
+        let mut events = [MaybeUninit::uninit(); 5];
         let events = match epoll::wait(&self.epoll, &mut events, None) {
             Ok((events, _)) => events,
             Err(Errno::INTR) => return Ok(Ready::default()),
@@ -196,6 +205,7 @@ impl Turn {
             let flags = event.flags;
             match event.data.u64() {
                 INBOX => ready.inbox = true,
+                CARRIERS => ready.carriers = true,
                 TIMER => ready.timer = true,
                 TUN => ready.tun = true,
                 // Errors too are taken away by reading.
@@ -323,7 +333,7 @@ impl Turn {
                 },
             };
             if out.transmit.carrier != Carrier::Udp {
-                self.node.handle_broken(out.transmit.carrier, out.transmit.remote, now);
+                self.carriers.send(&out.transmit, &self.train, &mut self.node, now);
                 continue;
             }
             match self.udp.send(&out.transmit, &self.train[out.done..]) {
@@ -413,7 +423,7 @@ impl Turn {
         self.node.handle_command(Command::Close, now);
         self.drain(now)?;
         for _ in 0..GOODBYE_TRIES {
-            if self.outgoing.is_none() {
+            if self.outgoing.is_none() && !self.carriers.are_busy() {
                 break;
             }
             // The inbox may be readable for good, so that waiting for it is no waiting.
@@ -452,6 +462,7 @@ const INBOX: u64 = 0;
 const UDP: u64 = 1;
 const TUN: u64 = 2;
 const TIMER: u64 = 3;
+const CARRIERS: u64 = 4;
 
 /// Commands in one turn
 const COMMANDS: usize = 256;

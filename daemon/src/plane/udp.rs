@@ -228,7 +228,7 @@ pub(super) fn messages(meta: &RecvMeta, bytes: &mut [u8], mut each: impl FnMut(&
 }
 
 /// Turns an IPv4-mapped address into IPv4, and drops the flow label, which names nobody
-fn plain(addr: SocketAddr) -> SocketAddr {
+pub(super) fn plain(addr: SocketAddr) -> SocketAddr {
     match addr {
         SocketAddr::V4(_) => addr,
         SocketAddr::V6(v6) => match v6.ip().to_ipv4_mapped() {

@@ -447,6 +447,7 @@ mod tests {
                     public_key: key(*byte),
                     addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
                     subnets: Vec::new(),
+                    carrier: Default::default(),
                 })
                 .collect(),
             timeout: Duration::from_secs(15),

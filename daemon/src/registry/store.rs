@@ -87,7 +87,7 @@ impl Store {
     pub(super) fn write(&self, given: &Given) -> Result<(), StoreError> {
         encode(given)
             .map_err(io::Error::other)
-            .and_then(|text| self.replace(&text))
+            .and_then(|text| replace(&self.file, &text))
             .map_err(|source| StoreError::Write { file: self.file.clone(), source })
     }
 
@@ -110,23 +110,6 @@ impl Store {
         &self.file
     }
 
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let directory = self.directory();
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-        let fresh = self.file.with_extension("toml.new");
-        let mut file = File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(&fresh)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&fresh, &self.file)?;
-        File::open(directory)?.sync_all()
-    }
-
     /// Moves the file to a name that no other has
     fn put_aside(&self) -> io::Result<PathBuf> {
         let mut kept = self.file.with_extension("toml.damaged");
@@ -143,6 +126,30 @@ impl Store {
     fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new("/"))
     }
+}
+
+/// Puts a file in the place of the one that is there: after a crash there is the one or the other
+///
+/// Its directory is made where there is none.
+///
+/// # Errors
+/// If the system refuses anything of it; then the old file is as it was.
+pub(crate) fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(".new");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&fresh, path)?;
+    File::open(directory)?.sync_all()
 }
 
 fn encode(given: &Given) -> Result<String, toml::ser::Error> {

@@ -9,7 +9,8 @@ use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
     Counted, Handle, HandleError, HubView, NetworkName, NetworkState, NetworkView, Outcome,
-    PathView, PeerLink, PeerView, PingReply, Reloaded, Request, Role, Snapshot,
+    PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request, Role, Snapshot,
+    SpentView,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -155,6 +156,9 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         sent: Counted { packets: 3, bytes: 300 },
         received: Counted { packets: 2, bytes: 200 },
         dropped: 1,
+        wire_sent: Counted { packets: 9, bytes: 1000 },
+        wire_received: Counted { packets: 8, bytes: 900 },
+        quota: Some(quota()),
         refusals: BTreeMap::from([("replayed", 4)]),
         peers,
     }
@@ -182,6 +186,25 @@ pub(crate) fn path() -> PathView {
         rtt_min: Some(Duration::from_micros(30_000)),
         loss: 0.25,
         mtu: 1400,
+        rate: Some(12_500_000),
+        queue_delay: Duration::from_micros(700),
+        own_loss: 0.05,
+        sent: Counted { packets: 10, bytes: 1300 },
+        lost: 2,
+        spent: SpentView {
+            fresh: Counted { packets: 5, bytes: 1000 },
+            repeats: Counted { packets: 2, bytes: 200 },
+            copies: Counted { packets: 1, bytes: 50 },
+        },
+    }
+}
+
+fn quota() -> QuotaView {
+    QuotaView {
+        bytes: 1_000_000,
+        used: 820_000,
+        period: "month",
+        until: UNIX_EPOCH + Duration::from_secs(1_701_388_800),
     }
 }
 

@@ -1,408 +1,103 @@
-//! Figures of fastvpn in the laboratory: a table for people, JSON for programs.
+//! Figures of fastvpn, the bare link and other programs: a table for people, JSON for programs.
 //!
-//! Each figure is the median of three runs, with the smallest and the largest one. Nothing here
-//! fails because a figure is bad; what cannot be measured is said.
+//! Nothing here fails because a figure is bad; what cannot be measured is said.
 
-use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use fastvpn_proto::crypto::PublicKey;
-use fastvpn_tests::lab::crowd::{self, Crowd};
-use fastvpn_tests::lab::load::{self, ProbeReport, Probes};
-use fastvpn_tests::lab::star::{HUB_PORT, NETWORK, number};
-use fastvpn_tests::lab::{self, Host, Lab, Node, Star, StarPlan, inner_v4, outer_v4, until};
-use fastvpn_tests::link::{LinkConfig, ms};
-use serde_json::{Value, json};
+use fastvpn_tests::bench::contest::Contestant;
+use fastvpn_tests::bench::experiment::Effort;
+use fastvpn_tests::bench::plan::Choice;
+use fastvpn_tests::bench::report::Report;
+use fastvpn_tests::bench::run::{Manner, possible, run};
+use fastvpn_tests::bench::{markdown, table};
+use fastvpn_tests::lab;
 
-/// Figures of fastvpn in the laboratory
+/// Figures of fastvpn and others over the same emulated links
 #[derive(Debug, Parser)]
 #[command(name = "bench", version)]
 struct Args {
-    /// JSON instead of a table
+    /// Also write all figures, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Only what has this in LINK/MEASURE, such as random5/bulk, clean/ or /object; repeatable
+    #[arg(long, value_name = "PART", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these programs, such as fastvpn,raw,wireguard-go
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    programs: Vec<String>,
+    /// Runs of each figure [default: 3, with --quick 1]
+    #[arg(long, value_name = "N")]
+    runs: Option<usize>,
+    /// Short runs, to see whether it works
     #[arg(long)]
-    json: bool,
-    /// Only figures whose name contains this
-    #[arg(long, value_name = "PART")]
-    only: Option<String>,
-    /// Runs of each figure
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    runs: usize,
-}
-
-/// One figure: how to measure it once
-struct Figure {
-    name: &'static str,
-    unit: &'static str,
-    /// What we aim at
-    aim: &'static str,
-    /// Runs that are enough, where one takes minutes
-    most: usize,
-    measure: fn() -> Result<f64>,
-}
-
-const FIGURES: &[Figure] = &[
-    figure("connect to first ping answered", "ms", "< 350 (3 RTT + 50, RTT 100 ms)", connect),
-    figure("peer knows a changed address", "ms", "< 200 (1 RTT + 100, RTT 100 ms)", told),
-    figure("gap of a 10 ms ping at address change", "ms", "< 1000", address_gap),
-    Figure {
-        most: 1,
-        ..figure("gap of a 10 ms ping in 130 s (key change)", "ms", "none", key_gap)
-    },
-    figure("TCP over veth, without fastvpn", "Mbit/s", "", raw_tcp),
-    figure("TCP over veth, between two peers", "Mbit/s", "", overlay_tcp),
-    figure("memory of a peer", "MiB", "< 20", peer_memory),
-    figure("memory of a hub with 1,000 members", "MiB", "", hub_memory),
-    figure("handshakes that a core accepts", "1/s", "", accepted),
-    figure("handshakes of strangers that a core refuses", "1/s", "", refused),
-    figure("packets that a core of the emulator forwards", "1/s", "> 150000", emulator_rate),
-    figure("mean lateness of the emulator", "us", "< 200", emulator_lateness),
-];
-
-const fn figure(
-    name: &'static str,
-    unit: &'static str,
-    aim: &'static str,
-    measure: fn() -> Result<f64>,
-) -> Figure {
-    Figure { name, unit, aim, most: usize::MAX, measure }
+    quick: bool,
+    /// One experiment at a time
+    #[arg(long)]
+    serial: bool,
+    /// Say what would be measured, and how long it would take
+    #[arg(long)]
+    list: bool,
+    /// Print the README's tables from a file that --json wrote; measure nothing
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Some(file) = &args.markdown {
+        let text = std::fs::read_to_string(file).context("no such file")?;
+        let report: Report = serde_json::from_str(&text).context("not written by --json")?;
+        print!("{}", markdown::text(&report));
+        return Ok(());
+    }
+    for name in &args.programs {
+        let known = Contestant::ALL.iter().any(|contestant| contestant.program() == name);
+        ensure!(known, "no program {name} is known");
+    }
+    let manner = args.manner();
+    let choice = Choice { only: args.only.clone(), programs: args.programs.clone() };
+    let (experiments, skipped) = possible(choice.experiments());
+    for skipped in &skipped {
+        eprintln!("skipped: {}: {}", skipped.who, skipped.why);
+    }
+    ensure!(!experiments.is_empty() || !skipped.is_empty(), "nothing matches");
+    if args.list {
+        for experiment in &experiments {
+            let (route, who) = (experiment.route.name(), experiment.contestant.name());
+            println!("{route:<11} {who:<22} {:?}", experiment.kind);
+        }
+    }
+    eprintln!(
+        "{} experiments, about {:.0} minutes",
+        experiments.len(),
+        (manner.seconds(&experiments) / 60.0).ceil()
+    );
+    if args.list {
+        return Ok(());
+    }
     if let Err(reason) = lab::privileged() {
         eprintln!("this machine or user cannot do that: {reason}");
         std::process::exit(77);
     }
-    let wanted = |figure: &&Figure| {
-        args.only.as_ref().is_none_or(|part| figure.name.contains(part.as_str()))
-    };
-    let mut results = Vec::new();
-    for figure in FIGURES.iter().filter(wanted) {
-        eprintln!("measuring: {}", figure.name);
-        let runs = args.runs.min(figure.most).max(1);
-        let mut values = Vec::new();
-        let mut problem = None;
-        for _ in 0..runs {
-            match (figure.measure)() {
-                Ok(value) => values.push(value),
-                Err(error) => problem = Some(format!("{error:#}")),
-            }
-        }
-        values.sort_by(f64::total_cmp);
-        results.push((figure, values, problem));
+    let report = run(&experiments, manner, skipped);
+    print!("{}", table::text(&report));
+    println!("\n{:.0} minutes", report.minutes);
+    if let Some(file) = &args.json {
+        std::fs::write(file, format!("{}\n", serde_json::to_string_pretty(&report)?))
+            .with_context(|| format!("{}", file.display()))?;
     }
-    let text = if args.json { as_json(&results) } else { as_table(&results) };
-    print!("{text}");
     Ok(())
 }
 
-type Measured<'a> = (&'a Figure, Vec<f64>, Option<String>);
-
-fn as_json(results: &[Measured<'_>]) -> String {
-    let entry = |(figure, values, problem): &Measured<'_>| -> Value {
-        json!({
-            "name": figure.name,
-            "unit": figure.unit,
-            "aim": figure.aim,
-            "median": values.get(values.len() / 2),
-            "min": values.first(),
-            "max": values.last(),
-            "runs": values.len(),
-            "problem": problem,
-        })
-    };
-    let entries: Vec<Value> = results.iter().map(entry).collect();
-    format!("{:#}\n", json!({ "figures": entries }))
-}
-
-fn as_table(results: &[Measured<'_>]) -> String {
-    let mut text = format!("{:<46} {:>9} {:>9} {:>9}  {:<6} aim\n", "", "median", "min", "max", "");
-    for (figure, values, problem) in results {
-        let number =
-            |value: Option<&f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
-        let _ = writeln!(
-            text,
-            "{:<46} {:>9} {:>9} {:>9}  {:<6} {}",
-            figure.name,
-            number(values.get(values.len() / 2)),
-            number(values.first()),
-            number(values.last()),
-            figure.unit,
-            figure.aim,
-        );
-        if let Some(problem) = problem {
-            let _ = writeln!(text, "  not measured: {problem}");
+impl Args {
+    fn manner(&self) -> Manner {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Manner {
+            runs: self.runs.unwrap_or(if self.quick { 1 } else { 3 }).max(1),
+            effort: if self.quick { Effort::Quick } else { Effort::Full },
+            room: if self.serial { 1 } else { 2 * cores },
         }
     }
-    text
 }
-
-/// A star whose links take 50 ms each way
-fn far_star() -> Result<Star> {
-    Star::up(StarPlan { link: LinkConfig::new().delay(ms(50)), ..StarPlan::default() })
-}
-
-fn connect() -> Result<f64> {
-    let star = far_star()?;
-    let peer = &star.peers[0];
-    ensure!(peer.ctl(&["disconnect", NETWORK])?.code == 0, "disconnect");
-    // the other peer forgets its session, too
-    std::thread::sleep(Duration::from_secs(1));
-    let target: SocketAddr = (inner_v4(number(1)), 7000).into();
-    let echo = star.peers[1].host.run(move |_| UdpSocket::bind(target))?;
-    std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while let Ok((len, from)) = echo.recv_from(&mut buffer) {
-            let _ = echo.send_to(&buffer[..len], from);
-            if buffer[0] == 0xff {
-                return;
-            }
-        }
-    });
-    let socket = peer.host.run(|_| UdpSocket::bind("0.0.0.0:0"))?;
-    socket.set_read_timeout(Some(Duration::from_millis(5)))?;
-    let start = Instant::now();
-    let mut command = peer.ctl_command()?;
-    command.args(["connect", NETWORK]).stdout(std::process::Stdio::null());
-    let mut tool = peer.host.spawn(command)?;
-    let answered = until(Duration::from_secs(10), || {
-        let _ = socket.send_to(&[1], target);
-        socket.recv(&mut [0; 64]).is_ok()
-    });
-    let elapsed = start.elapsed();
-    let _ = socket.send_to(&[0xff], target);
-    let _ = tool.wait();
-    ensure!(answered, "no answer");
-    Ok(elapsed.as_secs_f64() * 1e3)
-}
-
-fn told() -> Result<f64> {
-    let star = far_star()?;
-    star.peers[0].reaches(inner_v4(number(1)).into(), Duration::from_secs(10))?;
-    star.move_peer(0, number(0), 41)?;
-    let start = Instant::now();
-    star.peers[1].await_peer("peer1", "at its new address", Duration::from_secs(10), |peer| {
-        peer["path"]["endpoint"].as_str().is_some_and(|at| at.starts_with("198.51.100.41:"))
-    })?;
-    Ok(start.elapsed().as_secs_f64() * 1e3)
-}
-
-fn probed(star: &Star, during: impl FnOnce() -> Result<()>) -> Result<ProbeReport> {
-    let target: SocketAddr = (inner_v4(number(1)), 7000).into();
-    star.peers[0].reaches(target.ip(), Duration::from_secs(10))?;
-    let (from, to) = (&star.peers[0].host, &star.peers[1].host);
-    let probes = Probes::start(from, to, target, Duration::from_millis(10))?;
-    ensure!(probes.more(50, Duration::from_secs(10)), "probes do not arrive");
-    during()?;
-    probes.finish()
-}
-
-fn address_gap() -> Result<f64> {
-    let star = far_star()?;
-    let report = probed(&star, || {
-        star.move_peer(0, number(0), 41)?;
-        std::thread::sleep(Duration::from_secs(3));
-        Ok(())
-    })?;
-    Ok(report.longest_gap.as_secs_f64() * 1e3)
-}
-
-fn key_gap() -> Result<f64> {
-    let star = far_star()?;
-    let handshake =
-        || Ok::<_, anyhow::Error>(star.peers[0].peer("peer2")?["last_handshake"].clone());
-    let mut changed = false;
-    let report = probed(&star, || {
-        let before = handshake()?;
-        std::thread::sleep(Duration::from_secs(130));
-        changed = handshake()? != before;
-        Ok(())
-    })?;
-    ensure!(changed, "keys did not change");
-    eprintln!("  {} of {} probes lost", report.sent - report.received, report.sent);
-    Ok(report.longest_gap.as_secs_f64() * 1e3)
-}
-
-/// A hub and two peers joined by cables, without the emulator
-fn cabled() -> Result<Star> {
-    let lab = Lab::new()?;
-    let names = ["hub", "peer1", "peer2"];
-    let numbers = [1, number(0), number(1)];
-    let hosts: Vec<Arc<Host>> =
-        names.iter().map(|name| Ok(Arc::new(Host::new(name)?))).collect::<Result<_>>()?;
-    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
-        let (here, there) = (names[other], names[one]);
-        hosts[one].veth(here, &hosts[other], there)?;
-        for (host, device, own, far) in [(one, here, one, other), (other, there, other, one)] {
-            hosts[host].add_address(device, outer_v4(numbers[own]).into(), 32)?;
-            let far = IpAddr::from(outer_v4(numbers[far]));
-            hosts[host].add_route((far, 32), device, None)?;
-        }
-    }
-    let mut nodes = Vec::new();
-    for host in hosts {
-        nodes.push(Node::new(host, lab.directory())?);
-    }
-    let peers = nodes.split_off(1);
-    let hub = nodes.pop().context("no hub")?;
-    let mut star = Star::cabled(lab, StarPlan::default(), hub, peers)?;
-    star.start()?;
-    Ok(star)
-}
-
-fn raw_tcp() -> Result<f64> {
-    let star = cabled()?;
-    load::iperf(&star.peers[0].host, &star.peers[1].host, outer_v4(number(1)).into(), 5, &[])
-}
-
-fn overlay_tcp() -> Result<f64> {
-    let star = cabled()?;
-    let target: IpAddr = inner_v4(number(1)).into();
-    star.peers[0].reaches(target, Duration::from_secs(10))?;
-    load::iperf(&star.peers[0].host, &star.peers[1].host, target, 5, &[])
-}
-
-fn peer_memory() -> Result<f64> {
-    let star = cabled()?;
-    let target: IpAddr = inner_v4(number(1)).into();
-    star.peers[0].reaches(target, Duration::from_secs(10))?;
-    load::iperf(&star.peers[0].host, &star.peers[1].host, target, 2, &[])?;
-    Ok(star.peers[0].memory_kib()? as f64 / 1024.0)
-}
-
-/// A hub that knows a crowd, and the crowd, not yet connected
-struct Crowded {
-    crowd: Crowd,
-    crowd_host: Arc<Host>,
-    hub: Node,
-    key: PublicKey,
-    _lab: Lab,
-}
-
-const MEMBERS: usize = 1000;
-const HUB: Ipv4Addr = Ipv4Addr::new(10, 200, 250, 1);
-
-fn crowded() -> Result<Crowded> {
-    let lab = Lab::new()?;
-    let (hub_host, crowd_host) = (Arc::new(Host::new("hub")?), Arc::new(Host::new("crowd")?));
-    hub_host.veth("eth0", &crowd_host, "eth0")?;
-    hub_host.add_address("eth0", HUB.into(), 16)?;
-    let mut hub = Node::new(hub_host, lab.directory())?;
-    let pair = hub.keygen("key")?;
-    let key: PublicKey = pair.public.parse()?;
-    let crowd = Crowd::new(&crowd_host, "eth0", MEMBERS, key, (HUB, HUB_PORT).into())?;
-    let mut text = format!(
-        "role = \"hub\"\nlisten = \"0.0.0.0:{HUB_PORT}\"\nsubnet = [\"10.97.0.0/16\"]\n\
-         private_key_file = \"{}\"\n",
-        pair.file.display()
-    );
-    for (member, key) in crowd.keys().iter().enumerate() {
-        let address = crowd::inner(member);
-        let _ = write!(
-            text,
-            "\n[[member]]\nname = \"m{member}\"\npublic_key = \"{key}\"\naddress = [\"{address}\"]\n"
-        );
-    }
-    hub.configure(NETWORK, &text)?;
-    hub.start()?;
-    hub.await_state(NETWORK, "up", Duration::from_secs(20))?;
-    Ok(Crowded { crowd, crowd_host, hub, key, _lab: lab })
-}
-
-fn hub_memory() -> Result<f64> {
-    let mut crowded = crowded()?;
-    let all = crowded.crowd.live(JOINING, |crowd| crowd.registered() == MEMBERS)?;
-    ensure!(all, "only {} of {MEMBERS} registered", crowded.crowd.registered());
-    // the list reaches everybody
-    crowded.crowd.live(Duration::from_secs(10), |_| false)?;
-    Ok(crowded.hub.memory_kib()? as f64 / 1024.0)
-}
-
-fn accepted() -> Result<f64> {
-    let mut crowded = crowded()?;
-    let before = crowded.hub.ticks()?;
-    let start = Instant::now();
-    let all = crowded.crowd.live(JOINING, |crowd| crowd.registered() == MEMBERS)?;
-    let busy = (crowded.hub.ticks()? - before) as f64 / 100.0;
-    ensure!(all, "only {} of {MEMBERS} registered", crowded.crowd.registered());
-    eprintln!(
-        "  {MEMBERS} members in {:.1} s, {busy:.2} s of the hub's core",
-        start.elapsed().as_secs_f64()
-    );
-    Ok(MEMBERS as f64 / busy.max(0.01))
-}
-
-fn refused() -> Result<f64> {
-    let crowded = crowded()?;
-    let messages = crowd::strangers(2000, crowded.key, (HUB, HUB_PORT).into());
-    let socket = crowded.crowd_host.run(|_| UdpSocket::bind("0.0.0.0:0"))?;
-    let refusals = || -> Result<u64> {
-        let status = crowded.hub.status(NETWORK)?;
-        let all = status["refusals"].as_object().cloned().unwrap_or_default();
-        Ok(all.values().filter_map(Value::as_u64).sum())
-    };
-    let (before, ticks) = (refusals()?, crowded.hub.ticks()?);
-    let start = Instant::now();
-    for message in messages.iter().cycle() {
-        if start.elapsed() > Duration::from_secs(3) {
-            break;
-        }
-        let _ = socket.send_to(message, (HUB, HUB_PORT));
-    }
-    std::thread::sleep(Duration::from_secs(1));
-    let busy = (crowded.hub.ticks()? - ticks) as f64 / 100.0;
-    Ok((refusals()? - before) as f64 / busy.max(0.01))
-}
-
-/// Two hosts on a wire of its own
-fn emulated(link: &LinkConfig) -> Result<(Lab, Arc<Host>, Arc<Host>)> {
-    let lab = Lab::new()?;
-    let (near, _) = lab.host("near", &[outer_v4(1).into()])?;
-    let (far, _) = lab.host("far", &[outer_v4(2).into()])?;
-    lab.wire.all(link);
-    Ok((lab, near, far))
-}
-
-fn emulator_rate() -> Result<f64> {
-    let (lab, near, far) = emulated(&LinkConfig::new().delay(ms(20)))?;
-    let target: SocketAddr = (outer_v4(2), 7000).into();
-    let _sink = far.run(move |_| UdpSocket::bind(target))?;
-    let socket = near.run(|_| UdpSocket::bind("0.0.0.0:0"))?;
-    let start = Instant::now();
-    while start.elapsed() < Duration::from_secs(2) {
-        for _ in 0..100 {
-            let _ = socket.send_to(&[0; 1000], target);
-        }
-    }
-    // the sender needs a core, too: only the router's own time counts
-    let busy = wire_ticks()? as f64 / 100.0;
-    Ok(lab.wire.report().packets as f64 / busy.max(0.01))
-}
-
-/// Processor time of the router's thread so far, in ticks of 10 ms
-fn wire_ticks() -> Result<u64> {
-    for task in std::fs::read_dir("/proc/self/task")? {
-        let stat = std::fs::read_to_string(task?.path().join("stat"))?;
-        if let Some((_, rest)) = stat.split_once("(wire) ") {
-            let fields: Vec<&str> = rest.split_whitespace().collect();
-            return Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?);
-        }
-    }
-    anyhow::bail!("the router has no thread")
-}
-
-fn emulator_lateness() -> Result<f64> {
-    let (lab, near, far) = emulated(&LinkConfig::new().delay(ms(20)))?;
-    let target: SocketAddr = (outer_v4(2), 7000).into();
-    let probes = Probes::start(&near, &far, target, Duration::from_millis(1))?;
-    std::thread::sleep(Duration::from_secs(3));
-    probes.finish()?;
-    Ok(lab.wire.report().late_mean_us)
-}
-
-/// Time in which a thousand members have to join
-const JOINING: Duration = Duration::from_secs(60);

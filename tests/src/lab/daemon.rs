@@ -225,6 +225,11 @@ impl Node {
         self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
     }
 
+    /// Returns the process of the daemon, if one was started
+    pub fn process(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Returns the daemon's resident memory in KiB
     ///
     /// # Errors
@@ -235,6 +240,15 @@ impl Node {
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let number = line.and_then(|line| line.split_whitespace().next());
         Ok(number.ok_or_else(|| anyhow!("no VmRSS"))?.parse()?)
+    }
+
+    /// Returns how many descriptors the daemon has open
+    ///
+    /// # Errors
+    /// If it does not run.
+    pub fn descriptors(&self) -> Result<usize> {
+        let child = self.child.as_ref().ok_or_else(|| anyhow!("no daemon"))?;
+        Ok(fs::read_dir(format!("/proc/{}/fd", child.id()))?.count())
     }
 
     /// Returns the processor time that the daemon has used, in clock ticks of 10 ms

@@ -338,7 +338,7 @@ pub fn iperf(from: &Host, to: &Host, target: IpAddr, secs: u32, more: &[&str]) -
 }
 
 /// Tells whether a TCP socket listens on `port` in the host
-fn listens(host: &Host, port: u16) -> bool {
+pub(crate) fn listens(host: &Host, port: u16) -> bool {
     let wanted = format!(":{port:04X} ");
     host.run(move |_| {
         ["/proc/thread-self/net/tcp", "/proc/thread-self/net/tcp6"].iter().any(|file| {

@@ -12,11 +12,13 @@
 pub mod bus;
 pub mod crowd;
 pub mod daemon;
+pub mod exchange;
 mod icmp;
 pub mod load;
 pub mod nat;
 pub mod netns;
 pub mod star;
+pub mod stream;
 pub mod wait;
 pub mod wire;
 
@@ -50,10 +52,18 @@ impl Lab {
     /// If there is no temporary directory.
     pub fn new() -> Result<Self> {
         let seed = std::env::var("FASTVPN_SEED").ok().and_then(|text| text.parse().ok());
+        Self::seeded(seed.unwrap_or(1))
+    }
+
+    /// Makes an empty laboratory; all chance follows from `seed`
+    ///
+    /// # Errors
+    /// If there is no temporary directory.
+    pub fn seeded(seed: u64) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("fastvpn-lab-").tempdir()?;
         // daemons of other users must get at their files
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        Ok(Self { wire: Wire::new(seed.unwrap_or(1))?, directory })
+        Ok(Self { wire: Wire::new(seed)?, directory })
     }
 
     /// Makes a host on the wire

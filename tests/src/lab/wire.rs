@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context, Result};
-use fastvpn_proto::time::Instant;
+use fastvpn_proto::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
 
@@ -238,6 +238,14 @@ impl Wire {
         self.state().links[from.0][to.0].link.counters()
     }
 
+    /// Returns how long a packet would wait now in front of the bottleneck from one host to another
+    pub fn waiting(&self, from: Port, to: Port) -> Duration {
+        let state = self.state();
+        let link = &state.links[from.0][to.0].link;
+        let bits = link.queued_bytes() * 8;
+        link.config().rate.map_or(Duration::ZERO, |rate| rate.time_of(bits))
+    }
+
     /// Returns how the router itself fared
     pub fn report(&self) -> WireReport {
         let state = self.state();
@@ -381,7 +389,7 @@ fn drive(shared: &Shared) {
     }
 }
 
-fn timespec(wait: std::time::Duration) -> Timespec {
+fn timespec(wait: Duration) -> Timespec {
     Timespec {
         tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: wait.subsec_nanos().into(),

@@ -103,6 +103,8 @@ pub struct Node {
     refusals: Refusals,
     dropped: u64,
     relayed: Traffic,
+    sent: Traffic,
+    received: Traffic,
 }
 
 /// A message that is ready to go
@@ -160,6 +162,8 @@ impl Node {
             refusals: Refusals::default(),
             dropped: 0,
             relayed: Traffic::default(),
+            sent: Traffic::default(),
+            received: Traffic::default(),
         }
     }
 
@@ -172,6 +176,7 @@ impl Node {
         bytes: &mut [u8],
         now: Instant,
     ) -> Credential {
+        self.received.count(bytes.len());
         let way = Way::over(arrival.carrier, arrival.remote);
         let result = self.dispatch(way, arrival.local, None, bytes, now);
         if let Err(refusal) = result {
@@ -294,20 +299,11 @@ impl Node {
     ///
     /// Several messages of equal size (the last may be shorter) to one address may be returned at once.
     pub fn poll_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        buffer.clear();
-        loop {
-            if let Some(outgoing) = self.outgoing.pop_front() {
-                buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { carrier, remote, local, .. } = outgoing;
-                return Some(Transmit { carrier, remote, local, segment: None });
-            }
-            let key = self.next_dirty()?;
-            self.draining = Some(key);
-            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
-                self.served = Some(key);
-                return Some(transmit);
-            }
-        }
+        let transmit = self.next_transmit(buffer, now)?;
+        let messages = transmit.segment.map_or(1, |size| buffer.len().div_ceil(size.max(1)));
+        self.sent.packets += messages as u64;
+        self.sent.bytes += buffer.len() as u64;
+        Some(transmit)
     }
 
     /// Returns the next inner packet for the TUN
@@ -346,6 +342,8 @@ impl Node {
             refusals: self.refusals,
             dropped: self.dropped,
             relayed: self.relayed,
+            sent: self.sent,
+            received: self.received,
             connections: self.peers.values().map(Peer::connections).sum(),
             promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
@@ -362,6 +360,23 @@ impl Node {
         let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
         let next = self.dirty.range((after, Bound::Unbounded)).next();
         next.or_else(|| self.dirty.first()).copied()
+    }
+
+    fn next_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
+        buffer.clear();
+        loop {
+            if let Some(outgoing) = self.outgoing.pop_front() {
+                buffer.extend_from_slice(&outgoing.bytes);
+                let Outgoing { carrier, remote, local, .. } = outgoing;
+                return Some(Transmit { carrier, remote, local, segment: None });
+            }
+            let key = self.next_dirty()?;
+            self.draining = Some(key);
+            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
+                self.served = Some(key);
+                return Some(transmit);
+            }
+        }
     }
 
     fn set_peer(&mut self, config: PeerConfig, now: Instant) {

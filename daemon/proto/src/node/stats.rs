@@ -14,6 +14,10 @@ pub struct NodeStats {
     pub dropped: u64,
     /// Bytes and packets relayed between peers
     pub relayed: Traffic,
+    /// Messages given to carriers, for whomever, and their bytes
+    pub sent: Traffic,
+    /// Messages that carriers brought, from whomever, and their bytes
+    pub received: Traffic,
     /// Split connections, those included that are only remembered for the other node's sake
     pub connections: usize,
     /// Bytes of memory that split connections were promised

@@ -114,6 +114,8 @@ fn peer_with_little_gets_the_defaults() {
     let RoleConfig::Peer(peer) = network.role else { panic!("a hub") };
     assert_eq!(peer.hub_loss, HubLoss::Stop);
     assert_eq!(peer.hubs[0].endpoint, "hub.example.net:8796");
+    assert_eq!((network.carrier, peer.hubs[0].carrier), (Choice::Auto, Choice::Auto));
+    assert_eq!(network.engine, EngineConfig::default());
 }
 
 #[test]
@@ -157,6 +159,40 @@ fn every_key_is_taken() {
     assert_eq!(hub.endpoint.as_deref(), Some("hub.example.net:8796"));
     assert_eq!(hub.timeout, Duration::from_secs(60));
     assert_eq!(hub.members[0].subnets[0].to_string(), "192.168.7.0/24");
+}
+
+#[test]
+fn keys_of_the_engine_are_taken_and_a_carrier_holds_until_a_nearer_one() {
+    let place = Place::new();
+    let engine = "tcp = 'plain'\nmemory = '1GiB'\nrate = '100mbit'\npacket_rate = 50000\n\
+                  quota = '1TB/month'\nredundancy = '5%'\ncarrier = 'tcp'\n";
+    let hub = format!("[[hub]]\nendpoint = 'other:1'\npublic_key = '{KEY_B}'\ncarrier = 'kcp'\n");
+    let peers = format!(
+        "[[peer]]\nname = 'tokyo'\ncarrier = 'udp'\n\
+         [[peer]]\npublic_key = '{KEY_A}'\ncarrier = 'auto'\n"
+    );
+    place.write("etc/home.toml", &format!("{engine}{PEER}{hub}{peers}"));
+
+    let network = place.network();
+
+    let quota = Some(Quota { bytes: 1_000_000_000_000, period: Period::Month });
+    let bounds = Bounds { rate: Some(12_500_000), packet_rate: Some(50_000), quota };
+    let want = EngineConfig { split: false, memory: 1 << 30, bounds, copies: 5 };
+    assert_eq!((network.engine, network.carrier), (want, Choice::Tcp));
+    let RoleConfig::Peer(peer) = network.role else { panic!("a hub") };
+    let carriers: Vec<_> = peer.hubs.iter().map(|hub| hub.carrier).collect();
+    assert_eq!((&carriers[..], peer.carrier), (&[Choice::Tcp, Choice::Kcp][..], Choice::Tcp));
+    let tokyo = PeerSetting { who: PeerName::Name("tokyo".to_owned()), carrier: Choice::Udp };
+    let other = PeerSetting { who: PeerName::Key(KEY_A.parse().unwrap()), carrier: Choice::Auto };
+    assert_eq!(peer.peers, [tokyo, other]);
+}
+
+#[test]
+fn peer_that_is_set_twice_is_told() {
+    let twice = "[[peer]]\nname = 'tokyo'\ncarrier = 'tcp'\n".repeat(2);
+    let want = ":12: peer.name: is that of the [[peer]] in line 9 as well; write all of a peer";
+
+    assert!(problems_of(&format!("{PEER}{twice}")).contains(want));
 }
 
 #[test]
@@ -372,7 +408,8 @@ fn report_goes_to_people() {
 fn manual_names_every_key_and_its_examples_are_good() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/fastvpn.toml.5");
     let page = fs::read_to_string(page).unwrap();
-    for key in shape::KEYS.iter().chain(shape::MEMBER_KEYS).chain(shape::HUB_KEYS) {
+    let tables = [shape::KEYS, shape::MEMBER_KEYS, shape::HUB_KEYS, shape::PEER_KEYS];
+    for key in tables.into_iter().flatten() {
         let item =
             |name: &str| page.lines().any(|line| line.starts_with(&format!(".It Ic {name}")));
         assert!(item(key.name) || item(&format!("[[{}]]", key.name)), "{}", key.name);
@@ -419,7 +456,15 @@ fn read_any(text: &str) {
     assert!(!problems.to_string().contains("cannot be read;"), "{text}");
 }
 
-const LEFT: [&str; 18] = [
+const LEFT: [&str; 26] = [
+    "tcp = ",
+    "memory = ",
+    "rate = ",
+    "packet_rate = ",
+    "quota = ",
+    "redundancy = ",
+    "carrier = ",
+    "[[peer]] # ",
     "role = ",
     "mtu = ",
     "address = ",
@@ -439,7 +484,11 @@ const LEFT: [&str; 18] = [
     "[member] # ",
     "private_key_file = ",
 ];
-const RIGHT: [&str; 18] = [
+const RIGHT: [&str; 22] = [
+    "'99999999.999TiB'",
+    "'1.5GB/week'",
+    "'7%'",
+    "'100mbit'",
     "'hub'",
     "'peer'",
     "[]",

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use fastvpn_proto::control::{Base, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
-    BootId, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic, Way,
+    BootId, Choice, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic,
+    Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -303,6 +304,21 @@ fn given_address_that_the_configuration_gives_to_another_is_taken_back() {
 }
 
 #[test]
+fn changed_carrier_of_a_member_is_told_and_changes_nothing_else() {
+    let mut world = World::new(2);
+    world.join(1);
+    world.join(2);
+    let mut config = config(2, Addresses::Configured);
+    config.members[0].carrier = Choice::Tcp;
+
+    world.hub.on_config(config, &mut world.out);
+
+    let said = world.poll();
+    let [Command::SetPeer(peer)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((peer.key, peer.carrier), (key(1), Choice::Tcp));
+}
+
+#[test]
 fn timeout_that_became_longer_or_shorter_counts_at_once() {
     let mut world = World::new(2);
     world.join(1);
@@ -494,6 +510,7 @@ fn config(members: u16, addresses: Addresses) -> HubConfig {
         public_key: key(n),
         addresses: if addresses == Addresses::Configured { vec![overlay(n)] } else { Vec::new() },
         subnets: Vec::new(),
+        carrier: Choice::Auto,
     };
     HubConfig {
         endpoint: None,

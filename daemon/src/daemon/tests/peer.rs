@@ -2,10 +2,10 @@
 
 use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
-use fastvpn_proto::node::{BootId, Command, Contact, DownReason, Event, Ticket, Way};
+use fastvpn_proto::node::{BootId, Choice, Command, Contact, DownReason, Event, Ticket, Way};
 use fastvpn_proto::time::{Duration, Instant};
 
-use crate::config::{HubAddress, HubLoss, PeerRoleConfig};
+use crate::config::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting};
 use crate::daemon::action::Step;
 use crate::daemon::fixture::{entry, key, ms, overlay, seen};
 use crate::daemon::peer::Peer;
@@ -298,6 +298,34 @@ fn addresses_that_change_before_we_are_registered_are_told_afterwards() {
     assert_eq!(sent(&told), [Message::Endpoints(own)]);
 }
 
+#[test]
+fn carrier_is_that_of_the_hub_or_the_peer_and_may_change_while_sessions_last() {
+    let mut world = World::up(&[1, 2]);
+    let hub = HubAddress {
+        endpoint: "192.0.2.1:8796".into(),
+        public_key: key(HUB),
+        carrier: Choice::Tcp,
+    };
+    let one = PeerSetting { who: PeerName::Key(key(1)), carrier: Choice::Kcp };
+    let two = PeerSetting { who: PeerName::Name("peer-2".into()), carrier: Choice::Udp };
+    let mut config = PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() };
+    config.peers = vec![one, two];
+
+    world.peer.on_config(config.clone(), world.now, &mut world.out);
+
+    let told = |steps: Vec<Step>| -> Vec<_> {
+        let told = steps.into_iter().map(|step| match step {
+            Step::Node(Command::SetPeer(peer)) => (peer.key, peer.carrier),
+            step => panic!("{step:?}"),
+        });
+        told.collect()
+    };
+    let want = [(key(1), Choice::Kcp), (key(2), Choice::Udp), (key(HUB), Choice::Tcp)];
+    assert_eq!(told(world.take()), want);
+    world.peer.on_config(config, world.now, &mut world.out);
+    assert_eq!(told(world.take()), [], "nothing has changed");
+}
+
 /// A peer, its time, and what it asked for since it was last asked
 struct World {
     peer: Peer,
@@ -317,10 +345,11 @@ impl World {
         let hub = |(n, endpoint): (usize, &&str)| HubAddress {
             endpoint: (*endpoint).to_owned(),
             public_key: key(HUB + n as u16),
+            carrier: Choice::Auto,
         };
         let hubs = hubs.iter().enumerate().map(hub).collect();
         let register = Register { name: "box".into(), ..Register::default() };
-        let config = PeerRoleConfig { hubs, hub_loss };
+        let config = PeerRoleConfig { hubs, hub_loss, ..PeerRoleConfig::default() };
         let peer = Peer::new("office".parse().unwrap(), key(OWN), config, register, ms(0));
         Self { peer, now: ms(0), out: Vec::new(), seen: Vec::new() }
     }

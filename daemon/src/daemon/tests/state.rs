@@ -5,14 +5,18 @@ use std::path::PathBuf;
 
 use fastvpn_proto::control::{Base, List, Reply};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-use fastvpn_proto::node::{BootId, Command as NodeCommand, DownReason, Event, Way};
+use fastvpn_proto::node::{
+    BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, Traffic, Way,
+};
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{
-    Config, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, RoleConfig,
+    Config, EngineConfig, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, Period,
+    Quota, RoleConfig,
 };
 use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
+use crate::daemon::quota::{Day, Used};
 use crate::daemon::state::{Answer, Command, Effect, Input, RequestId, State};
 use crate::handle::{HandleError, NetworkName, NetworkState, Outcome, PeerLink};
 use crate::plane::{Listening, PlaneEvent};
@@ -325,6 +329,58 @@ fn changed_mtu_is_applied_without_a_new_device() {
 }
 
 #[test]
+fn engine_starts_as_configured_and_is_set_anew_while_it_runs() {
+    let engine = EngineConfig { split: false, ..EngineConfig::default() };
+    let mut world = World::new(NetworkConfig { engine, ..peer() });
+    let start = world.effects();
+    let [Action::Start(start)] = &start[..] else { panic!("{start:?}") };
+    assert!(!start.engine.split);
+
+    let mut world = World::up(NetworkConfig { engine, ..peer() });
+    world.reload(1, vec![peer()]);
+
+    assert_eq!(
+        world.effects(),
+        [Action::Node(NodeCommand::Configure(EngineConfig::default().engine()))]
+    );
+    world.reload(2, vec![NetworkConfig { mtu: 1300, ..peer() }]);
+    assert!(matches!(world.effects()[..], [Action::Interface { .. }]), "told once");
+}
+
+#[test]
+fn quota_is_recalled_counted_written_down_and_obeyed() {
+    const MB: u64 = 1_000_000;
+    let mut config = peer();
+    config.engine.bounds.quota = Some(Quota { bytes: MB, period: Period::Day });
+    let mut world = World::new(config);
+    let recalls = world.effects().into_iter().filter(|action| *action == Action::Recall);
+    assert_eq!(recalls.count(), 1);
+    world.bring_up();
+    world.effects();
+
+    world.news(News::Recalled(Some(Used { since: Day(0), bytes: 850_000 })));
+    world.sent(50_000);
+    let lean = EngineConfig { copies: 0, ..EngineConfig::default() }.engine();
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(lean))]);
+    assert_eq!(world.view().quota.unwrap().used, 900_000);
+
+    world.sent(150_000);
+    let slow = Engine { rate: Some(8_000), ..lean };
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(slow))]);
+    assert!(world.view().detail.contains("is used up"), "{}", world.view().detail);
+
+    world.now = secs(20);
+    world.sent(150_001);
+    let used = Used { since: Day(0), bytes: MB + 1 };
+    assert_eq!(world.effects(), [Action::Keep(used)]);
+    world.sent(150_002);
+    world.command(1, Command::Disconnect(name()));
+    let last = world.effects();
+    let kept = Action::Keep(Used { bytes: MB + 2, ..used });
+    assert!(matches!(&last[..], [first, Action::Stop { .. }] if *first == kept), "{last:?}");
+}
+
+#[test]
 fn ping_finds_a_peer_by_name_key_and_address() {
     let mut world = World::up(peer());
 
@@ -498,6 +554,13 @@ impl World {
         self.apply(Input::Network(name(), self.life, news));
     }
 
+    /// Tells that the node has sent so many bytes since it began
+    fn sent(&mut self, bytes: u64) {
+        let sent = Traffic { packets: 0, bytes };
+        let stats = NodeStats { sent, ..NodeStats::default() };
+        self.news(News::Plane(vec![PlaneEvent::Stats(Box::new(stats))]));
+    }
+
     fn command(&mut self, id: u64, command: Command) {
         self.apply(Input::Command(RequestId(id), command));
     }
@@ -590,8 +653,12 @@ fn configs(networks: Vec<NetworkConfig>) -> Config {
 }
 
 fn peer() -> NetworkConfig {
-    let hub = HubAddress { endpoint: "192.0.2.1:8796".into(), public_key: key(HUB) };
-    network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], hub_loss: HubLoss::Stop }))
+    let hub = HubAddress {
+        endpoint: "192.0.2.1:8796".into(),
+        public_key: key(HUB),
+        carrier: Choice::Auto,
+    };
+    network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() }))
 }
 
 fn hub() -> NetworkConfig {
@@ -600,6 +667,7 @@ fn hub() -> NetworkConfig {
         public_key: key(1),
         addresses: vec![overlay(1)],
         subnets: Vec::new(),
+        carrier: Choice::Auto,
     };
     let config = HubConfig {
         endpoint: None,
@@ -622,6 +690,8 @@ fn network(role: RoleConfig) -> NetworkConfig {
         interface: "fvpn-office".into(),
         mtu: 1400,
         addresses: Vec::new(),
+        carrier: Choice::Auto,
+        engine: EngineConfig::default(),
         role,
     }
 }

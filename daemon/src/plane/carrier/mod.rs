@@ -1,0 +1,409 @@
+//! Stream carriers: TCP, and stock KCP.
+//!
+//! The plane's end is a [`Carriers`]: which connections there are, and to whom. The connections
+//! themselves are tasks of the control runtime (`stream`), that exchange batches with the plane
+//! over bounded queues (`exchange`). To the node a connection is a way like any other; it is named
+//! by the other end's address: that which was called, or that from which it was accepted.
+//!
+//! # Contract
+//!
+//! - What is sent to an address with which there is a connection goes over that connection. Else one
+//!   is made, unless the last attempts failed and it is too early for the next.
+//! - Each byte given is told to the node as written, or the connection as broken.
+//! - What a stranger may cost is bounded: see `door` and `stream`.
+
+mod dialled;
+mod door;
+mod exchange;
+mod frame;
+mod kcp;
+mod stream;
+mod tcp;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use fastvpn_proto::node::{Arrival, Carrier, Choice, Credential, Node, Transmit};
+use fastvpn_proto::time::Instant;
+use fastvpn_proto::wire::message::{Kind, parse_kind};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Handle;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
+use tracing::{Instrument, Span, debug, trace, warn};
+
+use dialled::{Dialled, End};
+use door::{Door, Pass};
+use exchange::{Exchange, Id, News, Opened, Outbox, Train};
+use stream::Connection;
+
+/// Where the tasks of stream carriers run, and which connections they accept
+#[derive(Clone, Debug)]
+pub struct Streams {
+    /// The control side's runtime
+    pub runtime: Handle,
+    /// Carriers of which connections are accepted
+    pub accept: Choice,
+}
+
+/// All connections of one plane
+#[derive(Debug)]
+pub(super) struct Carriers {
+    ground: Arc<Ground>,
+    runtime: Option<Handle>,
+    links: BTreeMap<Id, Link>,
+    /// The connection with an address
+    by_way: BTreeMap<(Carrier, SocketAddr), Id>,
+    dialled: Dialled,
+    listeners: Vec<AbortHandle>,
+    news: VecDeque<News>,
+}
+
+/// What the tasks share
+#[derive(Debug)]
+struct Ground {
+    exchange: Exchange,
+    door: Arc<Door>,
+    last: AtomicU64,
+}
+
+/// The plane's end of one connection
+#[derive(Debug)]
+struct Link {
+    carrier: Carrier,
+    remote: SocketAddr,
+    local: Option<IpAddr>,
+    outbox: Outbox,
+    began: Began,
+}
+
+/// Who made a connection, and what was said first
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Began {
+    /// The other end made it
+    Accepted,
+    /// We made it, for an init
+    WithInit,
+    /// We made it, for a message of a session
+    WithData,
+}
+
+impl Carriers {
+    /// Begins without connections, and accepts some at `listen`
+    ///
+    /// Without `streams` there are none, and cannot be made.
+    pub(super) fn new(streams: Option<&Streams>, listen: SocketAddr) -> io::Result<Self> {
+        let exchange = Exchange::new()?;
+        let door = Arc::new(Door::new());
+        let ground = Arc::new(Ground { exchange, door, last: AtomicU64::new(0) });
+        let mut carriers = Self {
+            ground,
+            runtime: streams.map(|streams| streams.runtime.clone()),
+            links: BTreeMap::new(),
+            by_way: BTreeMap::new(),
+            dialled: Dialled::default(),
+            listeners: Vec::new(),
+            news: VecDeque::new(),
+        };
+        if let Some(streams) = streams {
+            let (tcp, kcp) = match streams.accept {
+                Choice::Auto => (true, true),
+                Choice::Udp => (false, false),
+                Choice::Tcp => (true, false),
+                Choice::Kcp => (false, true),
+            };
+            let ground = &carriers.ground;
+            let span = Span::current;
+            let tcp = tcp.then(|| listen_tcp(listen, Arc::clone(ground)).instrument(span()));
+            let kcp = kcp.then(|| listen_kcp(listen, Arc::clone(ground)).instrument(span()));
+            let tcp = tcp.map(|task| streams.runtime.spawn(task));
+            let kcp = kcp.map(|task| streams.runtime.spawn(task));
+            let listeners = tcp.into_iter().chain(kcp).map(|task| task.abort_handle());
+            carriers.listeners = listeners.collect();
+        }
+        Ok(carriers)
+    }
+
+    /// Gives what came from connections to the node
+    ///
+    /// Only so much waits at one time that this takes no longer than a batch of UDP.
+    pub(super) fn receive(&mut self, node: &mut Node, now: Instant) {
+        let mut news = std::mem::take(&mut self.news);
+        self.ground.exchange.take(&mut news);
+        for item in news.drain(..) {
+            match item {
+                News::Closed(id) => self.on_closed(id, node, now),
+                News::Messages(id, mut bytes) => self.on_messages(id, &mut bytes, node, now),
+                News::Opened(opened) => self.on_opened(opened, node, now),
+                News::Written(id, bytes) => {
+                    if let Some(link) = self.links.get(&id) {
+                        node.handle_writable(link.carrier, link.remote, bytes, now);
+                    }
+                }
+            }
+        }
+        self.news = news;
+    }
+
+    /// Gives a train to its connection, which is made if there is none
+    ///
+    /// The node is told where that cannot be.
+    pub(super) fn send(
+        &mut self,
+        transmit: &Transmit,
+        train: &[u8],
+        node: &mut Node,
+        now: Instant,
+    ) {
+        let way = (transmit.carrier, transmit.remote);
+        let init = parse_kind(train) == Ok(Kind::Init);
+        let id = match self.by_way.get(&way).copied() {
+            Some(id) if init && self.waits_in_vain(id) => {
+                self.end(id, Some(End::Renewed), now);
+                node.handle_broken(way.0, way.1, now);
+                self.dial(way, init, now)
+            }
+            Some(id) => Some(id),
+            None => self.dial(way, init, now),
+        };
+        let segment = transmit.segment.unwrap_or(train.len()).max(1);
+        let link = id.and_then(|id| self.links.get(&id));
+        let give = |link: &Link| link.outbox.give(Train { bytes: train.to_vec(), segment });
+        if link.is_some_and(give) {
+            return;
+        }
+        if let Some(id) = id {
+            debug!(carrier = %way.0, remote = %way.1, "connection takes nothing more");
+            self.end(id, None, now);
+        }
+        node.handle_broken(way.0, way.1, now);
+    }
+
+    /// Tells whether a connection began with a message that the other node, if it has forgotten the
+    /// session, lets nobody in for: over KCP nothing that comes behind it arrives then
+    fn waits_in_vain(&self, id: Id) -> bool {
+        self.links.get(&id).is_some_and(|link| {
+            link.carrier == Carrier::Kcp
+                && link.began == Began::WithData
+                && !link.outbox.is_proven()
+        })
+    }
+
+    /// Tells whether a connection has something that has not left yet
+    pub(super) fn are_busy(&self) -> bool {
+        self.links.values().any(|link| link.outbox.is_busy())
+    }
+
+    fn dial(
+        &mut self,
+        (carrier, remote): (Carrier, SocketAddr),
+        init: bool,
+        now: Instant,
+    ) -> Option<Id> {
+        let runtime = self.runtime.as_ref()?;
+        if !self.dialled.may_dial(carrier, remote, now) {
+            return None;
+        }
+        let id = self.ground.next_id();
+        let (outbox, orders) = Outbox::new();
+        let connection = Connection { id, orders, pass: None, skip: 0 };
+        debug!(%carrier, %remote, "connecting");
+        let ground = Arc::clone(&self.ground);
+        runtime.spawn(ground.call(carrier, remote, connection).instrument(Span::current()));
+        let began = if init { Began::WithInit } else { Began::WithData };
+        self.insert(id, Link { carrier, remote, local: None, outbox, began });
+        Some(id)
+    }
+
+    fn on_opened(&mut self, opened: Opened, node: &mut Node, now: Instant) {
+        let Opened { id, carrier, remote, local, outbox, knock } = opened;
+        if let Some(old) = self.by_way.get(&(carrier, remote)).copied() {
+            self.end(old, None, now);
+            node.handle_broken(carrier, remote, now);
+        }
+        trace!(%carrier, %remote, "connection accepted");
+        self.insert(id, Link { carrier, remote, local, outbox, began: Began::Accepted });
+        if let Some(mut message) = knock
+            && self.take(id, &mut message, node, now) == Credential::Nothing
+        {
+            self.end(id, None, now);
+        }
+    }
+
+    fn on_messages(&mut self, id: Id, mut bytes: &mut [u8], node: &mut Node, now: Instant) {
+        while let Some(message) = frame::take(&mut bytes) {
+            self.take(id, message, node, now);
+        }
+    }
+
+    /// Gives one message to the node
+    fn take(&mut self, id: Id, message: &mut [u8], node: &mut Node, now: Instant) -> Credential {
+        let Some(link) = self.links.get(&id) else { return Credential::Nothing };
+        let Link { carrier, remote, local, .. } = *link;
+        let proven = node.handle_message(Arrival { carrier, remote, local }, message, now);
+        let ours = link.began != Began::Accepted;
+        if ours && proven == Credential::Identity && !link.outbox.is_proven() {
+            self.dialled.on_proven(carrier, remote);
+        }
+        link.outbox.credit(proven);
+        proven
+    }
+
+    fn on_closed(&mut self, id: Id, node: &mut Node, now: Instant) {
+        if let Some((carrier, remote)) = self.end(id, None, now) {
+            node.handle_broken(carrier, remote, now);
+        }
+    }
+
+    fn insert(&mut self, id: Id, link: Link) {
+        self.by_way.insert((link.carrier, link.remote), id);
+        self.links.insert(id, link);
+    }
+
+    /// Ends a connection, for a reason of ours if there is one; returns whose it was, if it had not
+    /// ended before
+    fn end(&mut self, id: Id, reason: Option<End>, now: Instant) -> Option<(Carrier, SocketAddr)> {
+        let link = self.links.remove(&id)?;
+        let way = (link.carrier, link.remote);
+        self.by_way.remove(&way);
+        let end = match (link.began, link.outbox.is_proven()) {
+            (Began::Accepted, _) => End::Accepted,
+            (Began::WithInit | Began::WithData, true) => End::Called,
+            (Began::WithInit | Began::WithData, false) => End::InVain,
+        };
+        self.dialled.on_ended(way, reason.unwrap_or(end), now);
+        Some(way)
+    }
+}
+
+impl AsFd for Carriers {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ground.exchange.as_fd()
+    }
+}
+
+impl Drop for Carriers {
+    fn drop(&mut self) {
+        self.listeners.iter().for_each(AbortHandle::abort);
+    }
+}
+
+impl Ground {
+    fn next_id(&self) -> Id {
+        Id(self.last.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Makes both ends of a connection that was accepted, with the news of it
+    fn open(
+        &self,
+        carrier: Carrier,
+        remote: SocketAddr,
+        local: Option<IpAddr>,
+        pass: Pass,
+        knock: Option<Vec<u8>>,
+    ) -> (News, Connection) {
+        let id = self.next_id();
+        let (outbox, orders) = Outbox::new();
+        let opened = Opened { id, carrier, remote, local, outbox, knock };
+        (News::Opened(opened), Connection { id, orders, pass: Some(pass), skip: 0 })
+    }
+
+    /// Makes the connection that the plane asked for, and serves it
+    async fn call(self: Arc<Self>, carrier: Carrier, remote: SocketAddr, connection: Connection) {
+        let id = connection.id;
+        let error = match carrier {
+            Carrier::Udp => return self.close(id),
+            Carrier::Tcp => match tcp::dial(remote).await {
+                // The kernel itself gives up on what is not acknowledged.
+                Ok(stream) => return self.serve(stream, connection, || true).await,
+                Err(error) => error,
+            },
+            Carrier::Kcp => match kcp::dial(remote).await {
+                Ok(session) => {
+                    let watched = session.clone();
+                    return self.serve(session, connection, move || watched.is_delivered()).await;
+                }
+                Err(error) => error,
+            },
+        };
+        debug!(%carrier, %remote, %error, "no connection");
+        self.close(id);
+    }
+
+    /// Serves a connection until it ends, and tells the plane of that
+    async fn serve(
+        self: Arc<Self>,
+        stream: impl AsyncRead + AsyncWrite,
+        connection: Connection,
+        delivered: impl Fn() -> bool,
+    ) {
+        let id = connection.id;
+        let farewell = Farewell { ground: &self, id };
+        let ours = connection.pass.is_none();
+        let verdict = connection.orders.verdict.clone();
+        let ended = stream::serve(stream, connection, &self.exchange, delivered).await;
+        if ours || *verdict.borrow() > Credential::Nothing {
+            debug!(reason = %ended, "connection ended");
+        } else {
+            trace!(reason = %ended, "stranger's connection ended");
+        }
+        drop(farewell);
+    }
+
+    fn close(&self, id: Id) {
+        self.exchange.tell(News::Closed(id));
+    }
+}
+
+/// Tells of the end of a connection, however it comes
+struct Farewell<'a> {
+    ground: &'a Ground,
+    id: Id,
+}
+
+impl Drop for Farewell<'_> {
+    fn drop(&mut self) {
+        self.ground.close(self.id);
+    }
+}
+
+async fn listen_tcp(listen: SocketAddr, ground: Arc<Ground>) {
+    let listener = bound(Carrier::Tcp, listen, tcp::bind).await;
+    tcp::accept(listener, ground).await;
+}
+
+async fn listen_kcp(listen: SocketAddr, ground: Arc<Ground>) {
+    let listener = bound(Carrier::Kcp, listen, kcp::bind).await;
+    kcp::accept(listener, ground).await;
+}
+
+/// Binds, once the port is free: the last plane's socket may just be closing
+async fn bound<L>(
+    carrier: Carrier,
+    listen: SocketAddr,
+    bind: impl Fn(SocketAddr) -> io::Result<L>,
+) -> L {
+    let mut attempts = 0;
+    loop {
+        match bind(listen) {
+            Ok(listener) => return listener,
+            Err(error) => {
+                attempts += 1;
+                if attempts == BINDS_BEFORE_WARNING {
+                    warn!(%carrier, %listen, %error, "no connections are accepted");
+                }
+                sleep(BIND_RETRY).await;
+            }
+        }
+    }
+}
+
+/// How soon a busy port is tried again
+const BIND_RETRY: Duration = Duration::from_millis(500);
+/// Attempts before anybody is told
+const BINDS_BEFORE_WARNING: u32 = 4;

@@ -1,0 +1,108 @@
+//! Who takes part.
+
+use crate::lab::stream::Congestion;
+
+/// A program in one configuration, with the congestion control of the TCP inside
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Contestant {
+    /// fastvpn, its users' TCP uses CUBIC
+    Fastvpn,
+    /// fastvpn, its users' TCP uses BBR
+    FastvpnBbr,
+    /// No program: CUBIC straight over the link
+    Raw,
+    /// No program: BBR straight over the link
+    RawBbr,
+    /// Stock KCP in its fastest mode, at the best of some windows
+    Kcp,
+    /// wireguard-go, CUBIC inside
+    Wireguard,
+    /// wireguard-go, BBR inside
+    WireguardBbr,
+    /// tinc
+    Tinc,
+    /// OpenVPN over UDP
+    Openvpn,
+    /// kcptun in its fastest mode
+    Kcptun,
+    /// EasyTier over UDP
+    Easytier,
+    /// EasyTier with its KCP proxy
+    EasytierKcp,
+    /// EasyTier with its QUIC proxy
+    EasytierQuic,
+}
+
+impl Contestant {
+    /// All of them, in the order of the tables
+    pub const ALL: [Self; 13] = [
+        Self::Fastvpn,
+        Self::FastvpnBbr,
+        Self::Raw,
+        Self::RawBbr,
+        Self::Kcp,
+        Self::Wireguard,
+        Self::WireguardBbr,
+        Self::Tinc,
+        Self::Openvpn,
+        Self::Kcptun,
+        Self::Easytier,
+        Self::EasytierKcp,
+        Self::EasytierQuic,
+    ];
+
+    /// Returns the program, as `--programs` names it
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Fastvpn | Self::FastvpnBbr => "fastvpn",
+            Self::Raw | Self::RawBbr => "raw",
+            Self::Kcp => "kcp",
+            Self::Wireguard | Self::WireguardBbr => "wireguard-go",
+            Self::Tinc => "tinc",
+            Self::Openvpn => "openvpn",
+            Self::Kcptun => "kcptun",
+            Self::Easytier | Self::EasytierKcp | Self::EasytierQuic => "easytier",
+        }
+    }
+
+    /// Returns the name for the tables and for JSON
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fastvpn => "fastvpn",
+            Self::FastvpnBbr => "fastvpn, BBR inside",
+            Self::Raw => "bare link, CUBIC",
+            Self::RawBbr => "bare link, BBR",
+            Self::Kcp => "stock KCP",
+            Self::Wireguard => "WireGuard, CUBIC",
+            Self::WireguardBbr => "WireGuard, BBR",
+            Self::Tinc => "tinc",
+            Self::Openvpn => "OpenVPN",
+            Self::Kcptun => "kcptun",
+            Self::Easytier => "EasyTier",
+            Self::EasytierKcp => "EasyTier, KCP proxy",
+            Self::EasytierQuic => "EasyTier, QUIC proxy",
+        }
+    }
+
+    /// Returns the contestant of a name
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|contestant| contestant.name() == name)
+    }
+
+    /// Returns the congestion control of the TCP that it carries
+    pub const fn congestion(self) -> Congestion {
+        match self {
+            Self::FastvpnBbr | Self::RawBbr | Self::WireguardBbr => Congestion::Bbr,
+            Self::Fastvpn
+            | Self::Raw
+            | Self::Kcp
+            | Self::Wireguard
+            | Self::Tinc
+            | Self::Openvpn
+            | Self::Kcptun
+            | Self::Easytier
+            | Self::EasytierKcp
+            | Self::EasytierQuic => Congestion::Cubic,
+        }
+    }
+}

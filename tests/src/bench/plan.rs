@@ -1,0 +1,181 @@
+//! Which experiments there are, and which of them are wanted.
+
+use super::contest::Contestant;
+use super::experiment::{Experiment, Kind};
+use super::local;
+use super::routes::Route;
+use crate::lab::stream::Congestion;
+
+/// A choice among the experiments
+#[derive(Clone, Debug, Default)]
+pub struct Choice {
+    /// Parts of `LINK/MEASURE`; all if empty
+    pub only: Vec<String>,
+    /// Programs; all if empty
+    pub programs: Vec<String>,
+}
+
+impl Choice {
+    /// Returns the wanted experiments, in the order in which they are best run
+    pub fn experiments(&self) -> Vec<Experiment> {
+        let mut wanted: Vec<Experiment> =
+            all().into_iter().filter(|experiment| self.wants(*experiment)).collect();
+        // what needs the whole machine does not wait for what leaves room, and the other way round
+        wanted.sort_by_key(|experiment| std::cmp::Reverse(experiment.need()));
+        wanted
+    }
+
+    fn wants(&self, experiment: Experiment) -> bool {
+        let program = experiment.contestant.program();
+        let named = self.programs.is_empty() || self.programs.iter().any(|name| name == program);
+        let route = experiment.route.name();
+        let measures = experiment.measures();
+        let mut paths = measures.iter().map(|measure| format!("{route}/{}", measure.name()));
+        named
+            && (self.only.is_empty()
+                || paths.any(|path| self.only.iter().any(|part| path.contains(part.as_str()))))
+    }
+}
+
+/// All experiments
+fn all() -> Vec<Experiment> {
+    let mut all = Vec::new();
+    for contestant in Contestant::ALL {
+        for route in Route::ALL {
+            for kind in kinds(contestant, route) {
+                all.push(Experiment { route, contestant, kind });
+            }
+        }
+    }
+    all
+}
+
+/// What is measured of a contestant on a route
+fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
+    match contestant {
+        Contestant::Fastvpn => own_kinds(route),
+        Contestant::FastvpnBbr | Contestant::RawBbr => streams(route),
+        Contestant::Raw => match route {
+            Route::Gigabit => vec![Kind::Stream],
+            Route::Random => vec![Kind::Stream, Kind::Objects, Kind::Requests],
+            Route::Fifth => vec![Kind::Stream, Kind::Objects, Kind::Requests, Kind::Pings],
+            Route::Bursts
+            | Route::Tenth
+            | Route::Clean
+            | Route::Asymmetric
+            | Route::Low
+            | Route::Medium
+            | Route::High
+            | Route::Local => streams(route),
+        },
+        // a window, a cipher or a proxy does not hurry an idle link
+        Contestant::WireguardBbr => streams(route),
+        Contestant::Kcp
+        | Contestant::Wireguard
+        | Contestant::Tinc
+        | Contestant::Openvpn
+        | Contestant::Kcptun
+        | Contestant::Easytier
+        | Contestant::EasytierKcp
+        | Contestant::EasytierQuic => match route {
+            Route::Random => vec![Kind::Stream, Kind::Objects, Kind::Requests],
+            Route::Bursts
+            | Route::Tenth
+            | Route::Fifth
+            | Route::Clean
+            | Route::Asymmetric
+            | Route::Low
+            | Route::Medium
+            | Route::High
+            | Route::Gigabit
+            | Route::Local => streams(route),
+        },
+    }
+}
+
+fn streams(route: Route) -> Vec<Kind> {
+    match route {
+        Route::Random
+        | Route::Bursts
+        | Route::Tenth
+        | Route::Fifth
+        | Route::Clean
+        | Route::Asymmetric
+        | Route::Low
+        | Route::Medium
+        | Route::High => vec![Kind::Stream],
+        Route::Gigabit | Route::Local => Vec::new(),
+    }
+}
+
+/// What is measured of fastvpn
+fn own_kinds(route: Route) -> Vec<Kind> {
+    match route {
+        Route::Random => vec![
+            Kind::Stream,
+            Kind::Objects,
+            Kind::Cold,
+            Kind::Requests,
+            Kind::Constant,
+            Kind::Steps,
+        ],
+        Route::Fifth => vec![Kind::Stream, Kind::Objects, Kind::Requests, Kind::Pings],
+        Route::Clean => vec![
+            Kind::Stream,
+            Kind::Beside(Congestion::Cubic),
+            Kind::Beside(Congestion::Bbr),
+            Kind::TwoStreams,
+            Kind::TwoNodes,
+        ],
+        Route::Bursts
+        | Route::Tenth
+        | Route::Asymmetric
+        | Route::Low
+        | Route::Medium
+        | Route::High
+        | Route::Gigabit => vec![Kind::Stream],
+        Route::Local => (0..local::FIGURES.len()).map(Kind::Local).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn choice_names_link_measure_and_program() {
+        let choice = Choice {
+            only: vec!["random5/bulk".to_owned()],
+            programs: vec!["raw".to_owned()],
+        };
+
+        let wanted = choice.experiments();
+
+        let names: Vec<_> = wanted.iter().map(|wanted| wanted.contestant).collect();
+        assert_eq!(names, [Contestant::Raw, Contestant::RawBbr]);
+        assert!(wanted.iter().all(|wanted| wanted.route == Route::Random));
+    }
+
+    #[test]
+    fn each_bar_is_measured() {
+        use crate::bench::bars::bar;
+        use crate::bench::measures::Measure;
+        let all = all();
+        for route in Route::ALL {
+            for measure in Measure::ALL.into_iter().filter(|measure| bar(route, *measure).is_some())
+            {
+                // rate steps and shares have the same bar wherever they are measured
+                let everywhere = bar(Route::Local, measure).is_some();
+                assert!(
+                    everywhere
+                        || all.iter().any(|experiment| {
+                            experiment.contestant == Contestant::Fastvpn
+                                && experiment.route == route
+                                && experiment.measures().contains(&measure)
+                        }),
+                    "{route:?} {measure:?}"
+                );
+            }
+        }
+    }
+}
