@@ -22,6 +22,8 @@ mod rate;
 mod relay;
 mod roaming;
 mod seeds;
+mod sharing;
+
 mod silence;
 mod soak;
 mod split;

@@ -1,9 +1,10 @@
 //! A sender of ours with its receiver.
 
-use fastvpn_proto::limits::{ACK_DELAY, ACK_RANGES_MAX};
+use fastvpn_proto::limits::ACK_RANGES_MAX;
 use fastvpn_proto::path::rtt::Rtt;
 use fastvpn_proto::path::sent::{Model, Sent};
 use fastvpn_proto::rate::{Rate, Stamp};
+use fastvpn_proto::session::received::cadence;
 use fastvpn_proto::time::{Duration, Instant};
 
 use super::MESSAGE;
@@ -46,8 +47,10 @@ pub struct Receiver {
     waiting: u64,
     due: Option<Instant>,
     last: Instant,
-    /// How long acknowledgements are held back
-    pub interval: Option<Duration>,
+    early: u32,
+    lowest: [u64; 8],
+    /// Round trip that its own end has seen
+    rtt: Option<Duration>,
 }
 
 impl Own {
@@ -77,11 +80,6 @@ impl Own {
         self.pauses.push((self.start + after, self.start + after + time));
     }
 
-    /// Returns the other end
-    pub fn receiver(&mut self) -> &mut Receiver {
-        &mut self.receiver
-    }
-
     pub(super) fn on_ack(&mut self, ack: &Ack, now: Instant) {
         let (acked, lost) = &mut self.scratch;
         let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
@@ -90,6 +88,7 @@ impl Own {
         self.sent.on_ack(ranges, stamp, model, now, acked, lost);
         acked.clear();
         lost.clear();
+        self.receiver.rtt = self.rtt.smoothed();
     }
 
     pub(super) fn poll(&mut self, now: Instant) -> Option<u64> {
@@ -142,15 +141,14 @@ impl Receiver {
             self.largest = Some((count, now));
         }
         self.waiting += 1;
-        let due = match self.interval {
-            None => {
-                if self.waiting >= 16 {
-                    now
-                } else {
-                    now + ACK_DELAY
-                }
-            }
-            Some(interval) => now.max(self.last + interval),
+        if self.waiting == 1 && now.since(self.last) > Duration::from_millis(20) {
+            self.early = 4;
+        }
+        let due = if self.waiting >= 16 && self.early > 0 {
+            self.early -= 1;
+            now
+        } else {
+            now.max(self.last + cadence(self.rtt))
         };
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         fresh
@@ -162,7 +160,12 @@ impl Receiver {
         self.due = None;
         self.waiting = 0;
         self.last = now;
-        let ranges = self.ranges.iter().take(RANGES).copied().collect();
+        let deep = self.lowest.iter().copied().min().unwrap_or(0);
+        let newest = self.ranges.iter().take(ACK_RANGES_MAX).enumerate();
+        let told = newest.take_while(|(at, (_, end))| *at < 32 || *end >= deep);
+        let ranges = told.map(|(_, range)| *range).collect();
+        self.lowest.rotate_right(1);
+        self.lowest[0] = u64::MAX;
         // A zero of its own, so that the difference of the clocks shows.
         let written = ((now.as_nanos() / 1000) as u32).wrapping_sub(123_456_789);
         Some(Ack { ranges, delay: now.since(arrived), written })
@@ -175,6 +178,7 @@ impl Receiver {
         {
             return false;
         }
+        self.lowest[0] = self.lowest[0].min(count);
         self.ranges.insert(at, (count, count));
         if at + 1 < self.ranges.len() && self.ranges[at + 1].1 + 1 == count {
             self.ranges[at].0 = self.ranges[at + 1].0;
@@ -189,7 +193,5 @@ impl Receiver {
     }
 }
 
-/// Ranges that are told
-const RANGES: usize = if ACK_RANGES_MAX > 64 { ACK_RANGES_MAX } else { 64 };
 /// Ranges that are remembered
 const KEPT: usize = 1024;

@@ -33,7 +33,6 @@ mod trouble;
 mod way;
 
 use core::net::{IpAddr, SocketAddr};
-use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
@@ -90,10 +89,6 @@ pub struct Node {
     next_ping: u64,
     /// Peers with something to drain
     dirty: BTreeSet<PublicKey>,
-    /// Which of them is being drained
-    draining: Option<PublicKey>,
-    /// Which peer was sent something last
-    served: Option<PublicKey>,
     schedule: BTreeSet<(Instant, PublicKey)>,
     /// To whom a stream carrier's connection leads
     streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
@@ -152,8 +147,6 @@ impl Node {
             pings: BTreeMap::new(),
             next_ping: 0,
             dirty: BTreeSet::new(),
-            draining: None,
-            served: None,
             schedule: BTreeSet::new(),
             streams: BTreeMap::new(),
             outgoing: VecDeque::new(),
@@ -350,18 +343,6 @@ impl Node {
         }
     }
 
-    /// Returns the peer to drain: the present one, then whoever comes after the one that sent last
-    ///
-    /// So all have their turn where only so much may leave at one time.
-    fn next_dirty(&self) -> Option<PublicKey> {
-        if let Some(key) = self.draining.filter(|key| self.dirty.contains(key)) {
-            return Some(key);
-        }
-        let after = self.served.map_or(Bound::Unbounded, Bound::Excluded);
-        let next = self.dirty.range((after, Bound::Unbounded)).next();
-        next.or_else(|| self.dirty.first()).copied()
-    }
-
     fn next_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
         buffer.clear();
         loop {
@@ -370,10 +351,8 @@ impl Node {
                 let Outgoing { carrier, remote, local, .. } = outgoing;
                 return Some(Transmit { carrier, remote, local, segment: None });
             }
-            let key = self.next_dirty()?;
-            self.draining = Some(key);
+            let key = self.dirty.first().copied()?;
             if let Some(transmit) = self.drain_peer(&key, buffer, now) {
-                self.served = Some(key);
                 return Some(transmit);
             }
         }

@@ -127,6 +127,11 @@ impl Cycle {
         self.rivals.is_some()
     }
 
+    /// Tells whether the rate has grown in the last round
+    pub(super) fn is_growing(&self) -> bool {
+        self.growth.0 > 0.0 && self.growth.1 == 0
+    }
+
     /// Returns the pace, as a multiple of the rate
     pub(super) fn gain(&self, view: &View) -> f64 {
         match self.phase {

@@ -30,6 +30,8 @@ struct Trial {
     acked: u32,
     lost: u32,
     open: bool,
+    /// Whether a full queue may have dropped some of it
+    doubtful: bool,
 }
 
 impl OwnLoss {
@@ -39,7 +41,7 @@ impl OwnLoss {
         if self.trials.len() >= TRIALS_MAX {
             self.trials.pop_front();
         }
-        self.trials.push_back(Trial { phase, sent: 0, acked: 0, lost: 0, open: true });
+        self.trials.push_back(Trial { phase, sent: 0, acked: 0, lost: 0, open: true, doubtful: false });
     }
 
     /// Ends the trial, if there is one
@@ -48,6 +50,15 @@ impl OwnLoss {
             trial.open = false;
         }
         self.conclude();
+    }
+
+    /// Doubts the trial of a phase: its messages met a queue
+    ///
+    /// It may show less loss than is known, but not more.
+    pub(super) fn doubt(&mut self, phase: u32) {
+        if let Some(trial) = self.trial(phase) {
+            trial.doubtful = true;
+        }
     }
 
     /// Takes back all trials that have not spoken yet
@@ -108,8 +119,9 @@ impl OwnLoss {
                 return;
             }
             let (sent, lost) = (f64::from(first.sent), f64::from(first.lost));
+            let doubtful = first.doubtful && lost > sent * self.share();
             self.trials.pop_front();
-            if sent < 1.0 || lost / sent > SHARE_ODD {
+            if sent < 1.0 || lost / sent > SHARE_ODD || doubtful {
                 continue;
             }
             let keep = (1.0 - sent / MESSAGES).clamp(KEEP_MIN, KEEP_MAX);
@@ -129,7 +141,7 @@ const SHARE_ODD: f64 = 0.5;
 const MESSAGES: f64 = 2000.0;
 /// Least and most of the past that is kept at each trial
 const KEEP_MIN: f64 = 0.5;
-const KEEP_MAX: f64 = 0.9;
+const KEEP_MAX: f64 = 0.8;
 
 #[cfg(test)]
 mod tests {

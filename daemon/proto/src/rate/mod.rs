@@ -20,6 +20,7 @@
 //! - Each message costs the same, however many are in flight.
 
 mod cycle;
+mod fall;
 mod filter;
 mod loss;
 mod pacer;
@@ -27,6 +28,7 @@ mod queue;
 mod sampler;
 
 use self::cycle::{Cycle, Phase, View};
+use self::fall::{Evidence, Fall};
 use self::filter::Largest;
 use self::loss::OwnLoss;
 use self::pacer::{MESSAGE, Pacer};
@@ -53,9 +55,14 @@ pub struct Rate {
     train: Option<f64>,
     /// Most that may be in flight
     window: f64,
-    /// Samples in a row that say that the rate has fallen, and the largest of them
-    fallen: (u32, f64),
+    fall: Fall,
+    /// Mean of what the path carried since there has been a queue
+    full: Option<f64>,
     last_sent: Instant,
+    /// What may be in flight beside rivals, as a multiple of what the path holds
+    rivalled: f64,
+    /// Round in which that was cut
+    rival_cut: Option<u64>,
 }
 
 /// What an acknowledgement tells besides which messages arrived
@@ -70,22 +77,22 @@ pub struct Stamp {
 impl Rate {
     /// Begins without knowing anything of the path
     pub fn new() -> Self {
-        let mut loss = OwnLoss::default();
-        let cycle = Cycle::new();
-        loss.begin(cycle.number());
         Self {
             bound: None,
             sampler: Sampler::default(),
             carries: Largest::default(),
             arrives: Largest::default(),
-            loss,
+            loss: OwnLoss::default(),
             queue: Queue::new(),
-            cycle,
+            cycle: Cycle::new(),
             pacer: Pacer::new(),
             train: None,
             window: WINDOW_FIRST,
-            fallen: (0, 0.0),
+            fall: Fall::default(),
+            full: None,
             last_sent: Instant::ZERO,
+            rivalled: RIVALLED,
+            rival_cut: None,
         }
     }
 
@@ -113,8 +120,8 @@ impl Rate {
         }
         self.last_sent = now;
         self.loss.on_sent();
-        self.pacer.on_sent(bytes, now);
-        self.sampler.on_sent(bytes, self.cycle.number())
+        let left = self.pacer.on_sent(bytes, now);
+        self.sampler.on_sent(bytes, self.cycle.number(), left)
     }
 
     /// Takes a message that an acknowledgement newly acknowledges
@@ -211,6 +218,10 @@ impl Rate {
             self.carries.advance();
             self.arrives.advance();
         }
+        if self.rival_cut.is_none_or(|cut| self.sampler.round() > cut + 1) {
+            self.rival_cut = None;
+            self.rivalled = (self.rivalled + RIVALLED_STEP).min(RIVALLED_MAX);
+        }
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
         self.on_phase(before);
@@ -223,7 +234,12 @@ impl Rate {
             self.train = Some(carried);
             return;
         }
+        if self.queue.standing() > self.queue.threshold() {
+            self.loss.doubt(sample.phases.0);
+            self.loss.doubt(sample.phases.1);
+        }
         let known = self.carries.value().unwrap_or(0.0);
+        let carried = self.settled(carried);
         if !sample.limited || carried > known {
             self.carries.update(carried);
         }
@@ -238,58 +254,84 @@ impl Rate {
     /// Returns what a sample says that the path carries
     fn carried(&self, sample: &Sample) -> f64 {
         let loss = self.loss.share();
-        let messages = (sample.bytes / MESSAGE).max(1.0);
-        let mut margin = (MARGIN * (loss.max(0.002) / messages).sqrt()).max(MARGIN_MIN);
         // Little is known of the path's loss in the beginning.
-        margin += LOSS_FIRST * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0);
+        let unknown = LOSS_FIRST * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0);
+        let margin = margin(loss, sample.bytes) + unknown;
         let most = sample.delivered / (1.0 - (loss + margin).min(0.6));
-        // More was lost than the path loses: what was dropped has not passed.
-        let passed =
-            if sample.transit > most { sample.delivered / (1.0 - loss) } else { sample.transit };
+        // What was dropped for want of room has not passed.
+        let excess = sample.transit > most;
+        let passed = if excess { sample.delivered / (1.0 - loss) } else { sample.transit };
         let emptying = self.queue.standing() > self.queue.threshold() * 0.5;
         if emptying { passed } else { passed.min(sample.sent * SENT_MARGIN) }
     }
 
-    /// Lowers the rate when the path has carried less than was sent for a while
+    /// Returns the mean of samples while there is a queue
+    ///
+    /// Then each of them shows the rate, and the largest would show the noise.
+    fn settled(&mut self, carried: f64) -> f64 {
+        let full = self.queue.standing() > self.queue.threshold() * 0.5;
+        if self.cycle.has_rivals() {
+            // They look for the largest as well.
+            self.full = None;
+            return carried;
+        }
+        let mean = self.full.map_or(carried, |mean| mean + (carried - mean) * SETTLE);
+        self.full = full.then_some(mean);
+        mean
+    }
+
+    /// Lowers the rate when the path carries less than that; `fell` where its queue says so already
     fn note_fall(&mut self, sample: &Sample, carried: f64, fell: bool) {
-        let known = self.carries.value().unwrap_or(0.0);
-        let short = carried < known * FALL && carried < sample.sent * FALL && !sample.limited;
-        let steady = match self.cycle.phase() {
-            Phase::Cruise | Phase::Down => !self.cycle.has_rivals(),
-            Phase::Startup | Phase::Drain | Phase::Up | Phase::Fast | Phase::Resume => false,
+        let steady = self.cycle.phase() == Phase::Cruise
+            && sample.phases == (self.cycle.number(), self.cycle.number())
+            && !sample.limited;
+        let loss = self.loss.share();
+        let witness = Evidence {
+            bytes: sample.bytes,
+            transit: sample.transit,
+            delivered: sample.delivered,
+            sent: sample.sent,
         };
-        if fell {
-            self.carries.lower(carried);
-            self.arrives.lower(sample.delivered);
-            self.fallen = (0, 0.0);
-        } else if short && steady {
-            self.fallen = (self.fallen.0 + 1, self.fallen.1.max(carried));
-            if self.fallen.0 >= FALLEN {
-                self.carries.lower(self.fallen.1);
-                self.arrives.lower(sample.delivered);
-                self.fallen = (0, 0.0);
+        let margin = |bytes| margin(loss, bytes);
+        let fallen = steady
+            .then(|| self.fall.on_sample(sample.phases.0, &witness, loss, margin))
+            .flatten();
+        if self.cycle.has_rivals() {
+            if fallen.is_some() && self.rival_cut.is_none() {
+                self.rival_cut = Some(self.sampler.round());
+                self.rivalled = (self.rivalled * RIVALLED_CUT).max(RIVALLED_MIN);
             }
-        } else {
-            self.fallen = (0, 0.0);
+            return;
+        }
+        if let Some(rate) = fell.then_some(carried).or(fallen) {
+            self.carries.lower(rate);
+            self.arrives.lower(sample.delivered.min(rate));
         }
     }
 
     /// Begins and ends trials of own loss with the phases
     fn on_phase(&mut self, before: u32) {
-        if self.cycle.number() == before {
+        let number = self.cycle.number();
+        if number == before {
             return;
         }
         match self.cycle.phase() {
-            Phase::Startup => self.loss.begin(self.cycle.number()),
+            Phase::Startup if self.cycle.is_growing() => self.loss.begin(number),
             Phase::Drain => {
                 // What was sent last met a queue that was full or nearly so.
                 self.loss.spoil();
-                self.loss.begin(self.cycle.number());
+                self.loss.begin(number);
             }
-            Phase::Down if !self.cycle.has_rivals() => self.loss.begin(self.cycle.number()),
-            Phase::Down | Phase::Cruise | Phase::Up | Phase::Fast | Phase::Resume => {
-                self.loss.end()
-            }
+            Phase::Down if !self.cycle.has_rivals() => self.loss.begin(number),
+            Phase::Startup
+            | Phase::Down
+            | Phase::Cruise
+            | Phase::Up
+            | Phase::Fast
+            | Phase::Resume => self.loss.end(),
+        }
+        if self.queue.standing() > self.queue.threshold() {
+            self.loss.doubt(number);
         }
     }
 
@@ -313,7 +355,7 @@ impl Rate {
         self.pacer.set_rate(pace);
         let spare = view.threshold + 4.0 * self.queue.trip_noise() + ACK_SPARE;
         let held = pace.max(carries) * (trip * WINDOW + spare) + WINDOW_SPARE;
-        let rivalled = carries * trip * RIVALLED;
+        let rivalled = carries * trip * self.rivalled;
         self.window = if self.cycle.has_rivals() { rivalled.max(WINDOW_SPARE) } else { held };
         if self.cycle.phase() == Phase::Startup {
             self.window = self.window.max(WINDOW_FIRST);
@@ -341,6 +383,12 @@ impl Rate {
     }
 }
 
+/// Returns the loss above the path's own that may be chance in so many bytes
+fn margin(loss: f64, bytes: f64) -> f64 {
+    let messages = (bytes / MESSAGE).max(1.0);
+    (MARGIN * (loss.max(0.002) / messages).sqrt()).max(MARGIN_MIN)
+}
+
 fn seconds(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or(Duration::from_secs(1))
 }
@@ -359,6 +407,11 @@ const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
 const WINDOW: f64 = 1.25;
 /// The same beside somebody who fills the queue
 const RIVALLED: f64 = 1.6;
+const RIVALLED_MIN: f64 = 1.1;
+const RIVALLED_MAX: f64 = 2.0;
+/// By how much it grows in a round without, and shrinks in one with loss that is not the path's own
+const RIVALLED_STEP: f64 = 0.05;
+const RIVALLED_CUT: f64 = 0.8;
 /// Time for which acknowledgements may be held back, in seconds
 const ACK_SPARE: f64 = 0.006;
 /// Messages in a round trip at any time
@@ -378,11 +431,9 @@ const LOSS_FIRST: f64 = 0.2;
 /// Messages from which a path's loss is known
 const LOSS_KNOWN: f64 = 300.0;
 /// How much faster than sent messages may seem to arrive
-const SENT_MARGIN: f64 = 1.03;
-/// Share of the rate under which it has fallen
-const FALL: f64 = 0.93;
-/// Samples in a row that show it
-const FALLEN: u32 = 3;
+const SENT_MARGIN: f64 = 1.005;
+/// Weight of a sample while there is a queue
+const SETTLE: f64 = 0.3;
 /// Idle time after which the rate is to be confirmed
 const MEMORY: Duration = Duration::from_secs(10);
 

@@ -39,11 +39,13 @@ impl Pacer {
         self.rate
     }
 
-    /// Records that `bytes` left
-    pub(super) fn on_sent(&mut self, bytes: usize, now: Instant) {
-        let Some(rate) = self.rate else { return };
-        self.due = self.due.max(now - LATE_MAX) + time_of(bytes as f64, rate);
+    /// Records that `bytes` left; returns when they would have left without trains and lateness
+    pub(super) fn on_sent(&mut self, bytes: usize, now: Instant) -> Instant {
+        let Some(rate) = self.rate else { return now };
+        let due = self.due.max(now - LATE_MAX);
+        self.due = due + time_of(bytes as f64, rate);
         self.gate = self.gate.max(now) + time_of(bytes as f64, rate * CATCH_UP);
+        due
     }
 
     /// Returns the bytes that may leave now; where it is not nothing, a whole message may

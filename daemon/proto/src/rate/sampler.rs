@@ -47,6 +47,8 @@ pub(super) struct Sampler {
 pub struct Mark {
     /// Bytes sent on the path up to and with this message
     pub(super) position: u64,
+    /// When the pacer let it leave; when it really left depends on trains and timers
+    pub(super) left: Instant,
     /// Number of the phase in which it was sent
     pub(super) phase: u32,
     /// Whether there was not enough to send
@@ -57,7 +59,6 @@ pub struct Mark {
 #[derive(Clone, Copy, Debug)]
 struct Point {
     mark: Mark,
-    sent: Instant,
     /// By the other node's clock, in nanoseconds
     arrived: i64,
     /// Bytes that had arrived by then
@@ -100,9 +101,9 @@ struct Clock {
 
 impl Sampler {
     /// Records that a message leaves
-    pub(super) fn on_sent(&mut self, bytes: usize, phase: u32) -> Mark {
+    pub(super) fn on_sent(&mut self, bytes: usize, phase: u32, left: Instant) -> Mark {
         self.sent += bytes as u64;
-        Mark { position: self.sent, phase, limited: self.limited_until.is_some() }
+        Mark { position: self.sent, left, phase, limited: self.limited_until.is_some() }
     }
 
     /// Records that there was nothing to send although it was allowed
@@ -156,7 +157,7 @@ impl Sampler {
         let arrived = written - i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX / 2);
         told.delay = Some(arrived - i64::try_from(sent.as_nanos()).unwrap_or(i64::MAX / 2));
         self.points += 1;
-        self.last = Some(Point { mark, sent, arrived, delivered: self.delivered });
+        self.last = Some(Point { mark, arrived, delivered: self.delivered });
         if self.from.is_none() {
             self.restart();
         }
@@ -169,7 +170,7 @@ impl Sampler {
         let (from, to) = (self.from?, self.last?);
         let arrivals = Duration::from_nanos(u64::try_from(to.arrived - from.arrived).ok()?);
         let bytes = (to.mark.position - from.mark.position) as f64;
-        let departures = to.sent.since(from.sent);
+        let departures = to.mark.left.since(from.mark.left);
         let long = arrivals >= least && self.points >= POINTS;
         let spread = short.is_some_and(|short| arrivals >= short) && departures < arrivals / 2;
         if !(long || spread) || bytes < BYTES || arrivals.is_zero() {

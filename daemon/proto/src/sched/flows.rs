@@ -2,7 +2,7 @@
 //!
 //! # Contract
 //!
-//! - A flow keeps its slot while it has something to send or waits for a turn, and some seconds
+//! - A flow keeps its seat while it has something to send or waits for a turn, and some seconds
 //!   beyond: what it sent lately tells whether it is thin.
 //! - Finding a flow costs a look into a small table, for lanes and nodes a search in a tree; nothing
 //!   here goes through all flows but [`Flows::longest`], which is asked when a queue overflows.
@@ -15,75 +15,75 @@ use crate::time::{Duration, Instant};
 
 /// Where a flow lies
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Slot(u32);
+pub(super) struct Seat(u32);
 
 /// All flows of a session
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: Vec<Flow>,
-    free: Vec<Slot>,
-    /// Slots of datagram flows by bucket, one too high; none at first, then all of them
+    free: Vec<Seat>,
+    /// Seats of datagram flows by bucket, one too high; none at first, then all of them
     buckets: Vec<u32>,
-    others: BTreeMap<Key, Slot>,
+    others: BTreeMap<Key, Seat>,
     /// All that are in use, in the order in which they are looked at for whether they still are
-    watch: VecDeque<Slot>,
+    watch: VecDeque<Seat>,
 }
 
 impl Flows {
-    /// Returns the slot of a flow, which is made if it is new
-    pub(super) fn find(&mut self, key: Key, now: Instant) -> Slot {
-        if let Some(slot) = self.known(key) {
-            return slot;
+    /// Returns the seat of a flow, which is made if it is new
+    pub(super) fn find(&mut self, key: Key, now: Instant) -> Seat {
+        if let Some(seat) = self.known(key) {
+            return seat;
         }
         self.tidy(now);
         let key = bucketed(key);
-        let slot = match self.free.pop() {
-            Some(slot) => {
-                self[slot] = Flow::new(key, now);
-                slot
+        let seat = match self.free.pop() {
+            Some(seat) => {
+                self[seat] = Flow::new(key, now);
+                seat
             }
             None => {
                 self.flows.push(Flow::new(key, now));
-                Slot(self.flows.len() as u32 - 1)
+                Seat(self.flows.len() as u32 - 1)
             }
         };
-        self.watch.push_back(slot);
+        self.watch.push_back(seat);
         match key {
             Key::Datagrams(bucket) => {
                 self.buckets.resize(BUCKETS as usize, 0);
-                self.buckets[bucket as usize] = slot.0 + 1;
+                self.buckets[bucket as usize] = seat.0 + 1;
             }
             Key::Lane(_) | Key::Relay(_) => {
-                self.others.insert(key, slot);
+                self.others.insert(key, seat);
             }
         }
-        slot
+        seat
     }
 
-    /// Returns the slot of a flow that is known
-    pub(super) fn known(&self, key: Key) -> Option<Slot> {
+    /// Returns the seat of a flow that is known
+    pub(super) fn known(&self, key: Key) -> Option<Seat> {
         match bucketed(key) {
             Key::Datagrams(bucket) => {
-                let slot = self.buckets.get(bucket as usize)?;
-                slot.checked_sub(1).map(Slot)
+                let seat = self.buckets.get(bucket as usize)?;
+                seat.checked_sub(1).map(Seat)
             }
             key @ (Key::Lane(_) | Key::Relay(_)) => self.others.get(&key).copied(),
         }
     }
 
     /// Returns the flow in which most waits, among those of a kind
-    pub(super) fn longest(&self, kind: impl Fn(&Key) -> bool) -> Option<Slot> {
-        let own = self.watch.iter().copied().filter(|slot| kind(&self[*slot].key));
-        own.max_by_key(|slot| self[*slot].backlog())
+    pub(super) fn longest(&self, kind: impl Fn(&Key) -> bool) -> Option<Seat> {
+        let own = self.watch.iter().copied().filter(|seat| kind(&self[*seat].key));
+        own.max_by_key(|seat| self[*seat].backlog())
     }
 
     /// Looks at a few flows, and forgets those that were silent for long
     fn tidy(&mut self, now: Instant) {
         for _ in 0..LOOKS {
-            let Some(slot) = self.watch.pop_front() else { return };
-            let flow = &self[slot];
+            let Some(seat) = self.watch.pop_front() else { return };
+            let flow = &self[seat];
             if flow.turn != Turn::Idle || flow.is_ready() || now.since(flow.last) < KEPT {
-                self.watch.push_back(slot);
+                self.watch.push_back(seat);
                 continue;
             }
             match flow.key {
@@ -92,22 +92,22 @@ impl Flows {
                     self.others.remove(&key);
                 }
             }
-            self.free.push(slot);
+            self.free.push(seat);
         }
     }
 }
 
-impl Index<Slot> for Flows {
+impl Index<Seat> for Flows {
     type Output = Flow;
 
-    fn index(&self, slot: Slot) -> &Flow {
-        &self.flows[slot.0 as usize]
+    fn index(&self, seat: Seat) -> &Flow {
+        &self.flows[seat.0 as usize]
     }
 }
 
-impl IndexMut<Slot> for Flows {
-    fn index_mut(&mut self, slot: Slot) -> &mut Flow {
-        &mut self.flows[slot.0 as usize]
+impl IndexMut<Seat> for Flows {
+    fn index_mut(&mut self, seat: Seat) -> &mut Flow {
+        &mut self.flows[seat.0 as usize]
     }
 }
 

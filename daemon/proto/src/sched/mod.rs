@@ -35,22 +35,22 @@ use std::collections::VecDeque;
 
 use self::copies::{Copies, Copy, Place, What};
 use self::flow::{Key, Turn};
-use self::flows::{Flows, Slot};
+use self::flows::{Flows, Seat};
 use self::meter::{Level, Limit};
 use self::policy::Policy;
 use crate::crypto::PublicKey;
 use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
 
-pub use self::shaper::Shaper;
+pub use self::shaper::{Shaper, Slot};
 
 /// All load that waits in one session
 #[derive(Debug, Default)]
 pub struct Scheduler {
     flows: Flows,
-    thin: VecDeque<Slot>,
-    new: VecDeque<Slot>,
-    old: VecDeque<Slot>,
+    thin: VecDeque<Seat>,
+    new: VecDeque<Seat>,
+    old: VecDeque<Seat>,
     /// Flows that have something to send
     ready: usize,
     /// Lanes that got something to send, until the time is known
@@ -114,7 +114,7 @@ pub enum Next<'a> {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Chosen {
     /// The next thing of a flow; with an id where copies may follow
-    Flow(Slot, Option<u32>),
+    Flow(Seat, Option<u32>),
     /// A copy
     Copy(Place),
 }
@@ -128,11 +128,11 @@ impl Scheduler {
 
     /// Queues an inner packet; where too much waits, the longest queue makes room
     pub fn push_packet(&mut self, packet: Vec<u8>, now: Instant) {
-        let slot = self.flows.find(Key::Datagrams(tuple::flow_of(&packet)), now);
-        let flow = &mut self.flows[slot];
+        let seat = self.flows.find(Key::Datagrams(tuple::flow_of(&packet)), now);
+        let flow = &mut self.flows[seat];
         flow.level.add(packet.len(), &self.policy.thin, now);
         flow.meter.add(packet.len(), now);
-        self.packet_bytes += self.push(slot, packet, now);
+        self.packet_bytes += self.push(seat, packet, now);
         if self.packet_bytes > QUEUE_BYTES {
             self.packet_bytes -=
                 self.shorten(|key| matches!(key, Key::Datagrams(_)), QUEUE_BYTES / 32);
@@ -142,10 +142,10 @@ impl Scheduler {
     /// Queues a message to carry for another node; where too much waits, the longest queue makes
     /// room
     pub fn push_relayed(&mut self, node: PublicKey, message: Vec<u8>, now: Instant) {
-        let slot = self.flows.find(Key::Relay(node), now);
-        let flow = &mut self.flows[slot];
+        let seat = self.flows.find(Key::Relay(node), now);
+        let flow = &mut self.flows[seat];
         flow.level.add(message.len(), &self.policy.thin, now);
-        self.relay_bytes += self.push(slot, message, now);
+        self.relay_bytes += self.push(seat, message, now);
         if self.relay_bytes > RELAY_BYTES {
             self.relay_bytes -= self.shorten(|key| matches!(key, Key::Relay(_)), RELAY_BYTES / 32);
         }
@@ -167,8 +167,8 @@ impl Scheduler {
         self.wake(now);
         self.chosen = self.choose(now);
         match self.chosen? {
-            Chosen::Flow(slot, id) => {
-                let flow = &self.flows[slot];
+            Chosen::Flow(seat, id) => {
+                let flow = &self.flows[seat];
                 Some(match flow.key {
                     Key::Datagrams(_) => Next::Datagram { packet: flow.head()?, id },
                     Key::Lane(conv) => Next::Lane(conv),
@@ -192,18 +192,18 @@ impl Scheduler {
                 self.copies.remove(place);
             }
             Some(Chosen::Copy(place)) => self.copies.on_sent(place, &self.policy, now),
-            Some(Chosen::Flow(slot, id)) => {
-                let thin = self.charge(slot, bytes, now);
+            Some(Chosen::Flow(seat, id)) => {
+                let thin = self.charge(seat, bytes, now);
                 let what = match (piece, id) {
                     (Some(piece), _) => Some(What::Piece(piece)),
-                    (None, None) => self.pop(slot).and(None),
+                    (None, None) => self.pop(seat).and(None),
                     (None, Some(id)) => {
                         self.next_id = id.wrapping_add(1);
-                        self.pop(slot).map(|packet| What::Packet { id, packet })
+                        self.pop(seat).map(|packet| What::Packet { id, packet })
                     }
                 };
                 if let Some(what) = what {
-                    self.keep(slot, thin, Copy::new(what, bytes, now), now);
+                    self.keep(seat, thin, Copy::new(what, bytes, now), now);
                 }
             }
         }
@@ -217,9 +217,9 @@ impl Scheduler {
                 self.copies.remove(place);
                 None
             }
-            Chosen::Flow(slot, _) => {
-                self.charge(slot, bytes, now);
-                self.pop(slot)
+            Chosen::Flow(seat, _) => {
+                self.charge(seat, bytes, now);
+                self.pop(seat)
             }
         }
     }
@@ -227,8 +227,8 @@ impl Scheduler {
     /// The lane that [`Scheduler::next`] named has nothing to send any more
     pub fn sleep_lane(&mut self, conv: u32, now: Instant) {
         self.chosen = None;
-        let Some(slot) = self.flows.known(Key::Lane(conv)) else { return };
-        let flow = &mut self.flows[slot];
+        let Some(seat) = self.flows.known(Key::Lane(conv)) else { return };
+        let flow = &mut self.flows[seat];
         if flow.is_ready() {
             self.ready -= 1;
         }
@@ -257,78 +257,78 @@ impl Scheduler {
     }
 
     /// Queues bytes in a flow, and the flow for its turn; returns what they count
-    fn push(&mut self, slot: Slot, bytes: Vec<u8>, now: Instant) -> usize {
-        let flow = &mut self.flows[slot];
+    fn push(&mut self, seat: Seat, bytes: Vec<u8>, now: Instant) -> usize {
+        let flow = &mut self.flows[seat];
         let weight = flow.weight(&bytes);
         self.ready += usize::from(!flow.is_ready());
         flow.push(bytes, now);
-        self.line_up(slot, now);
+        self.line_up(seat, now);
         weight
     }
 
     /// Lets the lanes line up that got something to send
     fn wake(&mut self, now: Instant) {
         while let Some(conv) = self.woken.pop() {
-            let slot = self.flows.find(Key::Lane(conv), now);
-            let flow = &mut self.flows[slot];
+            let seat = self.flows.find(Key::Lane(conv), now);
+            let flow = &mut self.flows[seat];
             self.ready += usize::from(!flow.is_ready());
             flow.set_awake(true, &self.policy, now);
-            self.line_up(slot, now);
+            self.line_up(seat, now);
         }
     }
 
     /// Lets a flow that has something to send wait for its turn
-    fn line_up(&mut self, slot: Slot, now: Instant) {
-        let flow = &mut self.flows[slot];
+    fn line_up(&mut self, seat: Seat, now: Instant) {
+        let flow = &mut self.flows[seat];
         if flow.turn != Turn::Idle {
             return;
         }
         let thin = flow.level.is_thin(&self.policy.thin, now);
         if thin && self.thin_level.is_thin(&self.policy.thin_share(), now) {
             flow.turn = Turn::Thin;
-            self.thin.push_back(slot);
+            self.thin.push_back(seat);
         } else {
-            self.begin_round(slot);
+            self.begin_round(seat);
         }
     }
 
     /// Lets a flow take part in the round, among those that have just begun
-    fn begin_round(&mut self, slot: Slot) {
-        let flow = &mut self.flows[slot];
+    fn begin_round(&mut self, seat: Seat) {
+        let flow = &mut self.flows[seat];
         flow.turn = Turn::New;
         flow.deficit = flow.deficit.min(0) + QUANTUM;
-        self.new.push_back(slot);
+        self.new.push_back(seat);
     }
 
     fn choose(&mut self, now: Instant) -> Option<Chosen> {
-        if let Some(slot) = self.choose_thin(now) {
-            return Some(Chosen::Flow(slot, self.id_for(slot)));
+        if let Some(seat) = self.choose_thin(now) {
+            return Some(Chosen::Flow(seat, self.id_for(seat)));
         }
         if let Some(place) = self.copies.next_thin(&self.policy, now) {
             return Some(Chosen::Copy(place));
         }
-        if let Some(slot) = self.choose_from_round(now) {
-            return Some(Chosen::Flow(slot, self.id_for(slot)));
+        if let Some(seat) = self.choose_from_round(now) {
+            return Some(Chosen::Flow(seat, self.id_for(seat)));
         }
         let flows = &self.flows;
-        let awake = |conv| flows.known(Key::Lane(conv)).is_some_and(|slot| flows[slot].is_ready());
+        let awake = |conv| flows.known(Key::Lane(conv)).is_some_and(|seat| flows[seat].is_ready());
         self.copies.next_spare(&self.policy, awake, now).map(Chosen::Copy)
     }
 
-    fn choose_thin(&mut self, now: Instant) -> Option<Slot> {
-        while let Some(slot) = self.thin.front().copied() {
-            self.tidy(slot, now);
-            let flow = &mut self.flows[slot];
+    fn choose_thin(&mut self, now: Instant) -> Option<Seat> {
+        while let Some(seat) = self.thin.front().copied() {
+            self.tidy(seat, now);
+            let flow = &mut self.flows[seat];
             let ready = flow.is_ready();
             if ready
                 && flow.level.is_thin(&self.policy.thin, now)
                 && self.thin_level.is_thin(&self.policy.thin_share(), now)
             {
-                return Some(slot);
+                return Some(seat);
             }
             self.thin.pop_front();
             if ready {
-                self.begin_round(slot);
+                self.begin_round(seat);
             } else {
                 flow.turn = Turn::Idle;
             }
@@ -337,16 +337,16 @@ impl Scheduler {
     }
 
     /// Goes round until a flow with credit has something to send (RFC 8290, section 4.2)
-    fn choose_from_round(&mut self, now: Instant) -> Option<Slot> {
+    fn choose_from_round(&mut self, now: Instant) -> Option<Seat> {
         loop {
             let fresh = !self.new.is_empty();
             let line = if fresh { &mut self.new } else { &mut self.old };
-            let slot = *line.front()?;
-            self.tidy(slot, now);
-            let flow = &mut self.flows[slot];
+            let seat = *line.front()?;
+            self.tidy(seat, now);
+            let flow = &mut self.flows[seat];
             let ready = flow.is_ready();
             if ready && flow.deficit > 0 {
-                return Some(slot);
+                return Some(seat);
             }
             let line = if fresh { &mut self.new } else { &mut self.old };
             line.pop_front();
@@ -356,7 +356,7 @@ impl Scheduler {
             // A flow that ended may not begin anew before all others had their turn.
             if ready || fresh && !self.old.is_empty() {
                 flow.turn = Turn::Old;
-                self.old.push_back(slot);
+                self.old.push_back(seat);
             } else {
                 flow.turn = Turn::Idle;
             }
@@ -364,30 +364,30 @@ impl Scheduler {
     }
 
     /// Returns the number that the head of a flow shares with its copies, where it is to have any
-    fn id_for(&self, slot: Slot) -> Option<u32> {
-        let flow = &self.flows[slot];
+    fn id_for(&self, seat: Seat) -> Option<u32> {
+        let flow = &self.flows[seat];
         let copied = self.policy.copies()
             && match flow.key {
-                Key::Datagrams(_) => flow.turn == Turn::Thin || self.is_affordable(slot),
+                Key::Datagrams(_) => flow.turn == Turn::Thin || self.is_affordable(seat),
                 Key::Lane(_) | Key::Relay(_) => false,
             };
         copied.then_some(self.next_id)
     }
 
     /// Tells whether all that a flow sends can be copied: half of it is not worth half as much
-    fn is_affordable(&self, slot: Slot) -> bool {
+    fn is_affordable(&self, seat: Seat) -> bool {
         let copies = u64::from(self.policy.transmissions - 1);
-        self.flows[slot].meter.rate().saturating_mul(copies) <= self.policy.spare_copies
+        self.flows[seat].meter.rate().saturating_mul(copies) <= self.policy.spare_copies
     }
 
     /// Keeps what left, for copies
-    fn keep(&mut self, slot: Slot, thin: bool, copy: Copy, now: Instant) {
+    fn keep(&mut self, seat: Seat, thin: bool, copy: Copy, now: Instant) {
         if !self.policy.copies() {
             return;
         }
         let spare = match copy.what {
             _ if thin => return self.copies.push_thin(copy, &self.policy, now),
-            What::Piece(piece) => self.flows[slot].on_piece(piece, copy.bytes, now),
+            What::Piece(piece) => self.flows[seat].on_piece(piece, copy.bytes, now),
             What::Packet { .. } => true,
         };
         if spare {
@@ -396,8 +396,8 @@ impl Scheduler {
     }
 
     /// Lets a flow pay for what it sent; tells whether that went before other load
-    fn charge(&mut self, slot: Slot, bytes: usize, now: Instant) -> bool {
-        let flow = &mut self.flows[slot];
+    fn charge(&mut self, seat: Seat, bytes: usize, now: Instant) -> bool {
+        let flow = &mut self.flows[seat];
         flow.deficit -= i64::try_from(bytes).unwrap_or(i64::MAX);
         match flow.key {
             Key::Lane(_) => {
@@ -418,34 +418,34 @@ impl Scheduler {
     }
 
     /// Takes the packet or message at the head of a flow
-    fn pop(&mut self, slot: Slot) -> Option<Vec<u8>> {
-        let flow = &mut self.flows[slot];
+    fn pop(&mut self, seat: Seat) -> Option<Vec<u8>> {
+        let flow = &mut self.flows[seat];
         let bytes = flow.pop()?;
         let weight = flow.weight(&bytes);
         if !flow.is_ready() {
             self.ready -= 1;
         }
-        self.give_back(slot, weight);
+        self.give_back(seat, weight);
         Some(bytes)
     }
 
     /// Drops what waits too long at the head of a flow
-    fn tidy(&mut self, slot: Slot, now: Instant) {
-        let flow = &mut self.flows[slot];
+    fn tidy(&mut self, seat: Seat, now: Instant) {
+        let flow = &mut self.flows[seat];
         let before = flow.is_ready();
         let (gone, bytes) = flow.tidy(&self.policy, now);
         if before && !flow.is_ready() {
             self.ready -= 1;
         }
         self.dropped += gone as u64;
-        self.give_back(slot, bytes);
+        self.give_back(seat, bytes);
     }
 
     /// Drops from the head of the longest queue of a kind, `bytes` or half of it; returns how much
     fn shorten(&mut self, kind: impl Fn(&Key) -> bool, bytes: usize) -> usize {
         self.chosen = None;
-        let Some(slot) = self.flows.longest(kind) else { return 0 };
-        let flow = &mut self.flows[slot];
+        let Some(seat) = self.flows.longest(kind) else { return 0 };
+        let flow = &mut self.flows[seat];
         let before = flow.backlog();
         if before == 0 {
             return 0;
@@ -460,8 +460,8 @@ impl Scheduler {
         before - flow.backlog()
     }
 
-    fn give_back(&mut self, slot: Slot, bytes: usize) {
-        match self.flows[slot].key {
+    fn give_back(&mut self, seat: Seat, bytes: usize) {
+        match self.flows[seat].key {
             Key::Datagrams(_) => self.packet_bytes -= bytes,
             Key::Relay(_) => self.relay_bytes -= bytes,
             Key::Lane(_) => {}

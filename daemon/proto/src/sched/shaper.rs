@@ -2,11 +2,14 @@
 //!
 //! A [`Shaper`] knows when all that was sent will have passed at the rate that is allowed. Load may
 //! leave while that is near enough: 2 ms at the rate, and at least two messages, may leave at once.
+//! A session that may not gets a [`Slot`], the next after those of all others: so sessions take
+//! turns, message by message, and none has to know of the others.
 //!
 //! # Contract
 //!
-//! - All that leaves is counted ([`Shaper::on_sent`]), but only load has to ask. So acknowledgements
-//!   and probes take from what is left to load, and never wait.
+//! - All that leaves is counted ([`Shaper::on_sent`]), but only load has to ask ([`Shaper::ask`]),
+//!   and asks before each message. So acknowledgements and probes take from what is left to load,
+//!   and never wait.
 
 use super::meter::time_of;
 use crate::time::{Duration, Instant};
@@ -20,6 +23,12 @@ pub struct Shaper {
     bytes_pass: Instant,
     /// When the messages that were sent have passed
     messages_pass: Instant,
+}
+
+/// When it is a session's turn to send one message of load
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Slot {
+    at: Instant,
 }
 
 impl Shaper {
@@ -36,15 +45,27 @@ impl Shaper {
         self.messages_pass = now;
     }
 
-    /// Records that a message left, load or not
-    pub fn on_sent(&mut self, bytes: usize, now: Instant) {
-        if let Some(rate) = self.rate {
-            let pass = self.bytes_pass.max(now) + time_of(bytes as u64, rate);
-            self.bytes_pass = pass.min(now + DEBT);
+    /// Asks whether load may leave now; whoever may not gets a slot, and may when that has come
+    pub fn ask(&mut self, slot: &mut Option<Slot>, now: Instant) -> bool {
+        let held = slot.filter(|slot| now < slot.at + SLOT_KEPT);
+        let at = held.map_or_else(|| self.open_at(), |slot| slot.at);
+        if held.is_none() {
+            self.charge(MESSAGE, 1, Instant::FAR, now);
+            *slot = Some(Slot { at });
         }
-        if let Some(rate) = self.packet_rate {
-            let pass = self.messages_pass.max(now) + time_of(1, rate.into());
-            self.messages_pass = pass.min(now + DEBT);
+        at <= now
+    }
+
+    /// Records that a message left; one of load has used its slot
+    pub fn on_sent(&mut self, bytes: usize, slot: Option<Slot>, now: Instant) {
+        let bytes = bytes as u64;
+        if slot.is_none() {
+            return self.charge(bytes, 1, now + DEBT, now);
+        }
+        // The slot was for a message of usual size.
+        self.charge(bytes.saturating_sub(MESSAGE), 0, Instant::FAR, now);
+        if let Some(rate) = self.rate {
+            self.bytes_pass = self.bytes_pass - time_of(MESSAGE.saturating_sub(bytes), rate);
         }
     }
 
@@ -53,13 +74,26 @@ impl Shaper {
         self.rate
     }
 
-    /// Tells whether load may leave now
-    pub fn is_open(&self, now: Instant) -> bool {
-        now >= self.open_at()
+    /// Returns when whoever has this slot, or none, may send load next
+    pub fn turn_at(&self, slot: &Option<Slot>, now: Instant) -> Instant {
+        let held = slot.filter(|slot| now < slot.at + SLOT_KEPT);
+        held.map_or_else(|| self.open_at(), |slot| slot.at)
     }
 
-    /// Returns when load may leave next
-    pub fn open_at(&self) -> Instant {
+    /// Counts what leaves, but not beyond `most`
+    fn charge(&mut self, bytes: u64, messages: u64, most: Instant, now: Instant) {
+        if let Some(rate) = self.rate {
+            let pass = self.bytes_pass.max(now) + time_of(bytes, rate);
+            self.bytes_pass = pass.min(most.max(self.bytes_pass));
+        }
+        if let Some(rate) = self.packet_rate {
+            let pass = self.messages_pass.max(now) + time_of(messages, rate.into());
+            self.messages_pass = pass.min(most.max(self.messages_pass));
+        }
+    }
+
+    /// Returns when a message may leave for which nothing was reserved
+    fn open_at(&self) -> Instant {
         let bytes = self.rate.map(|rate| self.bytes_pass - ahead(time_of(MESSAGE, rate)));
         let messages =
             self.packet_rate.map(|rate| self.messages_pass - ahead(time_of(1, rate.into())));
@@ -76,6 +110,8 @@ fn ahead(message: Duration) -> Duration {
 const BURST: Duration = Duration::from_millis(2);
 /// Bytes of a message, as far as bursts are concerned
 const MESSAGE: u64 = 1500;
+/// Time for which a slot that came is kept; who does not use it has to ask again
+const SLOT_KEPT: Duration = Duration::from_millis(20);
 /// Most that load has to wait for what did not ask
 const DEBT: Duration = Duration::from_millis(250);
 
@@ -87,9 +123,9 @@ mod tests {
     fn without_bounds_it_is_always_open() {
         let mut shaper = Shaper::new(at(5));
 
-        (0..1000).for_each(|_| shaper.on_sent(1500, at(5)));
+        (0..1000).for_each(|_| shaper.on_sent(1500, None, at(5)));
 
-        assert!(shaper.is_open(at(5)));
+        assert!(shaper.ask(&mut None, at(5)));
     }
 
     #[test]
@@ -126,29 +162,63 @@ mod tests {
         let mut shaper = Shaper::new(at(0));
         shaper.set(Some(100_000), None, at(0));
 
-        (0..10).for_each(|_| shaper.on_sent(1000, at(0)));
-        assert!(!shaper.is_open(at(80)));
-        assert!(shaper.is_open(at(90)));
+        (0..10).for_each(|_| shaper.on_sent(1000, None, at(0)));
+        assert_eq!(shaper.turn_at(&None, at(0)), at(85));
 
-        (0..10_000).for_each(|_| shaper.on_sent(1000, at(90)));
-        assert!(shaper.is_open(at(340)));
+        (0..10_000).for_each(|_| shaper.on_sent(1000, None, at(90)));
+        assert_eq!(shaper.turn_at(&None, at(90)), at(325));
+    }
+
+    #[test]
+    fn those_who_wait_take_turns_whoever_asks_first() {
+        let mut shaper = Shaper::new(at(0));
+        shaper.set(Some(1_000_000), None, at(0));
+        let mut slots = [None; 3];
+        let mut sent = [0; 3];
+
+        for micros in (0..1_000_000).step_by(50) {
+            let now = Instant::from_nanos(micros * 1000);
+            for (slot, sent) in slots.iter_mut().zip(&mut sent) {
+                while shaper.ask(slot, now) {
+                    shaper.on_sent(1000, slot.take(), now);
+                    *sent += 1;
+                }
+            }
+        }
+
+        assert!(sent.iter().all(|sent| (330..=336).contains(sent)), "{sent:?}");
+    }
+
+    #[test]
+    fn slot_that_nobody_used_is_worth_nothing_later() {
+        let mut shaper = Shaper::new(at(0));
+        shaper.set(Some(100_000), None, at(0));
+        let mut idle = [None; 10];
+        idle.iter_mut().for_each(|slot| {
+            shaper.ask(slot, at(0));
+        });
+
+        let open = idle.iter_mut().filter_map(|slot| shaper.ask(slot, at(1000)).then_some(()));
+
+        assert_eq!(open.count(), 2);
     }
 
     /// Sends whenever it may for a second; returns bytes, and the most messages at one time
     fn run(rate: Option<u64>, packet_rate: Option<u32>, len: usize) -> (usize, usize) {
         let mut shaper = Shaper::new(at(0));
         shaper.set(rate, packet_rate, at(0));
+        let mut slot = None;
         let (mut total, mut longest) = (0, 0);
         let mut now = at(0);
         while now < at(1000) {
             let mut burst = 0;
-            while shaper.is_open(now) {
-                shaper.on_sent(len, now);
+            while shaper.ask(&mut slot, now) {
+                shaper.on_sent(len, slot.take(), now);
                 burst += 1;
             }
             longest = longest.max(burst);
             total += burst * len;
-            now = shaper.open_at();
+            now = shaper.turn_at(&slot, now);
         }
         (total, longest)
     }

@@ -33,7 +33,7 @@ use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
 use crate::node::{BootId, Choice, PathStats, Way, Why};
 use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
-use crate::sched::Scheduler;
+use crate::sched::{Scheduler, Slot};
 use crate::tcp::{Change, Connections, Ends, Handling};
 use crate::time::{Duration, Instant};
 
@@ -57,6 +57,8 @@ pub struct Session {
     inbound: BTreeMap<u8, Inbound>,
     control: Lane,
     load: Scheduler,
+    /// When it is our turn to send load, where a person set bounds
+    slot: Option<Slot>,
     tcp: Connections,
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
@@ -147,6 +149,7 @@ impl Session {
             inbound: BTreeMap::new(),
             control: Lane::new(CONTROL_CONV),
             load: Scheduler::default(),
+            slot: None,
             tcp,
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
@@ -437,7 +440,10 @@ impl Session {
         let ready = self.load.has_output(now) || self.fragmenter.has_output();
         let from = if ready { now } else { self.load.deadline()? };
         let open = if path.budget(from) > 0 { from } else { path.send_at()? };
-        Some(from.max(open).max(shared.shaper.open_at()))
+        if path.way.is_relayed() {
+            return Some(from.max(open));
+        }
+        Some(from.max(open).max(shared.shaper.turn_at(&self.slot, from)))
     }
 
     fn time_paths(&mut self, now: Instant) {

@@ -81,13 +81,16 @@ impl Session {
         if self.has_urgent() {
             return self.compose(at, shared, buffer, now);
         }
-        if self.paths[at].budget(now) == 0 || !shared.shaper.is_open(now) {
+        if self.paths[at].budget(now) == 0 {
             return None;
         }
-        if self.has_load(now)
-            && let Some(sealed) = self.compose(at, shared, buffer, now)
-        {
-            return Some(sealed);
+        if self.has_load(now) {
+            if !self.may_load(at, shared, now) {
+                return None;
+            }
+            if let Some(sealed) = self.compose(at, shared, buffer, now) {
+                return Some(sealed);
+            }
         }
         self.paths[at].on_idle(now);
         None
@@ -145,10 +148,13 @@ impl Session {
         self.put_owed(at, &mut draft, buffer);
         let crowded = self.put_acks(at, &mut draft, buffer, now);
         let path = &self.paths[at];
+        let mut loaded = false;
         if Some(path.number) == self.active && draft.pad == 0 {
             self.put_urgent(&mut draft, buffer, now);
-            if self.paths[at].budget(now) > 0 && shared.shaper.is_open(now) {
+            if self.paths[at].budget(now) > 0 && self.may_load(at, shared, now) {
+                let before = buffer.len();
                 self.put_load(at, shared, &mut draft, buffer, now);
+                loaded = buffer.len() > before;
             }
         }
         if draft.is_empty(buffer) {
@@ -162,11 +168,19 @@ impl Session {
             self.ack_pinged = now;
             draft.put(&Frame::Ping, buffer);
         }
-        let sealed = self.seal(at, draft, buffer, now);
-        if let Some(sealed) = sealed {
-            shared.shaper.on_sent(sealed.len, now);
+        let sealed = self.seal(at, draft, buffer, now)?;
+        // What a relay carries counts when it leaves in the session with the relay.
+        if !sealed.way.is_relayed() {
+            let slot = if loaded { self.slot.take() } else { None };
+            shared.shaper.on_sent(sealed.len, slot, now);
         }
-        sealed
+        Some(sealed)
+    }
+
+    /// Tells whether a message of load may leave now, as far as a person's bounds are concerned
+    fn may_load(&mut self, at: usize, shared: &mut Shared, now: Instant) -> bool {
+        let waits = self.load.has_output(now) || self.fragmenter.has_output();
+        waits && (self.paths[at].way.is_relayed() || shared.shaper.ask(&mut self.slot, now))
     }
 
     fn put_owed(&mut self, at: usize, draft: &mut Draft, buffer: &mut Vec<u8>) {
