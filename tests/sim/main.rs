@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
 mod bars;
+mod bottleneck;
 mod cookies;
 mod corpus;
 mod estimates;

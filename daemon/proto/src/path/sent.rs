@@ -578,7 +578,7 @@ impl LossShare {
 /// Messages that are remembered at the same time
 pub const MESSAGES_MAX: usize = 65_536;
 /// Longest wait between two probes of a tail, unless the round trip itself is longer
-const PROBE_MAX: Duration = Duration::from_secs(3);
+const PROBE_MAX: Duration = Duration::from_secs(1);
 /// Time for which a lost message may turn out to be late
 const LOST_KEPT: Duration = Duration::from_secs(3);
 /// Time for which messages that elicit nothing are remembered

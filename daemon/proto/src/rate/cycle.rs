@@ -11,11 +11,12 @@
 //! | up | enough to make [`PROBE`] of queue in one round trip | that round trip |
 //! | down | 0.85 | the queue is gone; it is also the trial of own loss |
 //! | fast | 1.6 | as startup, one round without growth |
+//! | rival | 1.25, 0.75, six times 1; twice what the path holds in flight | the queue is empty for three rounds, or [`RIVALS_KEPT`] |
 //! | resume | 0.5 | one round trip has confirmed the rate after a long idle time |
 //!
-//! Where Down cannot empty the queue twice in a row, somebody else keeps it full: from then on delay
-//! is ignored and what is in flight is bounded instead, until three Downs in a row have found it
-//! empty.
+//! Where Down cannot empty the queue twice in a row although we have given way, somebody else keeps it
+//! full: then we do as BBR does, for which delay is nothing, until the queue is found empty or some time has
+//! passed.
 //!
 //! # Not here
 //!
@@ -38,12 +39,12 @@ pub(super) struct Cycle {
     growth: (f64, u32),
     /// Rounds of this phase
     rounds: u32,
-    /// Downs in a row that did not empty the queue
-    stuck: u32,
-    /// Downs in a row that did
-    emptied: u32,
-    /// Since when somebody else has kept the queue full
-    rivals: Option<Instant>,
+    /// Downs in a row that did not empty the queue, and the rate before the first of them
+    stuck: (u32, f64),
+    /// Rate that we had before we gave way to rivals
+    given: f64,
+    /// Rounds in a row that found the queue empty
+    empty: u32,
     /// Largest queue in this Down
     worst: f64,
     chance: u32,
@@ -64,6 +65,8 @@ pub(super) enum Phase {
     Down,
     /// Follows a rate that has grown
     Fast,
+    /// Keeps a window beside somebody who fills the queue
+    Rival,
     /// Confirms a rate that is remembered
     Resume,
 }
@@ -104,9 +107,9 @@ impl Cycle {
             up: None,
             growth: (0.0, 0),
             rounds: 0,
-            stuck: 0,
-            emptied: 0,
-            rivals: None,
+            stuck: (0, 0.0),
+            given: 0.0,
+            empty: 0,
             worst: 0.0,
             chance: 0x9e37_79b9,
         }
@@ -124,7 +127,12 @@ impl Cycle {
 
     /// Tells whether somebody else keeps the queue full
     pub(super) fn has_rivals(&self) -> bool {
-        self.rivals.is_some()
+        self.phase == Phase::Rival
+    }
+
+    /// Returns the rate that we had before we gave way to rivals
+    pub(super) fn given(&self) -> f64 {
+        self.given
     }
 
     /// Tells whether the rate has grown in the last round
@@ -137,6 +145,8 @@ impl Cycle {
         match self.phase {
             Phase::Startup => STARTUP,
             Phase::Drain | Phase::Resume => 0.5,
+            Phase::Rival if self.growth.1 < 3 => UP_MAX,
+            Phase::Rival => RIVAL[self.rounds as usize % RIVAL.len()],
             Phase::Cruise => CRUISE,
             Phase::Up => self.up_gain(view),
             // At most what arrives, so that it is a trial of own loss.
@@ -174,8 +184,20 @@ impl Cycle {
                 }
             }
             Phase::Resume => {
-                if self.rounds >= 2 {
+                if self.rounds >= 1 {
                     self.enter(Phase::Cruise, view.now);
+                }
+            }
+            Phase::Rival => {
+                if view.rate > self.growth.0 * RIVAL_GROWTH {
+                    self.growth = (view.rate, 0);
+                } else {
+                    self.growth.1 += 1;
+                }
+                let empty = view.standing < view.threshold * 0.5;
+                self.empty = if empty { self.empty + 1 } else { 0 };
+                if self.empty >= 3 || view.now.since(self.began) > RIVALS_KEPT {
+                    self.enter(Phase::Drain, view.now);
                 }
             }
             Phase::Drain | Phase::Cruise | Phase::Up | Phase::Down => {}
@@ -202,7 +224,7 @@ impl Cycle {
             }
             Phase::Cruise => {
                 // What was sent before says nothing of the present pace.
-                if full && self.rivals.is_none() && phases.0 >= self.number {
+                if full && phases.0 >= self.number {
                     self.enter(Phase::Down, view.now);
                     return true;
                 }
@@ -221,7 +243,7 @@ impl Cycle {
                 }
                 false
             }
-            Phase::Drain | Phase::Resume => false,
+            Phase::Drain | Phase::Rival | Phase::Resume => false,
         }
     }
 
@@ -231,7 +253,7 @@ impl Cycle {
         let held = view.rate * view.trip;
         let least = view.least;
         match self.phase {
-            Phase::Startup | Phase::Fast | Phase::Resume => {}
+            Phase::Startup | Phase::Fast | Phase::Rival | Phase::Resume => {}
             Phase::Drain => {
                 if view.in_flight <= held || age > 3.0 * least {
                     self.enter(Phase::Cruise, view.now);
@@ -261,6 +283,7 @@ impl Cycle {
             | Phase::Up
             | Phase::Down
             | Phase::Fast
+            | Phase::Rival
             | Phase::Resume => {
                 self.enter(Phase::Resume, now);
             }
@@ -271,37 +294,31 @@ impl Cycle {
         if trips < 1.5 {
             self.worst = self.worst.max(view.standing);
         }
-        if self.rivals.is_some_and(|since| view.now.since(since) > RIVALS_KEPT) {
-            // Perhaps they are gone, or like us.
-            self.rivals = None;
-            self.stuck = 0;
-        }
         let empty = view.standing < view.threshold * 0.5;
         if trips >= 0.5 && view.in_flight <= held && (empty || trips < 1.2) || trips > 1.2 && empty
         {
-            self.stuck = 0;
-            self.emptied += 1;
-            if self.emptied >= 3 {
-                self.rivals = None;
-            }
+            self.stuck = (0, 0.0);
             self.enter(Phase::Cruise, view.now);
         } else if trips > 2.5 {
-            self.emptied = 0;
+            if self.stuck.0 == 0 {
+                self.stuck.1 = view.rate;
+            }
             // One who is like us gives way, if slowly.
             if view.standing > self.worst * GIVES_WAY {
-                self.stuck += 1;
+                self.stuck.0 += 1;
             }
-            if self.stuck >= 2 {
-                self.rivals = self.rivals.or(Some(view.now));
+            let gave_way = view.rate < self.stuck.1 * GAVE_WAY;
+            if self.stuck.0 >= 2 && gave_way || self.stuck.0 >= 3 {
+                self.given = core::mem::take(&mut self.stuck).1;
+                self.growth = (view.rate, 0);
+                self.enter(Phase::Rival, view.now);
+            } else {
+                self.enter(Phase::Cruise, view.now);
             }
-            self.enter(Phase::Cruise, view.now);
         }
     }
 
     fn up_gain(&self, view: &View) -> f64 {
-        if self.rivals.is_some() {
-            return UP_MAX;
-        }
         (1.0 + (PROBE + 1.2 * view.noise) / view.trip.max(0.001)).clamp(UP_MIN, UP_MAX)
     }
 
@@ -310,6 +327,7 @@ impl Cycle {
         self.number += 1;
         self.began = now;
         self.rounds = 0;
+        self.empty = 0;
         self.worst = 0.0;
         // Xorshift: cruises of different length keep several paths from probing in step.
         self.chance ^= self.chance << 13;
@@ -322,10 +340,16 @@ impl Cycle {
 /// Queue that Up may make, in seconds
 const PROBE: f64 = 0.012;
 const STARTUP: f64 = 2.5;
+/// Share of our rate that is left when we have given way
+const GAVE_WAY: f64 = 0.8;
 /// Share of the queue that is left where it gives way
 const GIVES_WAY: f64 = 0.8;
 /// Time after which it is tried whether the queue can be emptied again
-const RIVALS_KEPT: Duration = Duration::from_secs(10);
+const RIVALS_KEPT: Duration = Duration::from_secs(20);
+/// Paces of Rival: those of BBR
+const RIVAL: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
+/// Growth in a round that is worth going on beside rivals
+const RIVAL_GROWTH: f64 = 1.05;
 const FAST_FIRST: f64 = 1.25;
 const FAST: f64 = 1.6;
 const DOWN: f64 = 0.85;

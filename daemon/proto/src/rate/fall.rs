@@ -96,7 +96,10 @@ mod tests {
         let mut fall = Fall::default();
         let carried = (0..3).find_map(|_| fall.on_sample(1, &sample(1e6, 0.76e6), 0.05, |_| 0.01));
 
-        assert!(carried.is_some_and(|carried| (carried / 0.8e6 - 1.0).abs() < 0.001), "{carried:?}");
+        assert!(
+            carried.is_some_and(|carried| (carried / 0.8e6 - 1.0).abs() < 0.001),
+            "{carried:?}"
+        );
     }
 
     #[test]
@@ -112,9 +115,8 @@ mod tests {
     fn small_excess_is_seen_when_enough_was_sent() {
         let mut fall = Fall::default();
         let margin = |bytes: f64| 0.5 / bytes.sqrt() * 100.0;
-        let seen = (0..400).position(|_| {
-            fall.on_sample(1, &sample(1e6, 0.93e6), 0.05, margin).is_some()
-        });
+        let seen =
+            (0..400).position(|_| fall.on_sample(1, &sample(1e6, 0.93e6), 0.05, margin).is_some());
         assert!(seen.is_some_and(|seen| seen > 10), "{seen:?}");
     }
 

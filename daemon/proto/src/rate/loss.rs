@@ -41,7 +41,14 @@ impl OwnLoss {
         if self.trials.len() >= TRIALS_MAX {
             self.trials.pop_front();
         }
-        self.trials.push_back(Trial { phase, sent: 0, acked: 0, lost: 0, open: true, doubtful: false });
+        self.trials.push_back(Trial {
+            phase,
+            sent: 0,
+            acked: 0,
+            lost: 0,
+            open: true,
+            doubtful: false,
+        });
     }
 
     /// Ends the trial, if there is one
@@ -124,7 +131,13 @@ impl OwnLoss {
             if sent < 1.0 || lost / sent > SHARE_ODD || doubtful {
                 continue;
             }
-            let keep = (1.0 - sent / MESSAGES).clamp(KEEP_MIN, KEEP_MAX);
+            let expected = sent * self.share();
+            let clearly_less = lost + 3.0 * expected.sqrt() < expected;
+            let keep = if clearly_less {
+                KEEP_LESS
+            } else {
+                (1.0 - sent / MESSAGES).clamp(KEEP_MIN, KEEP_MAX)
+            };
             self.seen = self.seen * keep + sent;
             self.lost = self.lost * keep + lost;
         }
@@ -142,6 +155,8 @@ const MESSAGES: f64 = 2000.0;
 /// Least and most of the past that is kept at each trial
 const KEEP_MIN: f64 = 0.5;
 const KEEP_MAX: f64 = 0.8;
+/// The same where a trial shows clearly less loss: what was believed was congestion
+const KEEP_LESS: f64 = 0.2;
 
 #[cfg(test)]
 mod tests {

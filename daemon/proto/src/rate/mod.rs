@@ -58,11 +58,8 @@ pub struct Rate {
     fall: Fall,
     /// Mean of what the path carried since there has been a queue
     full: Option<f64>,
-    last_sent: Instant,
-    /// What may be in flight beside rivals, as a multiple of what the path holds
-    rivalled: f64,
-    /// Round in which that was cut
-    rival_cut: Option<u64>,
+    /// When a message left that was more than a beat or a probe
+    last_load: Instant,
 }
 
 /// What an acknowledgement tells besides which messages arrived
@@ -90,9 +87,7 @@ impl Rate {
             window: WINDOW_FIRST,
             fall: Fall::default(),
             full: None,
-            last_sent: Instant::ZERO,
-            rivalled: RIVALLED,
-            rival_cut: None,
+            last_load: Instant::ZERO,
         }
     }
 
@@ -114,11 +109,13 @@ impl Rate {
 
     /// Records that a message leaves that is in flight from now on
     pub fn on_sent(&mut self, bytes: usize, in_flight: usize, now: Instant) -> Mark {
-        if in_flight == 0 && now.since(self.last_sent) > MEMORY {
-            self.cycle.resume(now);
-            self.set_pace(0.0, now);
+        if bytes >= LOAD {
+            if now.since(self.last_load) > MEMORY {
+                self.cycle.resume(now);
+                self.set_pace(in_flight as f64, now);
+            }
+            self.last_load = now;
         }
-        self.last_sent = now;
         self.loss.on_sent();
         let left = self.pacer.on_sent(bytes, now);
         self.sampler.on_sent(bytes, self.cycle.number(), left)
@@ -160,7 +157,7 @@ impl Rate {
         }
         let before = self.cycle.number();
         self.cycle.on_time(&self.view(in_flight, now));
-        self.on_phase(before);
+        self.on_phase(before, in_flight, now);
         self.set_pace(in_flight, now);
     }
 
@@ -209,6 +206,7 @@ impl Rate {
             Phase::Up => "up",
             Phase::Down => "down",
             Phase::Fast => "fast",
+            Phase::Rival => "rival",
             Phase::Resume => "resume",
         }
     }
@@ -218,13 +216,9 @@ impl Rate {
             self.carries.advance();
             self.arrives.advance();
         }
-        if self.rival_cut.is_none_or(|cut| self.sampler.round() > cut + 1) {
-            self.rival_cut = None;
-            self.rivalled = (self.rivalled + RIVALLED_STEP).min(RIVALLED_MAX);
-        }
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
-        self.on_phase(before);
+        self.on_phase(before, in_flight, now);
     }
 
     fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
@@ -234,7 +228,7 @@ impl Rate {
             self.train = Some(carried);
             return;
         }
-        if self.queue.standing() > self.queue.threshold() {
+        if self.queue.standing() > self.threshold() {
             self.loss.doubt(sample.phases.0);
             self.loss.doubt(sample.phases.1);
         }
@@ -248,7 +242,7 @@ impl Rate {
         let view = self.view(in_flight, now);
         let fell = self.cycle.on_sample(sample.phases, carried, &view);
         self.note_fall(sample, carried, fell);
-        self.on_phase(before);
+        self.on_phase(before, in_flight, now);
     }
 
     /// Returns what a sample says that the path carries
@@ -261,7 +255,7 @@ impl Rate {
         // What was dropped for want of room has not passed.
         let excess = sample.transit > most;
         let passed = if excess { sample.delivered / (1.0 - loss) } else { sample.transit };
-        let emptying = self.queue.standing() > self.queue.threshold() * 0.5;
+        let emptying = self.queue.standing() > self.threshold() * 0.5;
         if emptying { passed } else { passed.min(sample.sent * SENT_MARGIN) }
     }
 
@@ -269,7 +263,7 @@ impl Rate {
     ///
     /// Then each of them shows the rate, and the largest would show the noise.
     fn settled(&mut self, carried: f64) -> f64 {
-        let full = self.queue.standing() > self.queue.threshold() * 0.5;
+        let full = self.queue.standing() > self.threshold() * 0.5;
         if self.cycle.has_rivals() {
             // They look for the largest as well.
             self.full = None;
@@ -293,16 +287,8 @@ impl Rate {
             sent: sample.sent,
         };
         let margin = |bytes| margin(loss, bytes);
-        let fallen = steady
-            .then(|| self.fall.on_sample(sample.phases.0, &witness, loss, margin))
-            .flatten();
-        if self.cycle.has_rivals() {
-            if fallen.is_some() && self.rival_cut.is_none() {
-                self.rival_cut = Some(self.sampler.round());
-                self.rivalled = (self.rivalled * RIVALLED_CUT).max(RIVALLED_MIN);
-            }
-            return;
-        }
+        let fallen =
+            steady.then(|| self.fall.on_sample(sample.phases.0, &witness, loss, margin)).flatten();
         if let Some(rate) = fell.then_some(carried).or(fallen) {
             self.carries.lower(rate);
             self.arrives.lower(sample.delivered.min(rate));
@@ -310,11 +296,17 @@ impl Rate {
     }
 
     /// Begins and ends trials of own loss with the phases
-    fn on_phase(&mut self, before: u32) {
+    fn on_phase(&mut self, before: u32, in_flight: f64, now: Instant) {
         let number = self.cycle.number();
         if number == before {
             return;
         }
+        let rivals = self.cycle.has_rivals();
+        if rivals {
+            // What we had before we gave way is fair to begin with.
+            self.carries.update(self.cycle.given());
+        }
+        self.queue.set_held(rivals);
         match self.cycle.phase() {
             Phase::Startup if self.cycle.is_growing() => self.loss.begin(number),
             Phase::Drain => {
@@ -322,15 +314,15 @@ impl Rate {
                 self.loss.spoil();
                 self.loss.begin(number);
             }
-            Phase::Down if !self.cycle.has_rivals() => self.loss.begin(number),
+            Phase::Down => self.loss.begin(number),
             Phase::Startup
-            | Phase::Down
+            | Phase::Rival
             | Phase::Cruise
             | Phase::Up
             | Phase::Fast
             | Phase::Resume => self.loss.end(),
         }
-        if self.queue.standing() > self.queue.threshold() {
+        if self.queue.standing() > self.threshold() {
             self.loss.doubt(number);
         }
     }
@@ -355,11 +347,20 @@ impl Rate {
         self.pacer.set_rate(pace);
         let spare = view.threshold + 4.0 * self.queue.trip_noise() + ACK_SPARE;
         let held = pace.max(carries) * (trip * WINDOW + spare) + WINDOW_SPARE;
-        let rivalled = carries * trip * self.rivalled;
-        self.window = if self.cycle.has_rivals() { rivalled.max(WINDOW_SPARE) } else { held };
+        self.window = held;
+        if self.cycle.has_rivals() {
+            self.window = self.rival_window() * carries * trip + WINDOW_SPARE;
+        }
         if self.cycle.phase() == Phase::Startup {
             self.window = self.window.max(WINDOW_FIRST);
         }
+    }
+
+    /// Returns what may be in flight beside rivals, as a multiple of what the path holds
+    fn rival_window(&self) -> f64 {
+        let (from, to) = RIVAL_SWING;
+        let firm = ((self.queue.swing() - from) / (to - from)).clamp(0.0, 1.0);
+        RIVAL_WINDOW.0 + firm * (RIVAL_WINDOW.1 - RIVAL_WINDOW.0)
     }
 
     fn view(&self, in_flight: f64, now: Instant) -> View {
@@ -368,13 +369,19 @@ impl Rate {
             trip: self.queue.trip(),
             in_flight,
             standing: self.queue.standing(),
-            threshold: self.queue.threshold(),
+            threshold: self.threshold(),
             noise: self.queue.noise(),
             least: self.queue.trip().max(2.5 * self.bin().as_secs_f64()),
             arriving: self.arrives.value().unwrap_or(0.0),
             limited: self.sampler.is_limited(),
             now,
         }
+    }
+
+    /// Returns the queue from which on the path counts as full, in seconds: never less than a train
+    fn threshold(&self) -> f64 {
+        let carries = self.carries.value().unwrap_or(f64::INFINITY);
+        self.queue.threshold() + TRAIN_MESSAGES * MESSAGE / carries
     }
 
     /// Returns the length of a sample
@@ -405,13 +412,10 @@ const WINDOW_FIRST: f64 = 32.0 * MESSAGE;
 const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
 /// What may be in flight, as a multiple of what the path holds
 const WINDOW: f64 = 1.25;
-/// The same beside somebody who fills the queue
-const RIVALLED: f64 = 1.6;
-const RIVALLED_MIN: f64 = 1.1;
-const RIVALLED_MAX: f64 = 2.0;
-/// By how much it grows in a round without, and shrinks in one with loss that is not the path's own
-const RIVALLED_STEP: f64 = 0.05;
-const RIVALLED_CUT: f64 = 0.8;
+/// The same beside somebody who fills the queue: one who cuts back at losses, and one who never does
+const RIVAL_WINDOW: (f64, f64) = (1.4, 2.0);
+/// How low the queue gets, of how high, beside the one and the other
+const RIVAL_SWING: (f64, f64) = (0.55, 0.75);
 /// Time for which acknowledgements may be held back, in seconds
 const ACK_SPARE: f64 = 0.006;
 /// Messages in a round trip at any time
@@ -420,6 +424,8 @@ const PACE_MIN: f64 = 4.0;
 const BIN_MIN: f64 = 0.004;
 /// Shortest time from which the spacing of a train is read
 const TRAIN_MIN: Duration = Duration::from_micros(100);
+/// Messages that queue up behind one another without any fault of the rate
+const TRAIN_MESSAGES: f64 = 2.5;
 /// How fast the rate may grow beyond what the first train told
 const TRAIN_GAIN: f64 = 1.25;
 /// Deviations of the number of lost messages that are taken for chance
@@ -436,20 +442,5 @@ const SENT_MARGIN: f64 = 1.005;
 const SETTLE: f64 = 0.3;
 /// Idle time after which the rate is to be confirmed
 const MEMORY: Duration = Duration::from_secs(10);
-
-impl Rate {
-    #[doc(hidden)]
-    pub fn debug(&self) -> String {
-        format!(
-            "c {:7.2} pace {:7.2} T {:4.1} noise {:4.1} trip {:5.1}+-{:4.1} win {:8.0} {}",
-            self.carries.value().unwrap_or(0.0) * 8e-6,
-            self.pacer.rate().unwrap_or(0.0) * 8e-6,
-            self.queue.threshold() * 1e3,
-            self.queue.noise() * 1e3,
-            self.queue.trip() * 1e3,
-            self.queue.trip_noise() * 1e3,
-            self.window,
-            if self.cycle.has_rivals() { "rivals" } else { "" },
-        )
-    }
-}
+/// Bytes of a message from which on it is load
+const LOAD: usize = 400;

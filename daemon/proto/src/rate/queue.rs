@@ -35,6 +35,10 @@ pub(super) struct Queue {
     trip: Lowest,
     trip_noise: Lowest,
     standing: f64,
+    /// Smallest queue of late, and the largest, negated
+    swing: (Lowest, Lowest),
+    /// Whether the queue is known not to be empty, so that the lowest values are not forgotten
+    held: bool,
 }
 
 impl Queue {
@@ -53,6 +57,8 @@ impl Queue {
             trip: Lowest::new(MEMORY),
             trip_noise: Lowest::new(MEMORY),
             standing: 0.0,
+            swing: (Lowest::new(SWING), Lowest::new(SWING)),
+            held: false,
         }
     }
 
@@ -72,6 +78,11 @@ impl Queue {
         self.trips += 1;
     }
 
+    /// Sets whether somebody is known to keep the queue full
+    pub(super) fn set_held(&mut self, held: bool) {
+        self.held = held;
+    }
+
     /// Ends a bin, if it has samples enough
     pub(super) fn close(&mut self, now: Instant) {
         self.close_trips(now);
@@ -85,9 +96,12 @@ impl Queue {
         let all = self.delays.iter().map(|delay| seconds(delay.saturating_sub(zero)));
         let mean = all.clone().sum::<f64>() / self.delays.len() as f64;
         let noise = all.map(|delay| (delay - mean).abs()).sum::<f64>() / self.delays.len() as f64;
-        self.lowest.update(low, now);
+        let least = self.lowest.value().filter(|_| self.held).unwrap_or(low);
+        self.lowest.update(low.min(least), now);
         self.noise.update(noise, now);
         self.standing = low - self.lowest.value().unwrap_or(low);
+        self.swing.0.update(self.standing, now);
+        self.swing.1.update(-self.standing, now);
         self.delays.clear();
     }
 
@@ -100,7 +114,8 @@ impl Queue {
         }
         let trips = f64::from(self.trips);
         self.trip_mean = self.trip_sum / trips;
-        self.trip.update(self.trip_mean, now);
+        let least = self.trip.value().filter(|_| self.held).unwrap_or(self.trip_mean);
+        self.trip.update(self.trip_mean.min(least), now);
         if !first && self.trips >= TRIPS {
             self.trip_noise.update(self.trip_deviation / trips, now);
         }
@@ -111,6 +126,12 @@ impl Queue {
     /// Returns the queue of the last bin, in seconds
     pub(super) fn standing(&self) -> f64 {
         self.standing
+    }
+
+    /// Returns the smallest queue of late, as a share of the largest
+    pub(super) fn swing(&self) -> f64 {
+        let (low, high) = (self.swing.0.value(), self.swing.1.value());
+        low.unwrap_or(0.0) / high.map_or(1.0, |high| -high).max(1e-6)
     }
 
     /// Returns the queue from which on the path counts as full, in seconds
@@ -129,6 +150,11 @@ impl Queue {
         self.trip.value().unwrap_or(0.0)
     }
 
+    /// Returns the mean time from sending to acknowledgement of late, in seconds
+    pub(super) fn trip_now(&self) -> f64 {
+        self.trip_mean
+    }
+
     /// Returns its mean deviation, in seconds
     pub(super) fn trip_noise(&self) -> f64 {
         self.trip_noise.value().unwrap_or(0.0)
@@ -141,6 +167,8 @@ fn seconds(nanos: i64) -> f64 {
 
 /// Half of the time for which the lowest values count
 const MEMORY: Duration = Duration::from_secs(5);
+/// Half of the time in which a rival shows what he is
+const SWING: Duration = Duration::from_secs(4);
 /// Delays that a bin needs
 const SAMPLES: usize = 12;
 /// Delays that a bin holds

@@ -78,6 +78,7 @@ impl Session {
             return self.compose(at, shared, buffer, now);
         }
         let at = active?;
+        self.paths[at].rate.set_bound(shared.engine.rate);
         if self.has_urgent() {
             return self.compose(at, shared, buffer, now);
         }
