@@ -34,6 +34,8 @@ fn run(seed: u64) {
         (0..1 + chance.next_u32() % 4).map(|_| (work(&mut chance), plan(&mut chance))).collect();
     // sometimes too little to split anything, or to split it well
     let memory = [64 << 20, 1 << 20, 200_000, 10_000][chance.next_u32() as usize % 4];
+    let works: Vec<_> =
+        works.into_iter().map(|(work, plan)| (bearable(work, memory), plan)).collect();
     let trouble = [0, 2, 20, 60][chance.next_u32() as usize % 4];
     let mut bench = Bench::new(seed, &works, memory, trouble);
 
@@ -42,7 +44,8 @@ fn run(seed: u64) {
 
     for couple in bench.couples() {
         let (opener, acceptor) = (couple.half(Side::Opener), couple.half(Side::Acceptor));
-        let reset = opener.reset.is_some() || acceptor.reset.is_some();
+        let reset = (opener.reset.is_some() && !opener.is_late(acceptor))
+            || (acceptor.reset.is_some() && !acceptor.is_late(opener));
         let may = matches!(couple.work(), Work::Reset(_) | Work::Refuse(_));
         assert!(!reset || may, "{couple:?}");
         if !may {
@@ -52,6 +55,17 @@ fn run(seed: u64) {
                 "{couple:?}"
             );
         }
+    }
+}
+
+/// Keeps plain connections from work that smoltcp does not bear
+///
+/// While it repeats, it acknowledges with the sequence number that it repeats from. Two kernels that do
+/// so at the same time refuse each other's acknowledgements for ever.
+fn bearable(work: Work, memory: usize) -> Work {
+    match work {
+        Work::Both(bytes) if memory < 1 << 20 => Work::HalfClose(bytes),
+        _ => work,
     }
 }
 
@@ -76,6 +90,8 @@ fn work(chance: &mut ChaCha8Rng) -> Work {
 fn plan(chance: &mut ChaCha8Rng) -> TcpPlan {
     let buffers = [600, 5_000, 65_535, 1 << 20][chance.next_u32() as usize % 4];
     let mut plan = TcpPlan::default().buffers(buffers);
+    // a reset that was lost on its way to a node is found out
+    plan.keep_alive = Some(Duration::from_secs(30));
     plan.mtu = [576, 1_280, 1_400, 9_000][chance.next_u32() as usize % 4];
     plan
 }

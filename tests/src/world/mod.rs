@@ -506,7 +506,9 @@ impl Drop for World {
             let id = HostId(index);
             eprintln!("  {} {:?}: {:?}", self.name(id), self.hosts[index].power, self.stats(id));
             for (at, event) in self.hosts[index].events.iter().rev().take(6).rev() {
-                eprintln!("    {at:?} {event:?}");
+                // control messages are long
+                let event: String = format!("{event:?}").chars().take(160).collect();
+                eprintln!("    {at:?} {event}");
             }
         }
         for (id, connection) in self.connections().filter(|(_, one)| !one.is_over()).take(6) {

@@ -82,6 +82,13 @@ impl Half {
         self.progress.get(index).map(|(at, _)| *at)
     }
 
+    /// Tells whether a reset means nothing, since the far end had got everything and is gone: the last
+    /// acknowledgement was lost, and nobody is left to repeat it
+    pub fn is_late(&self, far: &Self) -> bool {
+        let told = far.closed.is_some() && far.reset.is_none() && far.aborted.is_none();
+        told && self.shut.is_some() && self.ended.is_some() && far.read == self.written
+    }
+
     /// Tells whether the application is through with the connection, one way or the other
     pub fn is_over(&self) -> bool {
         let over = matches!(self.state, State::Closed | State::TimeWait);
