@@ -65,7 +65,9 @@ impl Near {
 
     /// Takes data of a segment; tells whether all of it was in order and new
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8]) -> bool {
-        let room = usize::try_from(self.shown.saturating_sub(offset)).unwrap_or(usize::MAX);
+        // As much further as rounding may have shown.
+        let right = self.shown + (1 << self.scale) - 1;
+        let room = usize::try_from(right.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
         let fits = self.fin.is_none_or(|fin| offset + data.len() as u64 <= fin);
@@ -138,8 +140,8 @@ impl Near {
 
     /// Returns the window to show in a segment now
     ///
-    /// Rounded up, so that its right edge does not move left: what comes beyond the promise by that
-    /// is not taken, and comes again.
+    /// Rounded up, so that its right edge is never left of the promise: what comes beyond by that is
+    /// taken as well.
     pub(super) fn window(&self) -> u16 {
         let open = self.shown.saturating_sub(self.kept.edge());
         let field = (open + (1 << self.scale) - 1) >> self.scale;
