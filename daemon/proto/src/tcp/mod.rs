@@ -31,6 +31,10 @@ mod pool;
 mod resume;
 mod segment;
 mod seq;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
