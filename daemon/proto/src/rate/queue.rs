@@ -150,11 +150,6 @@ impl Queue {
         self.trip.value().unwrap_or(0.0)
     }
 
-    /// Returns the mean time from sending to acknowledgement of late, in seconds
-    pub(super) fn trip_now(&self) -> f64 {
-        self.trip_mean
-    }
-
     /// Returns its mean deviation, in seconds
     pub(super) fn trip_noise(&self) -> f64 {
         self.trip_noise.value().unwrap_or(0.0)
