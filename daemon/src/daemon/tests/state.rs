@@ -390,9 +390,9 @@ fn bounds_of_the_node_are_shared_and_its_quota_counts_all_networks() {
     world.apply(Input::Config(Some(RequestId(1)), Ok(config)));
     assert!(world.effects.contains(&Effect::Recall));
     world.effects();
-    world.now = world.now + Duration::from_secs(1);
+    world.now += Duration::from_secs(1);
     world.sent(10_000);
-    world.now = world.now + Duration::from_secs(1);
+    world.now += Duration::from_secs(1);
     world.sent(10_000);
 
     let bound = Engine { rate: Some(100_000), packet_rate: Some(500), ..Engine::default() };
@@ -400,7 +400,7 @@ fn bounds_of_the_node_are_shared_and_its_quota_counts_all_networks() {
     assert_eq!(world.view().quota.unwrap().used, 10_000);
 
     world.apply(Input::Recalled(Some(Used { since: Day(0), bytes: 990_000 })));
-    world.now = world.now + Duration::from_secs(1);
+    world.now += Duration::from_secs(1);
     world.sent(10_000);
     let slow = Engine { rate: Some(8_000), copies: 0, ..bound };
     assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(slow))]);
