@@ -59,6 +59,19 @@ fn status_and_peers_show_the_snapshot() {
 }
 
 #[test]
+fn top_prints_one_picture_where_there_is_no_terminal() {
+    with_daemon(async |bus, _| {
+        let top = ctl(bus, &["top", "office", "--sort", "rtt"]).await;
+        let json = ctl(bus, &["top", "--json"]).await;
+        let unknown = ctl(bus, &["top", "nowhere"]).await;
+
+        assert_eq!((top.code, json.code, unknown.code), (0, 1, 1));
+        assert!(top.out.contains("tokyo") && top.out.contains("RTT*"), "{top:?}");
+        assert!(!top.out.contains('\x1b'), "{top:?}");
+    });
+}
+
+#[test]
 fn connect_and_disconnect_change_what_status_shows() {
     with_daemon(async |bus, _| {
         let down = ctl(bus, &["disconnect", "office"]).await;

@@ -38,7 +38,10 @@ pub fn difference(old: &Config, new: &Config) -> Vec<Change> {
             let kind = match (old.networks.get(name), new.networks.get(name)) {
                 (None, _) => ChangeKind::Added,
                 (Some(_), None) => ChangeKind::Removed,
-                (Some(old), Some(new)) => change(old, new)?,
+                (Some(before), Some(after)) if old.node != new.node => {
+                    change(before, after).unwrap_or(ChangeKind::Live)
+                }
+                (Some(before), Some(after)) => change(before, after)?,
             };
             Some(Change { name: name.clone(), kind })
         })
@@ -96,7 +99,7 @@ mod tests {
     use fastvpn_proto::node::Choice;
 
     use super::*;
-    use crate::config::{EngineConfig, HubAddress, Member, PeerRoleConfig};
+    use crate::config::{Bounds, EngineConfig, HubAddress, Member, PeerRoleConfig};
 
     #[test]
     fn networks_come_and_go_by_name() {
@@ -118,6 +121,17 @@ mod tests {
         let old = config([hub("home"), peer("work")]);
 
         assert_eq!(difference(&old, &old.clone()), []);
+    }
+
+    #[test]
+    fn bounds_of_the_node_concern_every_network() {
+        let old = config([hub("home"), peer("work")]);
+        let node = Bounds { rate: Some(1), ..Bounds::default() };
+
+        let changes = difference(&old, &Config { node, ..old.clone() });
+
+        assert!(changes.iter().all(|change| change.kind == ChangeKind::Live), "{changes:?}");
+        assert_eq!(changes.len(), 2);
     }
 
     #[test]
@@ -180,7 +194,10 @@ mod tests {
     }
 
     fn config<const N: usize>(networks: [NetworkConfig; N]) -> Config {
-        Config { networks: networks.into_iter().map(|one| (one.name.clone(), one)).collect() }
+        Config {
+            node: Bounds::default(),
+            networks: networks.into_iter().map(|one| (one.name.clone(), one)).collect(),
+        }
     }
 
     fn hub_of(network: &mut NetworkConfig) -> &mut HubConfig {

@@ -40,6 +40,15 @@ pub(super) struct NetworkFile {
     pub(super) peer: Vec<Spanned<PeerTable>>,
 }
 
+/// The node's file
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct NodeFile {
+    pub(super) rate: Option<Text>,
+    pub(super) packet_rate: Option<Spanned<i64>>,
+    pub(super) quota: Option<Text>,
+}
+
 /// One `[[member]]`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]

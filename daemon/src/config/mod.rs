@@ -1,6 +1,6 @@
 //! The validated configuration.
 //!
-//! One file `NAME.toml` for each network. Reading reports all problems at once, each with its file,
+//! One file `NAME.toml` for each network, and one, `fastvpnd.conf`, for what they have in common. Reading reports all problems at once, each with its file,
 //! line and key; a [`Config`] in hand cannot be wrong.
 //!
 //! A file goes from text to shape (`shape`, `file`), from shape to domain types (`check` with `hub`,
@@ -37,7 +37,8 @@ mod shape;
 mod source;
 mod value;
 
-/// Reads all networks of the two directories: `CONFIG_DIR/*.toml`, `STATE_DIR/networks/*.toml`
+/// Reads all networks of the two directories, `CONFIG_DIR/*.toml` and `STATE_DIR/networks/*.toml`, and
+/// the bounds of the node, `CONFIG_DIR/fastvpnd.conf`
 ///
 /// A directory that is missing is as good as an empty one.
 ///
@@ -93,6 +94,14 @@ fn load_with(
         networks.extend(checked);
         problems.extend(notes.into_problems());
     }
+    let node = source::node(config_dir, &mut problems).and_then(|(path, text)| {
+        let mut notes = Notes::new(&path, &text);
+        let bounds = shape::read_node(&text, &mut notes).and_then(|file| {
+            engine::bounds(&file.rate, file.packet_rate.as_ref(), &file.quota, &mut notes)
+        });
+        problems.extend(notes.into_problems());
+        bounds
+    });
     problems.extend(across::check(&networks));
     if !problems.is_empty() {
         return Err(Problems::new(problems));
@@ -101,12 +110,14 @@ fn load_with(
         .into_iter()
         .map(|checked| (checked.network.name.clone(), checked.network))
         .collect();
-    Ok(Config { networks })
+    Ok(Config { node: node.unwrap_or_default(), networks })
 }
 
-/// All networks
+/// All networks, and what they have in common
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// What the node as a whole may send, over all networks
+    pub node: Bounds,
     /// By name
     pub networks: BTreeMap<NetworkName, NetworkConfig>,
 }

@@ -6,11 +6,11 @@
 use std::fmt::Write as _;
 use std::ops::Range;
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::file::NetworkFile;
+use super::file::{NetworkFile, NodeFile};
 use super::problem::{Notes, Wrong, may_be_key, quoted};
 
 /// A key that a file may have
@@ -69,6 +69,13 @@ pub(super) static KEYS: &[Key] = &[
     key("peer", Kind::Tables(PEER_KEYS), Owner::Peer, ""),
 ];
 
+/// The keys of the node's file
+pub(super) static NODE_KEYS: &[Key] = &[
+    key("rate", Kind::Text, Owner::Both, "\"100mbit\""),
+    key("packet_rate", Kind::Number, Owner::Both, "50000"),
+    key("quota", Kind::Text, Owner::Both, "\"1TB/month\""),
+];
+
 /// The keys of a `[[member]]`
 pub(super) static MEMBER_KEYS: &[Key] = &[
     key("name", Kind::Text, Owner::Both, "\"tokyo\""),
@@ -100,18 +107,37 @@ const fn key(name: &'static str, kind: Kind, owner: Owner, example: &'static str
 ///
 /// Nothing comes back for what is no TOML at all.
 pub(super) fn read(text: &str, notes: &mut Notes<'_>) -> Option<NetworkFile> {
-    let (mut table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        note_syntax(&errors, notes);
-        return None;
-    }
+    let mut table = parsed(text, notes)?;
     let role = match table.get_ref().get("role").map(Spanned::get_ref) {
         Some(DeValue::String(role)) if role == "hub" => Owner::Hub,
         Some(DeValue::String(role)) if role == "peer" => Owner::Peer,
         _ => Owner::Both,
     };
     Walk { role, notes: &mut *notes }.table(table.get_mut(), KEYS, None);
-    match NetworkFile::deserialize(toml::de::Deserializer::from(table)) {
+    deserialized(table, notes)
+}
+
+/// Reads the shape of the node's file, as [`read`] does
+pub(super) fn read_node(text: &str, notes: &mut Notes<'_>) -> Option<NodeFile> {
+    let mut table = parsed(text, notes)?;
+    Walk { role: Owner::Both, notes: &mut *notes }.table(table.get_mut(), NODE_KEYS, None);
+    deserialized(table, notes)
+}
+
+fn parsed<'a>(text: &'a str, notes: &mut Notes<'_>) -> Option<Spanned<DeTable<'a>>> {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if errors.is_empty() {
+        return Some(table);
+    }
+    note_syntax(&errors, notes);
+    None
+}
+
+fn deserialized<T: DeserializeOwned>(
+    table: Spanned<DeTable<'_>>,
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    match T::deserialize(toml::de::Deserializer::from(table)) {
         Ok(file) => Some(file),
         Err(error) => {
             // serde's own words would repeat the value; the walk above leaves nothing to say

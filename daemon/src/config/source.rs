@@ -41,6 +41,24 @@ pub(super) fn all(config_dir: &Path, state_dir: &Path, problems: &mut Vec<Proble
     sources
 }
 
+/// Reads the node's file, if there is one; its name is no network's, since it does not end in `.toml`
+pub(super) fn node(
+    config_dir: &Path,
+    problems: &mut Vec<Problem>,
+) -> Option<(PathBuf, Zeroizing<String>)> {
+    let path = config_dir.join(NODE_FILE);
+    if !path.try_exists().unwrap_or(true) {
+        return None;
+    }
+    match text_of(&path) {
+        Ok(text) => Some((path, text)),
+        Err(problem) => {
+            problems.push(*problem);
+            None
+        }
+    }
+}
+
 /// Returns the paths that end in `.toml`, sorted; hidden ones are an editor's business
 fn listed(directory: &Path, problems: &mut Vec<Problem>) -> Vec<PathBuf> {
     let read = fs::read_dir(directory)
@@ -109,5 +127,7 @@ fn text_of(path: &Path) -> Result<Zeroizing<String>, Box<Problem>> {
     }
 }
 
+/// Name of the node's file
+const NODE_FILE: &str = "fastvpnd.conf";
 /// Bytes of a file that are read: room for some ten thousand members
 const FILE_MAX: u64 = 4 * 1024 * 1024;

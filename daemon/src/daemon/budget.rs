@@ -1,11 +1,10 @@
 //! What a network, or the node as a whole, may still send.
 //!
-//! A [`Budget`] brings together the quota of the configuration, the totals that planes tell, the wall
-//! clock and what an earlier run wrote down; it logs when little is left, once for each level.
+//! A [`Budget`] brings together the quota of the configuration, what was sent, the wall clock and what an earlier run wrote down; it logs when little is left, once for each level.
 
 use std::time::SystemTime;
 
-use fastvpn_proto::node::{Engine, Traffic};
+use fastvpn_proto::node::Engine;
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
@@ -23,14 +22,12 @@ pub(super) struct Budget {
     zero: SystemTime,
     /// Whether what was written down has been asked for
     asked: bool,
-    /// What the running plane has told so far
-    counted: u64,
 }
 
 impl Budget {
     /// Makes a budget without a bound
     pub(super) fn new(owner: String) -> Self {
-        Self { owner, meter: None, zero: SystemTime::UNIX_EPOCH, asked: false, counted: 0 }
+        Self { owner, meter: None, zero: SystemTime::UNIX_EPOCH, asked: false }
     }
 
     /// Takes the quota of the configuration; returns what is to be written down of an old one
@@ -68,20 +65,6 @@ impl Budget {
         if level > before {
             self.tell(level);
         }
-    }
-
-    /// Takes the news that a plane begins to count from nothing
-    pub(super) fn on_begin(&mut self) {
-        self.counted = 0;
-    }
-
-    /// Takes all that the running plane has sent; returns what is new of it, in bytes
-    pub(super) fn on_total(&mut self, sent: Traffic, now: Instant) -> u64 {
-        let total = sent.bytes + sent.packets * HEADERS;
-        let fresh = total.saturating_sub(self.counted);
-        self.counted = total;
-        self.on_sent(fresh, now);
-        fresh
     }
 
     /// Takes a number of bytes that were sent
@@ -163,9 +146,6 @@ impl Budget {
     }
 }
 
-/// Bytes of the IPv4 and UDP headers of a message
-const HEADERS: u64 = 28;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,18 +153,6 @@ mod tests {
     use crate::daemon::fixture::secs;
 
     const QUOTA: Quota = Quota { bytes: 100_000, period: Period::Day };
-
-    #[test]
-    fn headers_count_and_a_new_plane_begins_at_nothing() {
-        let mut budget = budget();
-
-        budget.on_total(sent(10, 10_000), secs(1));
-        budget.on_total(sent(20, 20_000), secs(2));
-        budget.on_begin();
-        budget.on_total(sent(1, 1_000), secs(3));
-
-        assert_eq!(budget.view().unwrap().used, 21_000 + 21 * 28);
-    }
 
     #[test]
     fn copies_go_first_and_then_all_but_a_trickle() {
@@ -231,9 +199,5 @@ mod tests {
         let mut budget = Budget::new("home".to_owned());
         budget.set(Some(QUOTA), secs(0));
         budget
-    }
-
-    fn sent(packets: u64, bytes: u64) -> Traffic {
-        Traffic { packets, bytes }
     }
 }

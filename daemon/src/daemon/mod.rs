@@ -19,6 +19,7 @@ mod pings;
 mod pulse;
 mod quota;
 mod roster;
+mod share;
 mod snapshot;
 mod state;
 #[cfg(test)]
@@ -297,7 +298,11 @@ impl Daemon {
                     self.next.push_back(Input::Network(name, life, news));
                 }
             }
+            Effect::Keep(used) => kept::keep(&self.quota_file(), used),
             Effect::ReadConfig(id) => self.read_config(id),
+            Effect::Recall => {
+                self.next.push_back(Input::Recalled(kept::recall(&self.quota_file())));
+            }
             Effect::Reply(id, answer) => self.answers.push((id, answer)),
             Effect::Stopped => self.stopped = true,
         }
@@ -312,6 +317,11 @@ impl Daemon {
         if self.ready {
             self.notifier.ready();
         }
+    }
+
+    /// The file of the node's own quota; no network can have this name
+    fn quota_file(&self) -> PathBuf {
+        self.context.state_dir.join("quota").join("NODE")
     }
 
     fn on_request(&mut self, request: Request) {

@@ -370,6 +370,11 @@ impl Network {
         matches!(self.phase, Phase::Down | Phase::Waiting)
     }
 
+    /// Tells whether there is a plane that may send
+    pub(super) fn is_running(&self) -> bool {
+        self.phase == Phase::Running
+    }
+
     /// Tells whether it is no longer configured
     pub(super) fn is_removed(&self) -> bool {
         self.removed

@@ -20,6 +20,8 @@ use tracing::{info, warn};
 
 use super::action::{Action, News};
 use super::network::Network;
+use super::quota::Used;
+use super::share::Node;
 use super::snapshot::network_view;
 use crate::config::change::{ChangeKind, difference};
 use crate::config::{Config, NetworkConfig};
@@ -81,6 +83,8 @@ pub(super) enum Input {
     Network(NetworkName, u64, News),
     /// News of an interface, of which only the name is known
     Interface(String, News),
+    /// What was written down of the node's quota
+    Recalled(Option<Used>),
     /// Everything is to be taken down
     Stop,
     /// The deadline has passed
@@ -94,8 +98,12 @@ pub(super) enum Input {
 pub(super) enum Effect {
     /// Do something for a network
     Network(NetworkName, u64, Action),
+    /// Write down how much of the node's quota was used
+    Keep(Used),
     /// Read the configuration
     ReadConfig(Option<RequestId>),
+    /// Say how much of the node's quota was used, as it was written down
+    Recall,
     /// Answer a request
     Reply(RequestId, Answer),
     /// All is down: the daemon may end
@@ -114,6 +122,7 @@ pub(super) struct State {
     hostname: String,
     config: Config,
     networks: BTreeMap<NetworkName, Network>,
+    node: Node,
     /// Nothing before they were told for the first time
     local: Option<Vec<IpAddr>>,
     zero: SystemTime,
@@ -127,6 +136,7 @@ impl State {
             hostname,
             config: Config::default(),
             networks: BTreeMap::new(),
+            node: Node::new(now),
             local: None,
             zero: SystemTime::UNIX_EPOCH,
             stopping: false,
@@ -161,6 +171,7 @@ impl State {
                     network.on_news(news, now);
                 }
             }
+            Input::Recalled(used) => self.node.budget.on_recalled(used),
             Input::Stop => {
                 self.stopping = true;
                 self.networks.values_mut().for_each(Network::stop);
@@ -180,7 +191,12 @@ impl State {
     /// Returns what may be seen
     pub(super) fn snapshot(&self) -> Snapshot {
         let view = |(name, network): (&NetworkName, &Network)| {
-            (name.clone(), network_view(network, self.zero))
+            let mut view = network_view(network, self.zero);
+            view.quota = view.quota.or_else(|| self.node.budget.view());
+            if view.state == NetworkState::Up && view.detail.is_empty() {
+                view.detail = self.node.budget.detail();
+            }
+            (name.clone(), view)
         };
         Snapshot { networks: self.networks.iter().map(view).collect() }
     }
@@ -312,11 +328,13 @@ impl State {
         let apart = zero.duration_since(self.zero).unwrap_or_else(|error| error.duration());
         if apart >= WALL_STEP {
             self.zero = zero;
+            self.node.budget.on_wall(zero);
             self.networks.values_mut().for_each(|network| network.on_wall(zero));
         }
     }
 
     fn settle(&mut self, now: Instant, effects: &mut Effects) {
+        self.settle_node(now, effects);
         for (name, network) in &mut self.networks {
             let settled = network.settle(now);
             let life = network.life();
@@ -327,8 +345,21 @@ impl State {
         }
         self.networks.retain(|_, network| !(network.is_removed() && network.is_down()));
         if self.stopping && self.networks.values().all(Network::is_down) {
+            effects.extend(self.node.budget.keep(now).map(Effect::Keep));
             effects.push(Effect::Stopped);
         }
+    }
+
+    /// Follows the bounds of the node, and shares them out
+    fn settle_node(&mut self, now: Instant, effects: &mut Effects) {
+        let old = self.node.set(self.config.node, now);
+        effects.extend(old.map(Effect::Keep));
+        if self.node.budget.recall() {
+            effects.push(Effect::Recall);
+        }
+        let running = self.networks.values_mut().filter(|network| network.is_running());
+        self.node.share(running, now);
+        effects.extend(self.node.budget.poll(now).map(Effect::Keep));
     }
 }
 

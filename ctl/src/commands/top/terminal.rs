@@ -36,16 +36,16 @@ impl Terminal {
     pub(super) fn draw(&mut self, lines: Vec<String>) -> io::Result<()> {
         let mut out = Vec::new();
         queue!(out, BeginSynchronizedUpdate)?;
+        if lines.len() < self.lines.len() || self.lines.is_empty() {
+            queue!(out, Clear(ClearType::All))?;
+            self.lines.clear();
+        }
         for (row, line) in lines.iter().enumerate() {
             if self.lines.get(row) != Some(line) {
                 let row = u16::try_from(row).unwrap_or(u16::MAX);
                 // The rest is cleared first: a line may end in the last column.
                 queue!(out, MoveTo(0, row), Clear(ClearType::UntilNewLine), Print(line))?;
             }
-        }
-        if lines.len() < self.lines.len() || self.lines.is_empty() {
-            let row = u16::try_from(lines.len()).unwrap_or(u16::MAX);
-            queue!(out, MoveTo(0, row), Clear(ClearType::FromCursorDown))?;
         }
         queue!(out, EndSynchronizedUpdate)?;
         self.lines = lines;

@@ -167,7 +167,9 @@ impl View<'_> {
     }
 
     fn table(&self, peers: &[(&str, &Peer)], marked: Option<usize>, place: Place) -> Vec<String> {
-        let cells = place.columns.saturating_sub(FIXED_COLUMNS) / 4;
+        let names = peers.iter().map(|(_, peer)| self.name(peer).chars().count());
+        let fixed = FIXED_COLUMNS + names.max().unwrap_or(0);
+        let cells = place.columns.saturating_sub(fixed) / 4;
         let cells = cells.clamp(GRAPH_MIN, GRAPH_MAX);
         let mut table = Table::new(&self.columns());
         for (index, (path, peer)) in peers.iter().enumerate() {
@@ -180,13 +182,13 @@ impl View<'_> {
                 Cell::new(if marked == Some(index) { ">" } else { " " }),
                 Cell::toned(self.name(peer), tone_of(&peer.facts.state)),
                 Cell::new(carrier(&peer.facts.path_kind)),
-                Cell::new(bits(now.down)),
+                Cell::new(short_bits(now.down)),
                 small(|sample| Some(sample.down), rates),
-                Cell::new(bits(now.up)),
+                Cell::new(short_bits(now.up)),
                 small(|sample| Some(sample.up), rates),
-                Cell::new(milliseconds(now.rtt)),
+                Cell::new(format!("{:>7}", milliseconds(now.rtt))),
                 small(|sample| sample.rtt, times_of),
-                Cell::new(now.loss.map_or("-".to_owned(), percent)),
+                Cell::new(format!("{:>5}", now.loss.map_or("-".to_owned(), percent))),
                 small(|sample| sample.loss, losses),
             ]);
         }
@@ -294,6 +296,11 @@ fn bits(rate_of: f64) -> String {
     rate(rate_of.round() as u64)
 }
 
+/// A rate without its unit, always as wide: columns must not move
+fn short_bits(rate_of: f64) -> String {
+    format!("{:>6}", bits(rate_of).trim_end_matches("bit/s").trim_end())
+}
+
 fn rates(values: &[Option<f64>]) -> Scale {
     Scale::from_zero(values, 10_000.0)
 }
@@ -312,8 +319,8 @@ fn losses(values: &[Option<f64>]) -> Scale {
 const LIST_SECONDS: usize = 120;
 /// Seconds that the graphs of the selected peer show
 const FULL_SECONDS: usize = 300;
-/// Columns of the table without graphs, gaps included, for names of usual length
-const FIXED_COLUMNS: usize = 64;
+/// Columns of the table without graphs and names, gaps included
+const FIXED_COLUMNS: usize = 52;
 /// Narrowest and widest small graph
 const GRAPH_MIN: usize = 4;
 const GRAPH_MAX: usize = 24;
@@ -364,6 +371,7 @@ mod tests {
         let titles: Vec<_> = frame[2].split_whitespace().collect();
         assert_eq!(titles, ["NAME", "CARRIER", "DOWN*", "UP", "RTT", "LOSS"], "{text}");
         assert!(frame[3].starts_with(">  peer-01"), "{text}");
+        assert!(frame[3].contains("8.00 M      █"), "{text}");
         assert!(frame[3].contains('█') && frame[3].contains("31.2 ms"), "{text}");
         assert!(frame[3].contains("25 %"), "{text}");
         assert!(text.contains("rate 100 Mbit/s  queue 0.70 ms  own loss 5.0 %"), "{text}");
@@ -381,6 +389,19 @@ mod tests {
         let width = |frame: &[String]| frame[3].chars().count();
         assert!(width(&wide) > 130, "{wide:#?}");
         assert!(!narrow[3].contains('█') && narrow[3].contains("31.2 ms"), "{narrow:#?}");
+    }
+
+    #[test]
+    fn columns_stay_where_they_are_when_figures_change() {
+        let world = World::new(3);
+        let idle = World::new(1);
+        let ends = |world: &World| {
+            let frame = world.view(Sort::Up, Some("/peer/00")).frame(PLAIN);
+            let title = |title| frame[2].find(title).unwrap();
+            [title("CARRIER"), title("DOWN"), title("UP*"), title("RTT"), title("LOSS")]
+        };
+
+        assert_eq!(ends(&world), ends(&idle));
     }
 
     #[test]

@@ -17,6 +17,23 @@ fn a_packet_is_answered_by_a_session_and_arrives() {
 }
 
 #[test]
+fn every_message_counts_at_both_ends_relayed_ones_at_the_relay_too() {
+    let mut net = Net::triangle();
+    net.blocked.push((1, 2));
+    net.run(Duration::from_secs(1));
+    let before: Vec<_> = net.nodes.iter().map(|node| node.stats(net.now)).collect();
+
+    net.send(1, 2, 7);
+    net.run(Duration::from_millis(200));
+
+    let after: Vec<_> = net.nodes.iter().map(|node| node.stats(net.now)).collect();
+    let sent = |n: usize| after[n].sent.bytes - before[n].sent.bytes;
+    let received = |n: usize| after[n].received.bytes - before[n].received.bytes;
+    assert!(sent(0) > 0 && sent(1) > 0 && received(2) > 0);
+    assert!(received(0) > 0 && sent(0) >= received(2));
+}
+
+#[test]
 fn keys_change_without_a_lost_packet() {
     let mut net = Net::triangle();
     for count in 0..6000u32 {

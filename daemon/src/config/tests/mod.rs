@@ -188,6 +188,31 @@ fn keys_of_the_engine_are_taken_and_a_carrier_holds_until_a_nearer_one() {
 }
 
 #[test]
+fn bounds_of_the_node_are_in_a_file_of_their_own() {
+    let place = Place::new();
+    place.write("etc/home.toml", PEER);
+    assert_eq!(place.load().unwrap().node, Bounds::default());
+
+    place.write("etc/fastvpnd.conf", "rate = '1gbit'\npacket_rate = 9000\nquota = '5TB/week'\n");
+    let quota = Some(Quota { bytes: 5_000_000_000_000, period: Period::Week });
+    let want = Bounds { rate: Some(125_000_000), packet_rate: Some(9000), quota };
+    assert_eq!(place.load().unwrap().node, want);
+
+    place.write("etc/fastvpnd.conf", "tcp = 'plain'\nrate = 7\npacket_rate = 7\n= 1\n");
+    assert!(place.problems().starts_with("etc/fastvpnd.conf:4:1: is no TOML"));
+    place.write("etc/fastvpnd.conf", "tcp = 'plain'\nrate = 7\npacket_rate = 7\nquota = '1TB'\n");
+    let problems = place.problems();
+    for want in [
+        "etc/fastvpnd.conf:1: tcp: is no key of this file; remove it; known are rate, packet_rate",
+        "etc/fastvpnd.conf:2: rate: is a number, not a text; write rate = \"100mbit\"",
+        "etc/fastvpnd.conf:3: packet_rate: 7 is not from 100",
+        "etc/fastvpnd.conf:4: quota: \"1TB\" does not say in what time",
+    ] {
+        assert!(problems.lines().any(|line| line.starts_with(want)), "{want}\nin\n{problems}");
+    }
+}
+
+#[test]
 fn peer_that_is_set_twice_is_told() {
     let twice = "[[peer]]\nname = 'tokyo'\ncarrier = 'tcp'\n".repeat(2);
     let want = ":12: peer.name: is that of the [[peer]] in line 9 as well; write all of a peer";
@@ -408,7 +433,8 @@ fn report_goes_to_people() {
 fn manual_names_every_key_and_its_examples_are_good() {
     let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/fastvpn.toml.5");
     let page = fs::read_to_string(page).unwrap();
-    let tables = [shape::KEYS, shape::MEMBER_KEYS, shape::HUB_KEYS, shape::PEER_KEYS];
+    let tables =
+        [shape::KEYS, shape::MEMBER_KEYS, shape::HUB_KEYS, shape::PEER_KEYS, shape::NODE_KEYS];
     for key in tables.into_iter().flatten() {
         let item =
             |name: &str| page.lines().any(|line| line.starts_with(&format!(".It Ic {name}")));

@@ -11,8 +11,8 @@ use fastvpn_proto::node::{
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{
-    Config, EngineConfig, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig, Period,
-    Quota, RoleConfig,
+    Bounds, Config, EngineConfig, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig,
+    Period, Quota, RoleConfig,
 };
 use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
@@ -381,6 +381,33 @@ fn quota_is_recalled_counted_written_down_and_obeyed() {
 }
 
 #[test]
+fn bounds_of_the_node_are_shared_and_its_quota_counts_all_networks() {
+    let mut world = World::up(peer());
+    let quota = Some(Quota { bytes: 1_000_000, period: Period::Day });
+    let node = Bounds { rate: Some(100_000), packet_rate: Some(500), quota };
+    let config = Config { node, ..configs(vec![peer()]) };
+
+    world.apply(Input::Config(Some(RequestId(1)), Ok(config)));
+    assert!(world.effects.contains(&Effect::Recall));
+    world.effects();
+    world.now += Duration::from_secs(1);
+    world.sent(10_000);
+    world.now += Duration::from_secs(1);
+    world.sent(10_000);
+
+    let bound = Engine { rate: Some(100_000), packet_rate: Some(500), ..Engine::default() };
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(bound))]);
+    assert_eq!(world.view().quota.unwrap().used, 10_000);
+
+    world.apply(Input::Recalled(Some(Used { since: Day(0), bytes: 990_000 })));
+    world.now += Duration::from_secs(1);
+    world.sent(10_000);
+    let slow = Engine { rate: Some(8_000), copies: 0, ..bound };
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(slow))]);
+    assert!(world.view().detail.contains("is used up"), "{}", world.view().detail);
+}
+
+#[test]
 fn ping_finds_a_peer_by_name_key_and_address() {
     let mut world = World::up(peer());
 
@@ -649,7 +676,7 @@ fn name() -> NetworkName {
 fn configs(networks: Vec<NetworkConfig>) -> Config {
     let networks: BTreeMap<_, _> =
         networks.into_iter().map(|network| (network.name.clone(), network)).collect();
-    Config { networks }
+    Config { networks, ..Config::default() }
 }
 
 fn peer() -> NetworkConfig {
