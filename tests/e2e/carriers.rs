@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use fastvpn_tests::lab::load::{self, Transfer};
-use fastvpn_tests::lab::star::{HUB_PORT, NETWORK};
+use fastvpn_tests::lab::star::{Families, HUB_PORT, NETWORK};
 use fastvpn_tests::lab::{Node, Pass, Star, StarPlan, outer_v4, until};
 use fastvpn_tests::link::{LinkConfig, mbit, ms};
 
@@ -18,6 +18,7 @@ cases![
     broken_connection_is_made_again_in_mid_transfer["ss"],
     carrier_kcp_carries_everything_by_kcp,
     carrier_tcp_carries_everything_by_tcp,
+    hub_on_both_families_is_reached_over_streams_by_either,
     hub_with_udp_alone_takes_no_connections_until_it_is_told_to,
     network_that_never_sees_udp_comes_up_over_tcp,
     restarted_hub_is_found_again_over_kcp,
@@ -125,6 +126,19 @@ fn carries_everything(carrier: &str) {
     await_path(&star.peers[1], "peer1", carrier, LONG);
     let report = load::ping(&star.peers[0].host, star.ip(1), 20, Duration::from_millis(50));
     assert_eq!(report.unwrap().received, 20);
+}
+
+fn hub_on_both_families_is_reached_over_streams_by_either() {
+    for carrier in ["tcp", "kcp"] {
+        // the peers have no address in common: the hub relays
+        let outer = vec![Families::Both, Families::V4, Families::V6];
+        let peer_lines = format!("carrier = \"{carrier}\"\n");
+        let star = Star::up(StarPlan { outer, peer_lines, ..plan() }).unwrap();
+
+        await_hub_path(&star, carrier, BRIEF);
+        all_works(&star);
+        await_path(&star.peers[0], "peer2", "relayed", BRIEF);
+    }
 }
 
 fn hub_with_udp_alone_takes_no_connections_until_it_is_told_to() {
