@@ -155,7 +155,8 @@ impl Connections {
         };
         let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
         if segment.has(SYN) && !segment.has(ACK) {
-            let again = connection.near.isn == segment.seq && connection.stage == Stage::Opening;
+            let same = connection.near.isn == segment.seq;
+            let again = same && connection.stage != Stage::Answering;
             if !again {
                 // The kernel has begun anew: nothing is left of the old connection.
                 connection.reset(pool, now);

@@ -550,3 +550,20 @@ fn connections_with_a_node_that_is_gone_are_reset() {
     assert_eq!(pair.pools[CLIENT].promised, 0);
     assert!(pair.nodes[CLIENT].is_empty() && pair.nodes[CLIENT].deadline().is_none());
 }
+
+#[test]
+fn kernel_that_did_not_hear_the_answer_to_its_syn_hears_it_again() {
+    let mut pair = Pair::new();
+    syn(&mut pair, &OPTIONS);
+    pair.pump();
+    let ack = ISN[0].wrapping_add(1);
+    let flags = SYN | ACK;
+    pair.say(SERVER, Say { seq: ISN[1], ack, flags, options: &OPTIONS, ..Say::default() });
+    pair.pump();
+    let first = pair.last(CLIENT);
+    assert!(first.is_some());
+
+    assert_eq!(syn(&mut pair, &OPTIONS), Handling::Taken);
+
+    assert_eq!(pair.last(CLIENT), first);
+}
