@@ -94,8 +94,7 @@ impl Pair {
         let ends = if at == CLIENT { self.ends } else { self.ends.turned() };
         let Say { seq, ack, flags, urgent, options, data, window } = say;
         let window = window.unwrap_or(60_000);
-        let segment =
-            Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
+        let segment = Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
         let packet = segment.encode();
         let handling = self.nodes[at].handle_packet(&packet, &mut self.pools[at], self.now);
         self.collect(at);
