@@ -76,7 +76,7 @@ impl Pair {
     }
 
     pub(super) fn connect(&mut self) {
-        let (syn, syn_ack) = (segment::SYN, segment::SYN | ACK);
+        let (syn, syn_ack) = (SYN, SYN | ACK);
         let say = Say { seq: ISN[0], flags: syn, options: &OPTIONS, ..Say::default() };
         assert_eq!(self.say(CLIENT, say), Handling::Taken);
         self.pump();
