@@ -190,10 +190,14 @@ fn both_ends_forget_a_connection_that_ended_well() {
     pair.pump();
     pair.says(CLIENT, 1, 11, &[]);
     pair.pump();
+    let last = pair.last(SERVER);
+    // A kernel that has not heard the last acknowledgement hears it again.
+    pair.say(SERVER, Say { seq: ISN[1] + 11, ack, flags, ..Say::default() });
+    assert_eq!(pair.last(SERVER).unwrap().ack, last.unwrap().ack);
+    pair.pass(Duration::from_secs(10));
 
     assert!(pair.nodes.iter().all(Connections::is_empty));
     assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
-    assert_eq!(pair.last(SERVER).unwrap().ack, ISN[1] + 12);
 }
 
 #[test]
@@ -438,8 +442,11 @@ fn frames_that_break_the_rules_are_malformed() {
     let conv = *pair.nodes[SERVER].lanes.keys().next().unwrap();
     let seq = ISN[0].wrapping_add(1);
     let mine = ISN[1] + 1;
-    let data = |seq: u32, fin, data| {
-        LaneFrame::Data { conv, seq, marks: Marks { fin, ..Marks::default() }, data }
+    let data = |seq: u32, fin, data| LaneFrame::Data {
+        conv,
+        seq,
+        marks: Marks { fin, ..Marks::default() },
+        data,
     };
     let state = |ack, credit| LaneFrame::State { conv, ack, credit, closed: false };
     let beyond = seq.wrapping_add(LANE_CREDIT_FIRST as u32);
@@ -549,4 +556,21 @@ fn connections_with_a_node_that_is_gone_are_reset() {
     assert_eq!(pair.last(CLIENT).unwrap().flags, RST | ACK);
     assert_eq!(pair.pools[CLIENT].promised, 0);
     assert!(pair.nodes[CLIENT].is_empty() && pair.nodes[CLIENT].deadline().is_none());
+}
+
+#[test]
+fn kernel_that_did_not_hear_the_answer_to_its_syn_hears_it_again() {
+    let mut pair = Pair::new();
+    syn(&mut pair, &OPTIONS);
+    pair.pump();
+    let ack = ISN[0].wrapping_add(1);
+    let flags = SYN | ACK;
+    pair.say(SERVER, Say { seq: ISN[1], ack, flags, options: &OPTIONS, ..Say::default() });
+    pair.pump();
+    let first = pair.last(CLIENT);
+    assert!(first.is_some());
+
+    assert_eq!(syn(&mut pair, &OPTIONS), Handling::Taken);
+
+    assert_eq!(pair.last(CLIENT), first);
 }
