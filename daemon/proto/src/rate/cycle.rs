@@ -478,6 +478,7 @@ mod tests {
     fn queue_that_nobody_empties_is_a_rivals_until_a_truce() {
         let (mut cycle, mut view) = (cruising(), view());
         view.standing = 0.08;
+        view.in_flight = 180_000.0;
         for _ in 0..2000 {
             view.now += Duration::from_millis(5);
             cycle.on_sample((cycle.number(), cycle.number()), 1e6, &view);

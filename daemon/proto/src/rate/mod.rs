@@ -219,6 +219,10 @@ impl Rate {
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
         self.on_phase(before);
+        if self.cycle.phase() == Phase::Startup && self.cycle.is_growing() {
+            // There is no queue yet, and on some links the delay depends on the rate.
+            self.queue.rebase();
+        }
     }
 
     fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
@@ -391,7 +395,9 @@ impl Rate {
 
     /// Returns the length of a sample
     fn bin(&self) -> Duration {
-        seconds((self.queue.trip() / 4.0).max(8.0 * self.queue.noise()).max(BIN_MIN))
+        let trip = self.queue.trip();
+        let noise = (8.0 * self.queue.noise()).min((trip / 2.0).max(BIN_NOISE));
+        seconds((trip / 4.0).max(noise).max(BIN_MIN))
     }
 }
 
@@ -427,6 +433,8 @@ const ACK_SPARE: f64 = 0.006;
 const PACE_MIN: f64 = 4.0;
 /// Shortest sample, in seconds
 const BIN_MIN: f64 = 0.004;
+/// Longest sample that noise asks for where the round trip is short, in seconds
+const BIN_NOISE: f64 = 0.100;
 /// Shortest time from which the spacing of a train is read
 const TRAIN_MIN: Duration = Duration::from_micros(100);
 /// Messages that queue up behind one another without any fault of the rate

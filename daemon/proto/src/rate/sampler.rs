@@ -247,9 +247,9 @@ mod tests {
         let mut path = Bench::default();
         (0..3).for_each(|n| path.send(n, n));
 
-        let delays = [(0, 100), (1, 111), (2, 102)].map(|(n, at)| path.ack(n, at).delay.unwrap());
+        let delays = [(0, 100), (1, 111), (2, 113)].map(|(n, at)| path.ack(n, at).delay.unwrap());
 
-        assert_eq!(delays.map(|delay| delay - delays[0]), [0, 10_000_000, 0]);
+        assert_eq!(delays.map(|delay| delay - delays[0]), [0, 10_000_000, 11_000_000]);
     }
 
     #[test]
