@@ -225,6 +225,12 @@ impl Rate {
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
         self.on_phase(before);
+        let held = self.carries.value().unwrap_or(0.0) * self.queue.trip();
+        let growing = self.cycle.phase() == Phase::Startup && self.cycle.is_growing();
+        if growing && held > WINDOW_FIRST {
+            // There is no queue yet, and on some links the delay depends on the rate.
+            self.queue.rebase();
+        }
     }
 
     fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
@@ -383,6 +389,7 @@ impl Rate {
             noise: self.queue.noise(),
             least: self.queue.trip().max(2.5 * self.bin().as_secs_f64()),
             arriving: self.arrives.value().unwrap_or(0.0),
+            loss: self.loss.share(),
             firm: self.firm(),
             limited: self.sampler.is_limited(),
             now,
@@ -397,7 +404,10 @@ impl Rate {
 
     /// Returns the length of a sample
     fn bin(&self) -> Duration {
-        seconds((self.queue.trip() / 4.0).max(8.0 * self.queue.noise()).max(BIN_MIN))
+        let trip = self.queue.trip();
+        let noise = (8.0 * self.queue.noise()).min((trip / 2.0).max(BIN_NOISE));
+        let enough = self.carries.value().map_or(0.0, |carries| sampler::BYTES / carries);
+        seconds((trip / 4.0).max(noise).max(BIN_MIN).max(enough.min(1.0)))
     }
 }
 
@@ -433,6 +443,8 @@ const ACK_SPARE: f64 = 0.006;
 const PACE_MIN: f64 = 4.0;
 /// Shortest sample, in seconds
 const BIN_MIN: f64 = 0.004;
+/// Longest sample that noise asks for where the round trip is short, in seconds
+const BIN_NOISE: f64 = 0.100;
 /// Shortest time from which the spacing of a train is read
 const TRAIN_MIN: Duration = Duration::from_micros(100);
 /// Messages that queue up behind one another without any fault of the rate

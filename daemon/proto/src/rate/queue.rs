@@ -83,6 +83,11 @@ impl Queue {
         self.held = held;
     }
 
+    /// Takes the present delay for that of an empty path
+    pub(super) fn rebase(&mut self) {
+        self.lowest = Lowest::new(MEMORY);
+    }
+
     /// Ends a bin, if it has samples enough
     pub(super) fn close(&mut self, now: Instant) {
         self.close_trips(now);

@@ -169,9 +169,9 @@ impl Sampler {
         let arrivals = Duration::from_nanos(u64::try_from(to.arrived - from.arrived).ok()?);
         let bytes = (to.mark.position - from.mark.position) as f64;
         let departures = to.mark.left.since(from.mark.left);
-        let long = arrivals >= least && self.points >= POINTS;
+        let long = arrivals >= least && self.points >= POINTS && bytes >= BYTES;
         let spread = short.is_some_and(|short| arrivals >= short) && departures < arrivals / 2;
-        if !(long || spread) || bytes < BYTES || arrivals.is_zero() {
+        if !(long || spread) || bytes < TRAIN_BYTES || arrivals.is_zero() {
             return None;
         }
         let sample = Sample {
@@ -211,8 +211,10 @@ impl Clock {
 
 /// Acknowledgements that a sample needs
 const POINTS: u32 = 4;
-/// Bytes that a sample needs
-const BYTES: f64 = 8.0 * 1200.0;
+/// Bytes that a sample needs: of fewer it cannot be told whether too many were lost
+pub(super) const BYTES: f64 = 24.0 * 1200.0;
+/// Bytes that the spacing of a train is read from
+const TRAIN_BYTES: f64 = 8.0 * 1200.0;
 /// Silence after which the other node's clock may have wrapped
 const WRAP: Duration = Duration::from_secs(30 * 60);
 
@@ -247,9 +249,9 @@ mod tests {
         let mut path = Bench::default();
         (0..3).for_each(|n| path.send(n, n));
 
-        let delays = [(0, 100), (1, 111), (2, 102)].map(|(n, at)| path.ack(n, at).delay.unwrap());
+        let delays = [(0, 100), (1, 111), (2, 113)].map(|(n, at)| path.ack(n, at).delay.unwrap());
 
-        assert_eq!(delays.map(|delay| delay - delays[0]), [0, 10_000_000, 0]);
+        assert_eq!(delays.map(|delay| delay - delays[0]), [0, 10_000_000, 11_000_000]);
     }
 
     #[test]
