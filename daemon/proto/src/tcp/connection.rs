@@ -168,6 +168,7 @@ impl Connection {
             // A socket of old answers in its own name.
             Stage::Answering => return Verdict::Passed,
             Stage::Answered if segment.has(SYN) => self.owed.accept = true,
+            Stage::Accepted if segment.has(SYN) => out.push_back(self.greeting.clone()),
             Stage::Answered | Stage::Accepted | Stage::Open if segment.has(RST) => {
                 self.on_reset_segment(segment, pool, now);
             }
@@ -210,6 +211,7 @@ impl Connection {
             self.stage = Stage::Open;
             self.stage_ends = None;
             self.opened = true;
+            self.greeting = Vec::new();
             self.owed.state = true;
         }
         let pure = segment.data.is_empty() && !segment.has(FIN | SYN);

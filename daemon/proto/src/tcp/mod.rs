@@ -31,6 +31,10 @@ mod pool;
 mod resume;
 mod segment;
 mod seq;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -151,12 +155,9 @@ impl Connections {
         };
         let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
         if segment.has(SYN) && !segment.has(ACK) {
-            let again = connection.near.isn == segment.seq;
-            if again && matches!(connection.stage, Stage::Accepted | Stage::Open) {
-                // It was repeated before the SYN-ACK came. Should that be lost, it is repeated as well.
-                return Handling::Taken;
-            }
-            if !again || connection.stage != Stage::Opening {
+            let same = connection.near.isn == segment.seq;
+            let again = same && connection.stage != Stage::Answering;
+            if !again {
                 // The kernel has begun anew: nothing is left of the old connection.
                 connection.reset(pool, now);
                 self.settle(conv);

@@ -144,7 +144,8 @@ impl Near {
 
     /// Returns the window to show in a segment now
     ///
-    /// Rounded up, so that its right edge does not move left.
+    /// Rounded up, so that its right edge is never left of the promise: what comes beyond by that is
+    /// taken as well.
     pub(super) fn window(&self) -> u16 {
         let open = self.shown.saturating_sub(self.kept.edge());
         let field = (open + (1 << self.scale) - 1) >> self.scale;

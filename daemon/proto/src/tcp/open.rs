@@ -176,7 +176,6 @@ impl Connection {
                 self.near.credit = 1 + u64::from(credit);
                 let window = self.syn_window;
                 self.agree(offer, window);
-                self.greeting = Vec::new();
                 self.owed.open = false;
                 self.stage = Stage::Accepted;
             }
@@ -191,7 +190,9 @@ impl Connection {
         }
         let promised = self.near.right_edge() - 1;
         let window = u16::try_from(promised).unwrap_or(u16::MAX).min(segment.window);
-        out.push_back(Segment { options: &options, data: &[], window, ..segment }.encode());
+        // Kept for the kernel that has not heard it.
+        self.greeting = Segment { options: &options, data: &[], window, ..segment }.encode();
+        out.push_back(self.greeting.clone());
         Ok(())
     }
 }

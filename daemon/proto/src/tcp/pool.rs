@@ -24,14 +24,17 @@ impl Default for Pool {
 impl Pool {
     /// Returns what a new connection is promised in each direction; nothing where memory is short
     ///
-    /// The whole first credit while less than half is in use, then ever less.
+    /// The whole first credit while less than half is in use, then ever less: with the third power
+    /// of what is free, so that there is a little for many.
     pub(super) fn first(&self) -> Option<usize> {
         let free = self.free();
         let half = (self.size / 2).max(1);
-        let share = LANE_CREDIT_FIRST.saturating_mul(free.min(half)) / half;
-        let credit = share.min(self.size / 16);
+        // In 1/1024, so that no product is too large for the machine.
+        let left = (free.min(half) as u64 * 1024 / half as u64) as usize;
+        let share = LANE_CREDIT_FIRST / 1024 * left / 1024 * left / 1024 * left;
+        let credit = share.min(self.size / 16).max(LANE_CREDIT_MIN);
         // Both directions need as much.
-        (credit >= LANE_CREDIT_MIN && free >= 2 * credit).then_some(credit)
+        (free >= 2 * credit).then_some(credit)
     }
 
     /// Returns how much of `wanted` a connection that has `held` may be promised on top
@@ -73,7 +76,7 @@ mod tests {
         }
 
         assert!(credits.is_sorted_by(|one, next| one >= next));
-        assert!(*credits.last().unwrap() < LANE_CREDIT_MIN * 2);
+        assert_eq!(credits.last(), Some(&LANE_CREDIT_MIN));
         assert!(pool.promised <= pool.size && credits.len() > 500, "{}", credits.len());
     }
 }
