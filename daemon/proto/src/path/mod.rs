@@ -392,6 +392,7 @@ impl Path {
                 Some(flow) => flow.rate(),
                 None => self.rate.delivery_rate(),
             },
+            proven: self.flow.is_some() || self.rate.is_proven(),
             loss_ppm: self.sent.loss_ppm(),
             rtt: self.rtt.smoothed().unwrap_or(INITIAL_RTT),
         }

@@ -187,6 +187,12 @@ impl Rate {
         self.carries.value().map(|carries| (carries * (1.0 - self.loss.share())) as u64)
     }
 
+    /// Tells whether the path was ever seen to carry no more than its rate; until then it may carry
+    /// a multiple
+    pub fn is_proven(&self) -> bool {
+        self.cycle.phase() != Phase::Startup
+    }
+
     /// Returns the standing queue that is seen at the bottleneck
     pub fn queue_delay(&self) -> Duration {
         Duration::try_from_secs_f64(self.queue.standing()).unwrap_or_default()

@@ -74,6 +74,8 @@ pub struct Scheduler {
 pub struct Capacity {
     /// Bytes a second that it delivers, where known
     pub rate: Option<u64>,
+    /// Whether it delivers no more than that; otherwise nobody has tried
+    pub proven: bool,
     /// Its own loss in parts per million
     pub loss_ppm: u32,
     /// Smoothed round-trip time

@@ -34,7 +34,8 @@ pub(super) struct Policy {
 impl Policy {
     /// Draws conclusions; spare copies may take so many percent, and with none there are no copies
     pub(super) fn of(capacity: &Capacity, copies: u8) -> Self {
-        let rate = capacity.rate.unwrap_or_else(|| cold_rate(capacity.rtt)).max(1);
+        let least = if capacity.proven { 1 } else { cold_rate(capacity.rtt) };
+        let rate = capacity.rate.unwrap_or(least).max(least);
         let thin = (rate / 100).max(THIN_LEAST);
         let burst = (thin / 10).max(2 * MESSAGE);
         let interval = INTERVAL.max(capacity.rtt);
@@ -89,7 +90,7 @@ fn transmissions(loss_ppm: u32) -> u8 {
     TRANSMISSIONS_MAX
 }
 
-/// Returns the rate at which a path begins of which nothing is known
+/// Returns the rate at which a path is sent on before it is known what it carries
 fn cold_rate(rtt: Duration) -> u64 {
     let nanos = rtt.as_nanos().max(1_000_000);
     u64::try_from(u128::from(COLD_MESSAGES * MESSAGE) * 1_000_000_000 / nanos).unwrap_or(u64::MAX)
@@ -147,12 +148,23 @@ mod tests {
 
     #[test]
     fn without_copies_everything_is_sent_once() {
-        let capacity = Capacity { rate: None, loss_ppm: 200_000, rtt: Duration::from_millis(100) };
+        let capacity = Capacity { loss_ppm: 200_000, ..Capacity::default() };
 
+        assert!(Policy::of(&capacity, 10).copies());
         assert!(!Policy::of(&capacity, 0).copies());
     }
 
+    #[test]
+    fn path_that_nobody_has_tried_carries_what_a_cold_one_is_given() {
+        let rtt = Duration::from_millis(200);
+        let tried = Capacity { rate: Some(1_000), proven: true, rtt, ..Capacity::default() };
+
+        assert_eq!(Policy::of(&tried, 10).thin_copies, 50);
+        assert_eq!(Policy::of(&Capacity { proven: false, ..tried }, 10).thin_copies, 11_200);
+    }
+
     fn of(rate: Option<u64>) -> Policy {
-        Policy::of(&Capacity { rate, loss_ppm: 50_000, rtt: Duration::from_millis(200) }, 10)
+        let rtt = Duration::from_millis(200);
+        Policy::of(&Capacity { rate, proven: rate.is_some(), loss_ppm: 50_000, rtt }, 10)
     }
 }

@@ -32,6 +32,7 @@ impl Bench {
         load.set_copies(10);
         let capacity = Capacity {
             rate: Some(12_500_000),
+            proven: true,
             loss_ppm: loss * 10_000,
             rtt: Duration::from_millis(200),
         };

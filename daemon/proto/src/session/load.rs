@@ -104,8 +104,12 @@ impl Session {
     fn capacity(&self, at: usize, shared: &Shared) -> Capacity {
         let path = &self.paths[at];
         let mut capacity = path.capacity();
-        // Whoever set a bound knows the link; until the path is measured, that is all there is.
-        capacity.rate = [capacity.rate, shared.shaper.rate()].into_iter().flatten().min();
+        if let Some(bound) = shared.shaper.rate() {
+            // Whoever set a bound knows the link; until the path is measured, that is all there is.
+            let known = capacity.rate.filter(|_| capacity.proven);
+            capacity.rate = Some(known.map_or(bound, |rate| rate.min(bound)));
+            capacity.proven = true;
+        }
         if !path.way.is_stream() && !path.sent.knows_loss() {
             capacity.loss_ppm = capacity.loss_ppm.max(LOSS_ASSUMED_PPM);
         }

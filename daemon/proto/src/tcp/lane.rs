@@ -35,8 +35,9 @@ impl Connections {
     /// Appends a frame once more, if it is still unacknowledged and fits
     pub fn write_copy(&mut self, piece: Piece, room: usize, out: &mut Vec<u8>) -> bool {
         let Some(connection) = self.lanes.get_mut(&piece.conv) else { return false };
-        let Some(Part::Data { offset, len, fin }) = connection.pieces.outstanding(piece.sn) else {
-            return false;
+        let Some(part) = connection.pieces.outstanding(piece.sn) else { return false };
+        let Part::Data { offset, len, fin } = part else {
+            return connection.write_again(piece, part, room, out);
         };
         let here = offset >= connection.near.delivered() && connection.streams();
         if !here || !connection.fits(offset, len, room) {
@@ -81,6 +82,41 @@ impl Connection {
             self.on_farewell(sn);
         }
         Some(sn)
+    }
+
+    /// Puts what is no part of the stream once more, where it still says the same
+    fn write_again(&mut self, piece: Piece, part: Part, room: usize, out: &mut Vec<u8>) -> bool {
+        let conv = piece.conv;
+        let frame = match part {
+            Part::Open if self.stage == Stage::Opening && !self.owed.open => {
+                let credit = self.far.credit as u32 - 1;
+                LaneFrame::Open { conv, credit, packet: &self.greeting }
+            }
+            Part::Accept if !self.owed.accept && !self.greeting.is_empty() => {
+                let credit = self.far.credit as u32 - 1;
+                LaneFrame::Accept { conv, credit, packet: &self.greeting }
+            }
+            // What is told anew is about to leave anyway, as a piece of its own.
+            Part::State if self.streams() && !self.owed.state => {
+                let (ack, credit) = self.far.state();
+                LaneFrame::State { conv, ack, credit, closed: false }
+            }
+            Part::Open
+            | Part::Accept
+            | Part::State
+            | Part::Reset
+            | Part::Probe
+            | Part::Answer
+            | Part::Resume
+            | Part::Data { .. } => return false,
+        };
+        let frame = Frame::Lane(frame);
+        let fits = frame.encoded_len() <= room;
+        if fits {
+            frame.encode(out);
+            self.pieces.on_copied(piece.sn);
+        }
+        fits
     }
 
     fn on_paid(&mut self, part: Part) {
