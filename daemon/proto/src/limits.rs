@@ -88,7 +88,7 @@ pub const GATE_ENTRIES_MAX: usize = 4096;
 
 /// Interval of heartbeats on an idle path
 pub const HEARTBEAT: Duration = Duration::from_secs(10);
-/// Largest time for which an acknowledgement is held back
+/// Usual time between two acknowledgements, for which the first one is held back
 pub const ACK_DELAY: Duration = Duration::from_millis(4);
 /// Messages that are acknowledged at once in the beginning of a burst
 pub const ACK_EVERY: u64 = 16;

@@ -8,7 +8,7 @@
 //!
 //! When a sample is taken is for `sent` to know; PROTOCOL.md, section "Acknowledgement, RTT and loss".
 
-use crate::limits::{ACK_DELAY, INITIAL_RTT};
+use crate::limits::{ACK_DELAY, ACK_MOST, INITIAL_RTT};
 use crate::time::{Duration, Instant};
 
 /// Smoothed, smallest and latest round-trip time
@@ -76,7 +76,7 @@ impl Rtt {
             None => (INITIAL_RTT, INITIAL_RTT / 2),
             Some(smoothed) => (smoothed, self.var),
         };
-        smoothed + (var * 4).max(GRANULARITY) + ACK_DELAY
+        smoothed + (var * 4).max(GRANULARITY) + ACK_DELAY.max(smoothed / ACK_MOST)
     }
 
     fn note_min(&mut self, rtt: Duration, now: Instant) {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn first_sample_sets_all_and_later_ones_smooth() {
         let mut rtt = Rtt::new();
-        assert_eq!(rtt.pto(), INITIAL_RTT * 3 + ACK_DELAY);
+        assert_eq!(rtt.pto(), INITIAL_RTT * 3 + INITIAL_RTT / ACK_MOST);
 
         rtt.on_sample(ms(200), at(0));
         assert_eq!((rtt.smoothed(), rtt.var()), (Some(ms(200)), ms(100)));

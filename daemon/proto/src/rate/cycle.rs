@@ -11,7 +11,7 @@
 //! | up | enough to make [`PROBE`] of queue in one round trip | that round trip |
 //! | down | 0.85 | the queue is gone; it is also the trial of own loss |
 //! | fast | 1.6 | as startup, one round without growth |
-//! | rival | 1.25, 0.75, six times 1; twice what the path holds in flight | the queue is empty for three rounds, or [`RIVALS_KEPT`] |
+//! | rival | 1.25, 0.75, six times 1; twice what the path holds in flight | the queue is empty for three rounds, or 4 to 32 s |
 //! | resume | 0.5 | one round trip has confirmed the rate after a long idle time |
 //!
 //! Where Down cannot empty the queue twice in a row although we have given way, somebody else keeps it
@@ -41,6 +41,9 @@ pub(super) struct Cycle {
     rounds: u32,
     /// Downs in a row that did not empty the queue, and the rate before the first of them
     stuck: (u32, f64),
+    /// Times in a row that we competed, and for how long this time
+    fights: u32,
+    truce: Duration,
     /// Rate that we had before we gave way to rivals
     given: f64,
     /// Rounds in a row that found the queue empty
@@ -90,6 +93,8 @@ pub(super) struct View {
     pub noise: f64,
     /// What arrives of the rate
     pub arriving: f64,
+    /// How firmly a rival keeps the queue full, from 0 to 1
+    pub(super) firm: f64,
     /// Whether there is not enough to send
     pub limited: bool,
     /// Now
@@ -108,6 +113,8 @@ impl Cycle {
             growth: (0.0, 0),
             rounds: 0,
             stuck: (0, 0.0),
+            fights: 0,
+            truce: TRUCE,
             given: 0.0,
             empty: 0,
             worst: 0.0,
@@ -196,7 +203,7 @@ impl Cycle {
                 }
                 let empty = view.standing < view.threshold * 0.5;
                 self.empty = if empty { self.empty + 1 } else { 0 };
-                if self.empty >= 3 || view.now.since(self.began) > RIVALS_KEPT {
+                if self.empty >= 3 || view.now.since(self.began) > self.truce {
                     self.enter(Phase::Drain, view.now);
                 }
             }
@@ -298,6 +305,7 @@ impl Cycle {
         if trips >= 0.5 && view.in_flight <= held && (empty || trips < 1.2) || trips > 1.2 && empty
         {
             self.stuck = (0, 0.0);
+            self.fights = 0;
             self.enter(Phase::Cruise, view.now);
         } else if trips > 2.5 {
             if self.stuck.0 == 0 {
@@ -312,6 +320,15 @@ impl Cycle {
                 self.given = core::mem::take(&mut self.stuck).1;
                 self.growth = (view.rate, 0);
                 self.enter(Phase::Rival, view.now);
+                // One who is like us may have entered as well: soon, and later less and less often,
+                // it is tried whether the queue can be emptied again.
+                let mut luck = 0.75 + 0.5 * f64::from(self.chance) / f64::from(u32::MAX);
+                if self.fights > 0 {
+                    // Who never cuts back will not do so now.
+                    luck *= 1.0 + 3.0 * view.firm;
+                }
+                self.truce = TRUCE.mul_f64(luck * f64::from(1u32 << self.fights.min(3)));
+                self.fights += 1;
             } else {
                 self.enter(Phase::Cruise, view.now);
             }
@@ -344,8 +361,8 @@ const STARTUP: f64 = 2.5;
 const GAVE_WAY: f64 = 0.8;
 /// Share of the queue that is left where it gives way
 const GIVES_WAY: f64 = 0.8;
-/// Time after which it is tried whether the queue can be emptied again
-const RIVALS_KEPT: Duration = Duration::from_secs(20);
+/// Time after which it is first tried whether the queue can be emptied again
+const TRUCE: Duration = Duration::from_secs(4);
 /// Paces of Rival: those of BBR
 const RIVAL: [f64; 8] = [1.25, 0.75, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0];
 /// Growth in a round that is worth going on beside rivals
@@ -363,3 +380,155 @@ const UP_MAX: f64 = 1.25;
 const GROWTH: f64 = 1.2;
 /// Share of what Up asked for that must have come
 const GROWN: f64 = 0.7;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn startup_ends_at_the_first_queue() {
+        let (mut cycle, mut view) = (Cycle::new(), view());
+        rounds(&mut cycle, &mut view, 3, 2.0);
+        cycle.on_sample((1, 1), view.rate, &view);
+        assert_eq!(cycle.phase(), Phase::Startup);
+
+        view.standing = 0.02;
+        cycle.on_sample((1, 1), view.rate, &view);
+
+        assert_eq!(cycle.phase(), Phase::Drain);
+    }
+
+    #[test]
+    fn startup_ends_where_the_rate_grows_no_more_but_not_for_want_of_load() {
+        let (mut cycle, mut view) = (Cycle::new(), view());
+        view.limited = true;
+        rounds(&mut cycle, &mut view, 20, 1.0);
+        assert_eq!(cycle.phase(), Phase::Startup);
+
+        view.limited = false;
+        rounds(&mut cycle, &mut view, 4, 1.0);
+
+        assert_eq!(cycle.phase(), Phase::Drain);
+    }
+
+    #[test]
+    fn cruise_asks_for_more_and_gives_it_back() {
+        let (mut cycle, mut view) = (cruising(), view());
+        let mut phases = vec![cycle.phase()];
+        for _ in 0..200 {
+            view.now += Duration::from_millis(5);
+            cycle.on_time(&view);
+            if phases.last() != Some(&cycle.phase()) {
+                phases.push(cycle.phase());
+            }
+        }
+
+        let expected = [Phase::Cruise, Phase::Up, Phase::Down, Phase::Cruise, Phase::Up];
+        assert_eq!(phases[..5], expected);
+    }
+
+    #[test]
+    fn load_that_is_too_little_is_no_reason_to_ask_for_more() {
+        let (mut cycle, mut view) = (cruising(), view());
+        view.limited = true;
+        view.now += Duration::from_secs(60);
+
+        cycle.on_time(&view);
+
+        assert_eq!(cycle.phase(), Phase::Cruise);
+    }
+
+    #[test]
+    fn queue_in_a_cruise_lowers_the_rate_unless_it_is_an_old_one() {
+        let (mut cycle, mut view) = (cruising(), view());
+        view.standing = 0.02;
+        let number = cycle.number();
+        assert!(!cycle.on_sample((number - 1, number), 1e6, &view));
+
+        assert!(cycle.on_sample((number, number), 1e6, &view));
+
+        assert_eq!(cycle.phase(), Phase::Down);
+    }
+
+    #[test]
+    fn rate_that_has_grown_is_followed() {
+        let (mut cycle, mut view) = (cruising(), view());
+        while cycle.phase() != Phase::Up {
+            view.now += Duration::from_millis(5);
+            cycle.on_time(&view);
+        }
+        let (up, gain) = (cycle.number(), cycle.gain(&view));
+
+        cycle.on_sample((up, up), view.rate * gain, &view);
+
+        assert_eq!(cycle.phase(), Phase::Fast);
+    }
+
+    #[test]
+    fn down_sends_no_more_than_has_arrived_before() {
+        let (mut cycle, mut view) = (cruising(), view());
+        view.standing = 0.02;
+        cycle.on_sample((cycle.number(), cycle.number()), 1e6, &view);
+        view.arriving = 0.7 * view.rate;
+
+        assert!(cycle.gain(&view) < 0.7);
+    }
+
+    #[test]
+    fn queue_that_nobody_empties_is_a_rivals_until_a_truce() {
+        let (mut cycle, mut view) = (cruising(), view());
+        view.standing = 0.08;
+        view.in_flight = 180_000.0;
+        for _ in 0..2000 {
+            view.now += Duration::from_millis(5);
+            cycle.on_sample((cycle.number(), cycle.number()), 1e6, &view);
+            cycle.on_time(&view);
+        }
+        assert!(cycle.has_rivals());
+
+        view.now += Duration::from_secs(6);
+        cycle.on_round(&view);
+
+        assert!(!cycle.has_rivals());
+    }
+
+    #[test]
+    fn long_pause_is_followed_by_half_the_rate_for_a_round() {
+        let (mut cycle, view) = (cruising(), view());
+        cycle.resume(view.now);
+        assert_eq!((cycle.phase(), cycle.gain(&view)), (Phase::Resume, 0.5));
+
+        cycle.on_round(&view);
+
+        assert_eq!(cycle.phase(), Phase::Cruise);
+    }
+
+    fn cruising() -> Cycle {
+        let mut cycle = Cycle::new();
+        cycle.enter(Phase::Cruise, Instant::ZERO);
+        cycle
+    }
+
+    fn rounds(cycle: &mut Cycle, view: &mut View, rounds: u32, growth: f64) {
+        for _ in 0..rounds {
+            cycle.on_round(view);
+            view.rate *= growth;
+        }
+    }
+
+    fn view() -> View {
+        View {
+            rate: 1e6,
+            trip: 0.1,
+            in_flight: 90_000.0,
+            standing: 0.0,
+            threshold: 0.006,
+            noise: 0.0,
+            least: 0.1,
+            arriving: 1e6,
+            firm: 0.0,
+            limited: false,
+            now: Instant::ZERO,
+        }
+    }
+}

@@ -157,7 +157,7 @@ impl Rate {
         }
         let before = self.cycle.number();
         self.cycle.on_time(&self.view(in_flight, now));
-        self.on_phase(before, in_flight, now);
+        self.on_phase(before);
         self.set_pace(in_flight, now);
     }
 
@@ -224,7 +224,11 @@ impl Rate {
         }
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
-        self.on_phase(before, in_flight, now);
+        self.on_phase(before);
+        if self.cycle.phase() == Phase::Startup && self.cycle.is_growing() {
+            // There is no queue yet, and on some links the delay depends on the rate.
+            self.queue.rebase();
+        }
     }
 
     fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
@@ -248,7 +252,7 @@ impl Rate {
         let view = self.view(in_flight, now);
         let fell = self.cycle.on_sample(sample.phases, carried, &view);
         self.note_fall(sample, carried, fell);
-        self.on_phase(before, in_flight, now);
+        self.on_phase(before);
     }
 
     /// Returns what a sample says that the path carries
@@ -302,7 +306,7 @@ impl Rate {
     }
 
     /// Begins and ends trials of own loss with the phases
-    fn on_phase(&mut self, before: u32, in_flight: f64, now: Instant) {
+    fn on_phase(&mut self, before: u32) {
         let number = self.cycle.number();
         if number == before {
             return;
@@ -364,9 +368,13 @@ impl Rate {
 
     /// Returns what may be in flight beside rivals, as a multiple of what the path holds
     fn rival_window(&self) -> f64 {
+        RIVAL_WINDOW.0 + self.firm() * (RIVAL_WINDOW.1 - RIVAL_WINDOW.0)
+    }
+
+    /// Returns how firmly a rival keeps the queue full: one who cuts back at losses lets it swing
+    fn firm(&self) -> f64 {
         let (from, to) = RIVAL_SWING;
-        let firm = ((self.queue.swing() - from) / (to - from)).clamp(0.0, 1.0);
-        RIVAL_WINDOW.0 + firm * (RIVAL_WINDOW.1 - RIVAL_WINDOW.0)
+        ((self.queue.swing() - from) / (to - from)).clamp(0.0, 1.0)
     }
 
     fn view(&self, in_flight: f64, now: Instant) -> View {
@@ -379,6 +387,7 @@ impl Rate {
             noise: self.queue.noise(),
             least: self.queue.trip().max(2.5 * self.bin().as_secs_f64()),
             arriving: self.arrives.value().unwrap_or(0.0),
+            firm: self.firm(),
             limited: self.sampler.is_limited(),
             now,
         }
@@ -392,7 +401,9 @@ impl Rate {
 
     /// Returns the length of a sample
     fn bin(&self) -> Duration {
-        seconds((self.queue.trip() / 4.0).max(8.0 * self.queue.noise()).max(BIN_MIN))
+        let trip = self.queue.trip();
+        let noise = (8.0 * self.queue.noise()).min((trip / 2.0).max(BIN_NOISE));
+        seconds((trip / 4.0).max(noise).max(BIN_MIN))
     }
 }
 
@@ -419,7 +430,7 @@ const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
 /// What may be in flight, as a multiple of what the path holds
 const WINDOW: f64 = 1.25;
 /// The same beside somebody who fills the queue: one who cuts back at losses, and one who never does
-const RIVAL_WINDOW: (f64, f64) = (1.4, 2.0);
+const RIVAL_WINDOW: (f64, f64) = (1.4, 2.4);
 /// How low the queue gets, of how high, beside the one and the other
 const RIVAL_SWING: (f64, f64) = (0.55, 0.75);
 /// Time for which acknowledgements may be held back, in seconds
@@ -428,6 +439,8 @@ const ACK_SPARE: f64 = 0.006;
 const PACE_MIN: f64 = 4.0;
 /// Shortest sample, in seconds
 const BIN_MIN: f64 = 0.004;
+/// Longest sample that noise asks for where the round trip is short, in seconds
+const BIN_NOISE: f64 = 0.100;
 /// Shortest time from which the spacing of a train is read
 const TRAIN_MIN: Duration = Duration::from_micros(100);
 /// Messages that queue up behind one another without any fault of the rate
@@ -450,3 +463,126 @@ const SETTLE: f64 = 0.3;
 const MEMORY: Duration = Duration::from_secs(10);
 /// Bytes of a message from which on it is load
 const LOAD: usize = 400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_known_in_the_beginning_and_some_messages_may_leave() {
+        let mut rate = Rate::new();
+        let mut in_flight = 0;
+        while rate.budget(in_flight, at(0)) > 0 {
+            rate.on_sent(1452, in_flight, at(0));
+            in_flight += 1452;
+        }
+
+        assert_eq!((in_flight, rate.delivery_rate()), (32 * 1452, None));
+        assert_eq!(rate.send_at(in_flight), None, "only an acknowledgement can open it");
+    }
+
+    #[test]
+    fn budget_that_time_opens_is_open_then() {
+        let mut rate = Rate::new();
+        rate.set_bound(Some(1_000_000));
+        let (mut now, mut in_flight) = (at(5), 0);
+        for _ in 0..20 {
+            while rate.budget(in_flight, now) > 0 {
+                rate.on_sent(1452, in_flight, now);
+                in_flight += 1452;
+            }
+            let Some(open) = rate.send_at(in_flight) else { break };
+            assert!(open > now && rate.budget(in_flight, open) > 0);
+            now = open;
+        }
+    }
+
+    #[test]
+    fn bound_is_never_exceeded_and_may_be_lifted() {
+        let mut path = Bench::new(10e6);
+        path.rate.set_bound(Some(2_000_000));
+        path.run(3000);
+        let bound = path.passed(1000);
+        assert!((1.7e6..2.1e6).contains(&bound), "{bound}");
+
+        path.rate.set_bound(None);
+        path.run(3000);
+
+        let free = path.passed(1000);
+        assert!(free > 9e6, "{free}");
+    }
+
+    #[test]
+    fn rate_of_a_path_is_found_and_shown() {
+        let mut path = Bench::new(10e6);
+        path.run(3000);
+
+        let shown = path.rate.delivery_rate().unwrap() as f64;
+        assert!((shown / 10e6 - 1.0).abs() < 0.05, "{shown}");
+        assert!(path.rate.queue_delay() < Duration::from_millis(20));
+        assert_eq!(path.rate.own_loss_ppm(), 0);
+    }
+
+    #[test]
+    fn moved_path_keeps_its_rate() {
+        let mut path = Bench::new(10e6);
+        path.run(3000);
+        let before = path.rate.delivery_rate();
+
+        assert_eq!(path.rate.moved().delivery_rate(), before);
+    }
+
+    /// A path of 20 ms and its receiver, one step a millisecond
+    struct Bench {
+        rate: Rate,
+        carries: f64,
+        now: u64,
+        /// What is under way: when it arrives, when it was sent, its mark
+        flight: std::collections::VecDeque<(f64, Instant, Mark)>,
+        free: f64,
+        arrivals: Vec<u64>,
+    }
+
+    impl Bench {
+        fn new(carries: f64) -> Self {
+            let flight = std::collections::VecDeque::new();
+            Self { rate: Rate::new(), carries, now: 0, flight, free: 0.0, arrivals: Vec::new() }
+        }
+
+        fn run(&mut self, millis: u64) {
+            for _ in 0..millis {
+                self.now += 1;
+                let now = at(self.now);
+                let mut arrived = None;
+                while self.flight.front().is_some_and(|(due, ..)| *due + 10.0 <= self.now as f64) {
+                    let Some((due, sent, mark)) = self.flight.pop_front() else { break };
+                    self.rate.on_acked(&mark, 1452, sent, now);
+                    self.arrivals.push(self.now);
+                    arrived = Some(due);
+                }
+                if let Some(arrived) = arrived {
+                    let delay = self.now as f64 - 10.0 - arrived;
+                    let delay = Duration::try_from_secs_f64(delay.max(0.0) / 1e3).unwrap();
+                    let written = u32::try_from(self.now * 1000 - 10_000).unwrap();
+                    let stamp = Stamp { written, delay };
+                    self.rate.on_ack(stamp, true, self.flight.len() * 1452, now);
+                }
+                while self.rate.budget(self.flight.len() * 1452, now) > 0 {
+                    let mark = self.rate.on_sent(1452, self.flight.len() * 1452, now);
+                    self.free = self.free.max(self.now as f64) + 1452.0 / self.carries * 1e3;
+                    self.flight.push_back((self.free + 10.0, now, mark));
+                }
+            }
+        }
+
+        /// Returns the bytes a second of the last so many milliseconds
+        fn passed(&self, millis: u64) -> f64 {
+            let late = self.arrivals.iter().filter(|arrival| **arrival > self.now - millis);
+            late.count() as f64 * 1452.0 / millis as f64 * 1e3
+        }
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::ZERO + Duration::from_millis(millis)
+    }
+}

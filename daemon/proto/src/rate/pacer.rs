@@ -34,11 +34,6 @@ impl Pacer {
         self.rate = Some(rate.max(1.0));
     }
 
-    /// Returns the rate in bytes a second, where there is a limit
-    pub(super) fn rate(&self) -> Option<f64> {
-        self.rate
-    }
-
     /// Records that `bytes` left; returns when they would have left without trains and lateness
     pub(super) fn on_sent(&mut self, bytes: usize, now: Instant) -> Instant {
         let Some(rate) = self.rate else { return now };
@@ -109,7 +104,9 @@ mod tests {
         for (rate, most) in [(20_000.0, 3 * 1452), (12.5e6, 15_625 + 1452), (1e9, 1_251_452)] {
             let mut pacer = Pacer::new();
             pacer.set_rate(rate);
-            (0..5).for_each(|n| drop(train(&mut pacer, at(n * 1_000_000))));
+            for n in 0..5 {
+                train(&mut pacer, at(n * 1_000_000));
+            }
 
             let bytes = train(&mut pacer, at(9_000_000));
 

@@ -83,6 +83,11 @@ impl Queue {
         self.held = held;
     }
 
+    /// Takes the present delay for that of an empty path
+    pub(super) fn rebase(&mut self) {
+        self.lowest = Lowest::new(MEMORY);
+    }
+
     /// Ends a bin, if it has samples enough
     pub(super) fn close(&mut self, now: Instant) {
         self.close_trips(now);
@@ -148,11 +153,6 @@ impl Queue {
     /// zero before the first
     pub(super) fn trip(&self) -> f64 {
         self.trip.value().unwrap_or(0.0)
-    }
-
-    /// Returns the mean time from sending to acknowledgement of late, in seconds
-    pub(super) fn trip_now(&self) -> f64 {
-        self.trip_mean
     }
 
     /// Returns its mean deviation, in seconds

@@ -37,7 +37,6 @@ pub(super) struct Sampler {
     from: Option<Point>,
     limited: bool,
     points: u32,
-    round: u64,
     round_end: u64,
     round_began: Instant,
 }
@@ -143,7 +142,6 @@ impl Sampler {
         let Some((mark, sent)) = self.fresh.take() else { return told };
         let Some(written) = self.clock.unwrap(written, now) else { return told };
         if mark.position > self.round_end && now.since(self.round_began) >= round {
-            self.round += 1;
             self.round_began = now;
             self.round_end = self.sent;
             told.round = true;
@@ -188,11 +186,6 @@ impl Sampler {
         Some(sample)
     }
 
-    /// Returns how many rounds there were
-    pub(super) fn round(&self) -> u64 {
-        self.round
-    }
-
     fn restart(&mut self) {
         self.from = self.last;
         self.points = 0;
@@ -222,3 +215,151 @@ const POINTS: u32 = 4;
 const BYTES: f64 = 8.0 * 1200.0;
 /// Silence after which the other node's clock may have wrapped
 const WRAP: Duration = Duration::from_secs(30 * 60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: usize = 1200;
+
+    #[test]
+    fn sample_tells_what_passed_what_arrived_and_what_was_sent() {
+        let mut path = Bench::default();
+        // One a millisecond is sent, one in two milliseconds arrives, each fifth is lost.
+        for n in 0..100 {
+            path.send(n, n);
+        }
+        for n in (0..100).filter(|n| n % 5 != 1) {
+            path.ack(n, 100 + 2 * n);
+        }
+
+        let sample = path.sampler.take(ms(100), None).unwrap();
+
+        near(sample.transit, 1200.0 / 0.002);
+        near(sample.sent, 1200.0 / 0.001);
+        near(sample.delivered, 0.8 * 1200.0 / 0.002);
+        assert!(!sample.limited);
+        assert_eq!(path.sampler.take(ms(100), None), None, "each message counts once");
+    }
+
+    #[test]
+    fn delay_is_told_but_for_the_difference_of_the_clocks() {
+        let mut path = Bench::default();
+        (0..3).for_each(|n| path.send(n, n));
+
+        let delays = [(0, 100), (1, 111), (2, 113)].map(|(n, at)| path.ack(n, at).delay.unwrap());
+
+        assert_eq!(delays.map(|delay| delay - delays[0]), [0, 10_000_000, 11_000_000]);
+    }
+
+    #[test]
+    fn acknowledgements_that_overtake_each_other_are_taken_by_their_time() {
+        let mut path = Bench::default();
+        (0..3).for_each(|n| path.send(n, n));
+        path.ack(0, 100);
+        path.ack(2, 102);
+
+        let told = path.ack(1, 101);
+
+        assert_eq!(told.delay, None);
+    }
+
+    #[test]
+    fn clock_may_wrap() {
+        let mut path = Bench { zero: u32::MAX - 101_000, ..Bench::default() };
+        (0..100).for_each(|n| path.send(n, n));
+        for n in 0..100 {
+            path.ack(n, 100 + n);
+        }
+
+        let sample = path.sampler.take(ms(50), None).unwrap();
+
+        near(sample.transit, 1200.0 / 0.001);
+    }
+
+    #[test]
+    fn what_is_sent_for_want_of_more_is_marked_until_it_has_arrived() {
+        let mut path = Bench::default();
+        path.send(0, 0);
+        path.sampler.on_idle();
+        (1..50).for_each(|n| path.send(n, n));
+        for n in 0..50 {
+            path.ack(n, 100 + n);
+        }
+        assert!(path.sampler.take(ms(10), None).unwrap().limited);
+        assert!(!path.sampler.is_limited());
+
+        (50..100).for_each(|n| path.send(n, 200 + n));
+        for n in 50..100 {
+            path.ack(n, 300 + n);
+        }
+        path.sampler.take(ms(10), None);
+        (100..150).for_each(|n| path.send(n, 400 + n));
+        for n in 100..150 {
+            path.ack(n, 500 + n);
+        }
+
+        assert!(!path.sampler.take(ms(10), None).unwrap().limited);
+    }
+
+    #[test]
+    fn first_train_is_a_short_sample() {
+        let mut path = Bench::default();
+        (0..32).for_each(|n| path.send(n, 0));
+        path.ack(15, 102);
+        path.ack(31, 104);
+
+        assert_eq!(path.sampler.take(ms(50), None), None);
+        let sample = path.sampler.take(ms(50), Some(ms(1))).unwrap();
+
+        near(sample.transit, 16.0 * 1200.0 / 0.002);
+        assert!(sample.sent > 100.0 * sample.transit);
+    }
+
+    #[test]
+    fn round_ends_with_a_message_that_was_sent_after_the_last_one() {
+        let mut path = Bench::default();
+        (0..3).for_each(|n| path.send(n, n));
+        assert!(path.ack(0, 100).round);
+        assert!(!path.ack(1, 101).round && !path.ack(2, 102).round);
+
+        path.send(3, 103);
+
+        assert!(path.ack(3, 203).round);
+    }
+
+    #[derive(Default)]
+    struct Bench {
+        sampler: Sampler,
+        marks: Vec<(Mark, Instant)>,
+        zero: u32,
+    }
+
+    impl Bench {
+        fn send(&mut self, n: u64, millis: u64) {
+            assert_eq!(self.marks.len() as u64, n);
+            self.marks.push((self.sampler.on_sent(SIZE, 1, at(millis)), at(millis)));
+        }
+
+        /// The message arrives, and its acknowledgement is back 50 ms later
+        fn ack(&mut self, n: u64, millis: u64) -> Told {
+            let (mark, sent) = self.marks[usize::try_from(n).unwrap()];
+            self.sampler.on_acked(&mark, SIZE, sent);
+            let written = self.zero.wrapping_add(u32::try_from(millis).unwrap() * 1000);
+            let stamp = Stamp { written, delay: Duration::ZERO };
+            self.sampler.on_ack(stamp, true, ms(20), at(millis + 50))
+        }
+    }
+
+    fn near(value: f64, truth: f64) {
+        assert!((value / truth - 1.0).abs() < 0.05, "{value} instead of {truth}");
+    }
+
+    fn ms(millis: u64) -> Duration {
+        Duration::from_millis(millis)
+    }
+
+    fn at(millis: u64) -> Instant {
+        Instant::ZERO + ms(millis)
+    }
+}
