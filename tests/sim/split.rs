@@ -47,7 +47,10 @@ fn run(seed: u64) {
         let reset = (opener.reset.is_some() && !opener.is_late(acceptor))
             || (acceptor.reset.is_some() && !acceptor.is_late(opener));
         let may = matches!(couple.work(), Work::Reset(_) | Work::Refuse(_));
-        assert!(!reset || may, "{couple:?}");
+        // Whoever has heard all and only waits for the last acknowledgement may hear a RST instead,
+        // when the other kernel has forgotten the connection meanwhile.
+        let whole = opener.ended.is_some() && acceptor.ended.is_some();
+        assert!(!reset || may || whole, "{couple:?}");
         if !may {
             assert_eq!(
                 (opener.read, acceptor.read),

@@ -1,7 +1,7 @@
 //! The laboratory of fastvpn.
 
-pub mod bottleneck;
 pub mod bench;
+pub mod bottleneck;
 pub mod fuzz;
 pub mod lab;
 pub mod link;

@@ -46,13 +46,9 @@ pub fn bar(route: Route, measure: Measure) -> Option<Bar> {
         Measure::Wire => only(route, Route::Random, Bar::Under(1.15)),
         Measure::IdleLost => only(route, Route::Fifth, Bar::Under(0.5)),
         Measure::ObjectMedian => only(route, Route::Random, Bar::Under(2.2)),
-        Measure::Object95 => {
-            by_loss(route, Bar::Under(2.7), Bar::Under(3.5))
-        }
+        Measure::Object95 => by_loss(route, Bar::Under(2.7), Bar::Under(3.5)),
         Measure::ColdMedian => only(route, Route::Random, Bar::Under(4.0)),
-        Measure::Request95 => {
-            by_loss(route, Bar::Under(1.1), Bar::Under(1.2))
-        }
+        Measure::Request95 => by_loss(route, Bar::Under(1.1), Bar::Under(1.2)),
         Measure::Request99 => only(route, Route::Random, Bar::Under(1.5)),
         Measure::ConstantWire => only(route, Route::Random, Bar::Under(1.25)),
         Measure::Halved | Measure::Doubled => Some(Bar::Under(3.0)),

@@ -125,8 +125,7 @@ fn ping_beside(arena: &Arena, span: Span) -> Result<PingReport> {
 fn beside(ping: &PingReport, idle: f64) -> Figures {
     let lost = 100.0 * f64::from(ping.sent - ping.received.min(ping.sent)) / f64::from(ping.sent);
     let mut figures = vec![(Measure::BusyLost, lost)];
-    let percents =
-        [(Measure::BusyMedian, 50.0), (Measure::Busy95, 95.0), (Measure::Busy99, 99.0)];
+    let percents = [(Measure::BusyMedian, 50.0), (Measure::Busy95, 95.0), (Measure::Busy99, 99.0)];
     for (measure, percent) in percents {
         if let Some(rtt) = percentile(&ping.rtts, percent) {
             figures.push((measure, rtt - idle));
@@ -221,10 +220,7 @@ pub fn steps(route: Route, contestant: Contestant, phase: Duration, seed: u64) -
     let back = |from, limit: f64| {
         recovery(|at, until| stream.mbits(at, until), from, from + phase, limit * 0.9)
     };
-    Ok(vec![
-        (Measure::Halved, back(halved, limit / 2.0)),
-        (Measure::Doubled, back(doubled, limit)),
-    ])
+    Ok(vec![(Measure::Halved, back(halved, limit / 2.0)), (Measure::Doubled, back(doubled, limit))])
 }
 
 /// Returns after how many seconds the mean of each of two seconds reaches `wanted`
@@ -308,11 +304,9 @@ pub fn two_nodes(route: Route, span: Span, seed: u64) -> Result<Figures> {
     for stream in &mut streams {
         stream.reaches(span.to, PATIENCE)?;
     }
-    let shares: Vec<f64> =
-        streams.iter().map(|stream| stream.mbits(span.from, span.to)).collect();
+    let shares: Vec<f64> = streams.iter().map(|stream| stream.mbits(span.from, span.to)).collect();
     Ok(vec![(Measure::JainNodes, jain(&shares).context("nothing arrived")?)])
 }
-
 
 /// How long each window is tried
 const TRIAL: Span = Span::new(3, 7);

@@ -80,15 +80,16 @@ impl Experiment {
         match kind {
             Kind::Stream => bulk::stream(route, contestant, self.span(effort), seed),
             Kind::Constant => bulk::constant(route, contestant, self.span(effort), seed),
-            Kind::Steps => {
-                bulk::steps(route, contestant, Duration::from_secs(if quick { 6 } else { 10 }), seed)
-            }
+            Kind::Steps => bulk::steps(
+                route,
+                contestant,
+                Duration::from_secs(if quick { 6 } else { 10 }),
+                seed,
+            ),
             Kind::Beside(other) => bulk::share(route, contestant, other, self.span(effort), seed),
             Kind::TwoStreams => bulk::two_streams(route, contestant, self.span(effort), seed),
             Kind::TwoNodes => bulk::two_nodes(route, self.span(effort), seed),
-            Kind::Objects => {
-                short::objects(route, contestant, if quick { 10 } else { 40 }, seed)
-            }
+            Kind::Objects => short::objects(route, contestant, if quick { 10 } else { 40 }, seed),
             Kind::Cold => short::cold(route, contestant, if quick { 3 } else { 12 }, seed),
             Kind::Requests => {
                 short::requests(route, contestant, if quick { 40 } else { 240 }, seed)

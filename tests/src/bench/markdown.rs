@@ -43,7 +43,9 @@ fn streams(text: &mut String, report: &Report) {
     let routes = with(report, Measure::Bulk);
     let all: Vec<Contestant> = Contestant::ALL
         .into_iter()
-        .filter(|who| routes.iter().any(|route| value(report, *route, Measure::Bulk, *who).is_some()))
+        .filter(|who| {
+            routes.iter().any(|route| value(report, *route, Measure::Bulk, *who).is_some())
+        })
         .collect();
     if all.is_empty() {
         return;
@@ -107,7 +109,8 @@ fn others(text: &mut String, report: &Report) {
                             | Measure::Request95
                             | Measure::Request99
                     );
-            let (Some(bar), Some(value)) = (bar(route, measure), value(report, route, measure, own))
+            let (Some(bar), Some(value)) =
+                (bar(route, measure), value(report, route, measure, own))
             else {
                 continue;
             };

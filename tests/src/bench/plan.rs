@@ -144,10 +144,8 @@ mod tests {
 
     #[test]
     fn choice_names_link_measure_and_program() {
-        let choice = Choice {
-            only: vec!["random5/bulk".to_owned()],
-            programs: vec!["raw".to_owned()],
-        };
+        let choice =
+            Choice { only: vec!["random5/bulk".to_owned()], programs: vec!["raw".to_owned()] };
 
         let wanted = choice.experiments();
 

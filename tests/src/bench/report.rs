@@ -109,9 +109,8 @@ impl Figure {
 impl Report {
     /// Returns the figures of a measure on a route, in the order of the contestants
     pub fn of(&self, route: Route, measure: Measure) -> Vec<&Figure> {
-        let here = |figure: &&Figure| {
-            figure.link == route.name() && figure.measure == measure.name()
-        };
+        let here =
+            |figure: &&Figure| figure.link == route.name() && figure.measure == measure.name();
         let place = |figure: &&Figure| Contestant::of(&figure.who);
         let mut found: Vec<&Figure> = self.figures.iter().filter(here).collect();
         found.sort_by_key(place);

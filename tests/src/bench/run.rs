@@ -115,7 +115,8 @@ pub fn run(experiments: &[Experiment], manner: Manner, skipped: Vec<Skipped>) ->
 }
 
 fn attempt(experiment: Experiment, effort: Effort, turn: usize) -> Result<Figures> {
-    let seed = std::env::var("FASTVPN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1u64);
+    let seed =
+        std::env::var("FASTVPN_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1u64);
     let seed = seed.wrapping_mul(1000) + turn as u64;
     catch_unwind(AssertUnwindSafe(|| experiment.run(effort, seed)))
         .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))

@@ -33,7 +33,8 @@ pub fn text(report: &Report) -> String {
         }
     }
     for skipped in &report.skipped {
-        let _ = writeln!(text, "\nnot measured: {} ({}): {}", skipped.who, skipped.link, skipped.why);
+        let _ =
+            writeln!(text, "\nnot measured: {} ({}): {}", skipped.who, skipped.link, skipped.why);
     }
     text
 }

@@ -129,13 +129,7 @@ impl Stream {
             let _ = BufReader::new(errors).read_to_string(&mut text);
             text
         });
-        Ok(Self {
-            sender,
-            receiver,
-            seen,
-            reader: Some(reader),
-            complaint: Some(complaint),
-        })
+        Ok(Self { sender, receiver, seen, reader: Some(reader), complaint: Some(complaint) })
     }
 
     /// Waits until the receiver has reported `time` of the transfer
@@ -295,14 +289,8 @@ mod tests {
 
     #[test]
     fn part_of_an_interval_counts_in_part() {
-        let seen = Interval {
-            connection: 5,
-            from: 1.0,
-            to: 1.1,
-            bytes: 100.0,
-            missing: 0,
-            datagrams: 0,
-        };
+        let seen =
+            Interval { connection: 5, from: 1.0, to: 1.1, bytes: 100.0, missing: 0, datagrams: 0 };
 
         let half = seen.within(Duration::from_millis(1050), Duration::from_secs(9));
         assert!((half - 50.0).abs() < 0.1, "{half}");

@@ -14,6 +14,7 @@ use crate::crypto::PublicKey;
 use crate::handshake::{Established, Initiator, Received, receive};
 use crate::limits::{DATA_HEADER_LEN, TICKET_LIFE, TICKETS_MAX};
 use crate::session::{Intake, Session};
+use crate::tcp::Connections;
 use crate::time::{Duration, Instant};
 use crate::wire::message::{CookieReply, DataHeader, Kind, Response, parse_kind};
 
@@ -308,7 +309,7 @@ impl Node {
             self.end_session(key, DownReason::Restarted, now);
         }
         let begins = self.peers.get(key).is_some_and(|peer| peer.session.is_none());
-        let tcp = begins.then(|| self.begin_tcp(key, keys.boot, now)).unwrap_or_default();
+        let tcp = if begins { self.begin_tcp(key, keys.boot, now) } else { Connections::default() };
         let Some(peer) = self.peers.get_mut(key) else { return };
         match &mut peer.session {
             Some(session) => {

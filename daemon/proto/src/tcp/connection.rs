@@ -50,6 +50,8 @@ pub(super) struct Connection {
     farewell: Option<u32>,
     /// Whether that piece has arrived
     parted: bool,
+    /// Whether our kernel is reset once more at the end
+    rst_again: bool,
     /// Whether the kernel is to see an acknowledgement
     ack_due: bool,
     /// Right edge of the window as the kernel saw it last
@@ -81,6 +83,8 @@ pub(super) enum Stage {
     Open,
     /// After a restart of the other node: its kernel is asked where it stands
     Resuming,
+    /// All was said and acknowledged, but our kernel may not have heard the last of it
+    Parting,
     /// Nothing more is done but to tell the other node
     Closed,
     /// The same, and our kernel is reset
@@ -129,6 +133,7 @@ impl Connection {
             peer_closed: false,
             farewell: None,
             parted: false,
+            rst_again: false,
             ack_due: false,
             seen_edge,
             probing: false,
@@ -179,6 +184,11 @@ impl Connection {
             // The kernel says it again when it is clear who carries it.
             Stage::Resuming if segment.has(ACK) => self.far.on_resuming(segment.ack),
             Stage::Resuming => {}
+            Stage::Parting => {
+                if !segment.has(RST) {
+                    out.push_back(self.acknowledgement());
+                }
+            }
             Stage::Closed => return Verdict::Passed,
             Stage::Reset => {
                 if !segment.has(RST) {
@@ -300,7 +310,7 @@ impl Connection {
         let progress = self.near.on_state(ack, credit, pool)?;
         self.ack_due |= progress.fin_acked;
         self.after(pool, out, now);
-        if closed && !matches!(self.stage, Stage::Closed | Stage::Reset) {
+        if closed && !self.is_done() {
             // It has forgotten what we still need.
             self.on_reset(pool, out, now);
         }
@@ -338,7 +348,7 @@ impl Connection {
     pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
         self.peer_closed = true;
         match self.stage {
-            Stage::Closed | Stage::Reset => return,
+            Stage::Parting | Stage::Closed | Stage::Reset => return,
             Stage::Opening => {
                 let template = self.template(RST | ACK, 0);
                 let ack = seq_of(self.near.isn, 1);
@@ -351,6 +361,7 @@ impl Connection {
             | Stage::Resuming => out.push_back(self.rst(self.far.seq())),
         }
         self.close(Stage::Reset, pool, now);
+        self.rst_again = true;
         self.owed.state = true;
     }
 
@@ -358,6 +369,7 @@ impl Connection {
     pub(super) fn reset(&mut self, pool: &mut Pool, now: Instant) {
         // What the kernel says of it after that is of no use to the other one.
         self.close(Stage::Reset, pool, now);
+        self.rst_again = false;
         self.owed = Owed { reset: true, ..Owed::default() };
     }
 
@@ -386,7 +398,7 @@ impl Connection {
         self.state_at = None;
         // One that the other node never had is over with us.
         self.peer_closed |= opening;
-        let linger = if stage == Stage::Reset { RESET_LINGER } else { PEER_LINGER };
+        let linger = if stage == Stage::Closed { PEER_LINGER } else { KERNEL_LINGER };
         self.stage_ends = Some(now + linger);
     }
 
@@ -405,8 +417,16 @@ impl Connection {
                 }
                 Stage::Resuming => self.abort(pool, out, now),
                 Stage::Open => {}
+                Stage::Parting => {
+                    self.stage = Stage::Closed;
+                    self.stage_ends = Some(now + PEER_LINGER);
+                }
                 Stage::Closed => self.peer_closed = true,
                 Stage::Reset => {
+                    if self.rst_again {
+                        // Nobody says whether it has heard the first one.
+                        out.push_back(self.rst(self.far.seq()));
+                    }
                     self.stage = Stage::Closed;
                     self.stage_ends = Some(now + PEER_LINGER);
                 }
@@ -449,6 +469,11 @@ impl Connection {
         self.stage != Stage::Closed
     }
 
+    /// Tells whether our part is done, whatever is still to be told
+    pub(super) fn is_done(&self) -> bool {
+        matches!(self.stage, Stage::Parting | Stage::Closed | Stage::Reset)
+    }
+
     /// Tells whether bytes of the streams flow
     pub(super) fn streams(&self) -> bool {
         matches!(self.stage, Stage::Answered | Stage::Accepted | Stage::Open)
@@ -463,7 +488,7 @@ impl Connection {
     /// Records that a piece was lost
     pub(super) fn on_lost(&mut self, sn: u32) {
         let Some(part) = self.pieces.on_lost(sn) else { return };
-        let gone = matches!(self.stage, Stage::Closed | Stage::Reset);
+        let gone = self.is_done();
         match part {
             Part::Data { .. } if self.streams() => return self.pieces.queue(sn),
             Part::Data { .. } => {}
@@ -516,7 +541,7 @@ impl Connection {
             News::Urgent => self.owed.state = true,
         }
         if self.near.fin_acked && self.far.is_done() {
-            self.close(Stage::Closed, pool, now);
+            self.close(Stage::Parting, pool, now);
             self.owed.state = true;
         }
     }
@@ -598,8 +623,8 @@ impl Connection {
 /// Segment that is assumed where none is named
 const MSS_V4: u16 = 536;
 const MSS_V6: u16 = 1220;
-/// Time for which a kernel that was reset is answered once more
-const RESET_LINGER: Duration = Duration::from_secs(5);
+/// Time for which a kernel is answered that may not have heard the last of a connection
+const KERNEL_LINGER: Duration = Duration::from_secs(5);
 /// Time that the other node has to close a lane as well
 const PEER_LINGER: Duration = Duration::from_secs(120);
 /// Room in the window at which the kernel is told of more without having asked

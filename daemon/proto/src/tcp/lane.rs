@@ -1,6 +1,6 @@
 //! What a lane puts into messages.
 
-use super::connection::{Connection, Owed, Stage};
+use super::connection::{Connection, Owed};
 use super::pieces::Part;
 use super::seq::seq_of;
 use super::{Connections, Piece, Written};
@@ -52,7 +52,7 @@ impl Connections {
 impl Connection {
     /// Puts what the lane owes besides the stream; the most pressing first
     fn write_owed(&mut self, conv: u32, room: usize, out: &mut Vec<u8>) -> Option<u32> {
-        let gone = !matches!(self.stage, Stage::Closed | Stage::Reset);
+        let closed = self.is_done();
         let (frame, part) = if self.owed.reset {
             (LaneFrame::Reset { conv, opened: self.opened }, Part::Reset)
         } else if self.owed.open {
@@ -69,7 +69,7 @@ impl Connection {
             (LaneFrame::Probe { conv, answer: true }, Part::Answer)
         } else {
             let (ack, credit) = self.far.state();
-            (LaneFrame::State { conv, ack, credit, closed: !gone }, Part::State)
+            (LaneFrame::State { conv, ack, credit, closed }, Part::State)
         };
         let frame = Frame::Lane(frame);
         if frame.encoded_len() > room {
@@ -78,7 +78,7 @@ impl Connection {
         frame.encode(out);
         self.on_paid(part);
         let sn = self.pieces.push(part);
-        if !gone && matches!(part, Part::State | Part::Reset) {
+        if closed && matches!(part, Part::State | Part::Reset) {
             self.on_farewell(sn);
         }
         Some(sn)
@@ -206,4 +206,4 @@ impl Connection {
 /// Bytes of the stream in one piece: what fits the largest message
 const PIECE_MAX: u32 = 16 * 1024;
 /// Least bytes of the stream that are worth a piece where there are more
-const PIECE_LEAST: u32 = 256;
+const PIECE_LEAST: u32 = 128;

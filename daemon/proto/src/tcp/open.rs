@@ -185,6 +185,7 @@ impl Connection {
             | Stage::Answered
             | Stage::Open
             | Stage::Resuming
+            | Stage::Parting
             | Stage::Closed
             | Stage::Reset => return Ok(()),
         }

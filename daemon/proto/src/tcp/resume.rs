@@ -264,7 +264,9 @@ impl Connection {
                 true
             }
             // Both kernels say it again, to whoever carries the connection then.
-            Stage::Answering | Stage::Answered | Stage::Closed | Stage::Reset => false,
+            Stage::Answering | Stage::Answered | Stage::Parting | Stage::Closed | Stage::Reset => {
+                false
+            }
             Stage::Accepted | Stage::Open | Stage::Resuming => {
                 self.stage = Stage::Resuming;
                 self.owed = Owed { resume: true, ..Owed::default() };

@@ -76,7 +76,7 @@ impl Pair {
     }
 
     pub(super) fn connect(&mut self) {
-        let (syn, syn_ack) = (segment::SYN, segment::SYN | ACK);
+        let (syn, syn_ack) = (SYN, SYN | ACK);
         let say = Say { seq: ISN[0], flags: syn, options: &OPTIONS, ..Say::default() };
         assert_eq!(self.say(CLIENT, say), Handling::Taken);
         self.pump();
@@ -94,8 +94,7 @@ impl Pair {
         let ends = if at == CLIENT { self.ends } else { self.ends.turned() };
         let Say { seq, ack, flags, urgent, options, data, window } = say;
         let window = window.unwrap_or(60_000);
-        let segment =
-            Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
+        let segment = Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
         let packet = segment.encode();
         let handling = self.nodes[at].handle_packet(&packet, &mut self.pools[at], self.now);
         self.collect(at);

@@ -72,8 +72,7 @@ fn packets(route: Route) -> u16 {
 /// Says why a contestant cannot take part on this machine
 pub fn missing(contestant: Contestant) -> Option<String> {
     let needs = |programs: &[&str]| {
-        let absent: Vec<&str> =
-            programs.iter().copied().filter(|program| !has(program)).collect();
+        let absent: Vec<&str> = programs.iter().copied().filter(|program| !has(program)).collect();
         (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
     };
     match contestant {
