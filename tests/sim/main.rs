@@ -24,7 +24,6 @@ mod relay;
 mod roaming;
 mod seeds;
 mod sharing;
-
 mod silence;
 mod soak;
 mod split;

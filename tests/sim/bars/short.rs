@@ -67,7 +67,8 @@ fn pages(bar: &str, seed: u64, link: &LinkConfig, number: usize) -> Vec<f64> {
 fn page(stage: &mut Stage, link: &LinkConfig) -> f64 {
     let id = stage.world.tcp(stage.peer, stage.hub, Work::Object(PAGE));
     stage.world.run_until_over(&[id], secs(60));
-    stage.world.run(ms(700));
+    // idle, for as long as a budget of copies needs to fill again
+    stage.world.run(secs(3));
     let connection = stage.world.connection(id);
     let read = connection.half(Side::Opener).when_read(PAGE).expect("it is over");
     round_trips(read.since(connection.begun), link)

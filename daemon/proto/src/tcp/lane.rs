@@ -1,6 +1,6 @@
 //! What a lane puts into messages.
 
-use super::connection::{Connection, Owed};
+use super::connection::{Connection, Owed, Stage};
 use super::pieces::Part;
 use super::seq::seq_of;
 use super::{Connections, Piece, Written};
