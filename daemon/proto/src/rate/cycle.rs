@@ -299,6 +299,13 @@ impl Cycle {
         }
     }
 
+    /// There was nobody else: the way has become longer
+    pub(super) fn end_rivalry(&mut self, now: Instant) {
+        self.stuck = (0, 0.0);
+        self.fights = 0;
+        self.enter(Phase::Cruise, now);
+    }
+
     fn try_end_down(&mut self, trips: f64, held: f64, view: &View) {
         if trips < 1.5 {
             self.worst = self.worst.max(view.standing);

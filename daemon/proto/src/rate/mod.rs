@@ -157,7 +157,7 @@ impl Rate {
         }
         let before = self.cycle.number();
         self.cycle.on_time(&self.view(in_flight, now));
-        self.on_phase(before);
+        self.on_phase(before, now);
         self.set_pace(in_flight, now);
     }
 
@@ -224,7 +224,7 @@ impl Rate {
         }
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
-        self.on_phase(before);
+        self.on_phase(before, now);
         let held = self.carries.value().unwrap_or(0.0) * self.queue.trip();
         let growing = self.cycle.phase() == Phase::Startup && self.cycle.is_growing();
         if growing && held > WINDOW_FIRST {
@@ -235,6 +235,12 @@ impl Rate {
 
     fn on_sample(&mut self, sample: &Sample, in_flight: f64, now: Instant) {
         self.queue.close(now);
+        if self.cycle.has_rivals() && self.queue.is_way(now) {
+            let before = self.cycle.number();
+            self.queue.restart();
+            self.cycle.end_rivalry(now);
+            self.on_phase(before, now);
+        }
         let carried = self.carried(sample);
         if sample.sent > 2.0 * sample.transit && self.cycle.phase() == Phase::Startup {
             self.train = Some(carried);
@@ -254,7 +260,7 @@ impl Rate {
         let view = self.view(in_flight, now);
         let fell = self.cycle.on_sample(sample.phases, carried, &view);
         self.note_fall(sample, carried, fell);
-        self.on_phase(before);
+        self.on_phase(before, now);
     }
 
     /// Returns what a sample says that the path carries
@@ -308,7 +314,7 @@ impl Rate {
     }
 
     /// Begins and ends trials of own loss with the phases
-    fn on_phase(&mut self, before: u32) {
+    fn on_phase(&mut self, before: u32, now: Instant) {
         let number = self.cycle.number();
         if number == before {
             return;
@@ -318,7 +324,7 @@ impl Rate {
             // What we had before we gave way is fair to begin with.
             self.carries.update(self.cycle.given());
         }
-        self.queue.set_held(rivals);
+        self.queue.set_held(rivals, now);
         match self.cycle.phase() {
             Phase::Startup if self.cycle.is_growing() => self.loss.begin(number),
             Phase::Drain => {

@@ -37,8 +37,10 @@ pub(super) struct Queue {
     standing: f64,
     /// Smallest queue of late, and the largest, negated
     swing: (Lowest, Lowest),
-    /// Whether the queue is known not to be empty, so that the lowest values are not forgotten
-    held: bool,
+    /// Since when the queue is known not to be empty, so that the lowest values are not forgotten
+    held: Option<Instant>,
+    /// Smallest and largest queue since then, but for the beginning
+    level: Option<(f64, f64)>,
 }
 
 impl Queue {
@@ -58,7 +60,8 @@ impl Queue {
             trip_noise: Lowest::new(MEMORY),
             standing: 0.0,
             swing: (Lowest::new(SWING), Lowest::new(SWING)),
-            held: false,
+            held: None,
+            level: None,
         }
     }
 
@@ -79,13 +82,34 @@ impl Queue {
     }
 
     /// Sets whether somebody is known to keep the queue full
-    pub(super) fn set_held(&mut self, held: bool) {
-        self.held = held;
+    pub(super) fn set_held(&mut self, held: bool, now: Instant) {
+        if held != self.held.is_some() {
+            self.held = held.then_some(now);
+            self.level = None;
+        }
+    }
+
+    /// Tells whether what is taken for a queue that somebody keeps full is the way itself, which has
+    /// become longer: no sender keeps a queue at one level
+    pub(super) fn is_way(&self, now: Instant) -> bool {
+        let long = LEVEL_TRIPS * self.trip_mean.max(LEVEL_TRIP_MIN);
+        let seen = self.held.is_some_and(|held| now.since(held).as_secs_f64() > long);
+        seen && self.level.is_some_and(|(low, high)| high - low < LEVEL * high)
     }
 
     /// Takes the present delay for that of an empty path
     pub(super) fn rebase(&mut self) {
         self.lowest = Lowest::new(MEMORY);
+    }
+
+    /// Takes the present delay and round trip for those of an empty path: it leads elsewhere
+    pub(super) fn restart(&mut self) {
+        self.rebase();
+        self.trip = Lowest::new(MEMORY);
+        self.swing = (Lowest::new(SWING), Lowest::new(SWING));
+        self.held = None;
+        self.level = None;
+        self.standing = 0.0;
     }
 
     /// Ends a bin, if it has samples enough
@@ -101,13 +125,18 @@ impl Queue {
         let all = self.delays.iter().map(|delay| seconds(delay.saturating_sub(zero)));
         let mean = all.clone().sum::<f64>() / self.delays.len() as f64;
         let noise = all.map(|delay| (delay - mean).abs()).sum::<f64>() / self.delays.len() as f64;
-        let least = self.lowest.value().filter(|_| self.held).unwrap_or(low);
+        let least = self.lowest.value().filter(|_| self.held.is_some()).unwrap_or(low);
         self.lowest.update(low.min(least), now);
         self.noise.update(noise, now);
         self.standing = low - self.lowest.value().unwrap_or(low);
         self.swing.0.update(self.standing, now);
         self.swing.1.update(-self.standing, now);
         self.delays.clear();
+        let settled = |held: Instant| now.since(held).as_secs_f64() > 2.0 * self.trip_mean;
+        if self.held.is_some_and(settled) {
+            let (low, high) = self.level.unwrap_or((self.standing, self.standing));
+            self.level = Some((low.min(self.standing), high.max(self.standing)));
+        }
     }
 
     /// The mean round trip needs longer bins: what was lucky arrives first
@@ -119,7 +148,7 @@ impl Queue {
         }
         let trips = f64::from(self.trips);
         self.trip_mean = self.trip_sum / trips;
-        let least = self.trip.value().filter(|_| self.held).unwrap_or(self.trip_mean);
+        let least = self.trip.value().filter(|_| self.held.is_some()).unwrap_or(self.trip_mean);
         self.trip.update(self.trip_mean.min(least), now);
         if !first && self.trips >= TRIPS {
             self.trip_noise.update(self.trip_deviation / trips, now);
@@ -169,6 +198,11 @@ fn seconds(nanos: i64) -> f64 {
 const MEMORY: Duration = Duration::from_secs(5);
 /// Half of the time in which a rival shows what he is
 const SWING: Duration = Duration::from_secs(4);
+/// How much a queue varies at least that somebody keeps full, as a share of it
+const LEVEL: f64 = 0.08;
+/// Round trips in which it does so (BBR has eight in a cycle), and the shortest one that counts
+const LEVEL_TRIPS: f64 = 12.0;
+const LEVEL_TRIP_MIN: f64 = 0.1;
 /// Delays that a bin needs
 const SAMPLES: usize = 12;
 /// Delays that a bin holds
@@ -223,6 +257,26 @@ mod tests {
         (3..14).for_each(|second| bin(&mut queue, [90_000_000; 16], second));
 
         assert!(queue.standing() < 0.001, "{queue:?}");
+    }
+
+    #[test]
+    fn queue_that_never_changes_is_the_way_and_one_that_swings_is_not() {
+        let held = |delay: fn(u64) -> i64| {
+            let mut queue = Queue::new();
+            bin(&mut queue, [50_000_000; 16], 1);
+            queue.set_held(true, Instant::ZERO + Duration::from_secs(1));
+            (2..20).for_each(|second| bin(&mut queue, [delay(second); 16], second));
+            queue
+        };
+        let now = Instant::ZERO + Duration::from_secs(20);
+
+        let mut longer = held(|_| 180_000_000);
+        assert!(longer.is_way(now) && longer.standing() > 0.1, "{longer:?}");
+        assert!(!held(|second| 150_000_000 + (second as i64 % 4) * 10_000_000).is_way(now));
+
+        longer.restart();
+        bin(&mut longer, [180_000_000; 16], 21);
+        assert!(longer.standing() < 0.001, "{longer:?}");
     }
 
     fn bin(queue: &mut Queue, delays: [i64; 16], second: u64) {
