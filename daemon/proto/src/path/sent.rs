@@ -45,6 +45,9 @@ pub struct Sent<T> {
     probes: u32,
     last_probe: Instant,
     reordering: Reordering,
+    /// Messages before this one were sent before acknowledgements had failed to come for a while:
+    /// which of them arrived is told in any order
+    interrupted: u64,
     loss: LossShare,
     /// Whether nothing sent here gets lost while the path lives
     reliable: bool,
@@ -119,6 +122,7 @@ impl<T> Sent<T> {
             probes: 0,
             last_probe: Instant::ZERO,
             reordering: Reordering::new(),
+            interrupted: 0,
             loss: LossShare::new(),
             reliable: false,
             overflow: Vec::new(),
@@ -196,6 +200,9 @@ impl<T> Sent<T> {
             return AckResult { largest, invalid: true, ..AckResult::default() };
         }
 
+        if self.unanswered.is_some_and(|(_, sent)| now.since(sent) > rtt.pto()) {
+            self.interrupted = self.next_count();
+        }
         let mut news = News::default();
         for range in ranges {
             if *range.end() < self.base {
@@ -354,7 +361,9 @@ impl<T> Sent<T> {
             Fate::Lost => {
                 rate.on_spurious(&mark, bytes as usize, sent, now);
                 news.spurious += 1;
-                news.spurious_age = news.spurious_age.max(Some(now.since(sent)));
+                if count >= self.interrupted {
+                    news.spurious_age = news.spurious_age.max(Some(now.since(sent)));
+                }
                 self.loss.on_spurious();
             }
             Fate::Outstanding | Fate::Resolved { .. } => {}

@@ -92,6 +92,23 @@ fn late_arrival_is_no_loss_and_teaches_patience() {
 }
 
 #[test]
+fn late_word_after_an_interruption_teaches_no_patience() {
+    let mut path = Bench::new();
+    path.send(at(0));
+    path.ack(&[0..=0], ms(0), at(100));
+    (0..5).for_each(|_| path.send(at(100)));
+    path.send(at(1100));
+    path.ack(&[6..=6], ms(0), at(1200));
+    assert_eq!(path.lost(), [1, 2, 3, 4, 5]);
+    assert_eq!(path.ack(&[1..=6], ms(0), at(1210)).spurious, 5);
+
+    (0..4).for_each(|_| path.send(at(1300)));
+    path.ack(&[8..=10], ms(0), at(1400));
+
+    assert_eq!(path.lost(), [1, 2, 3, 4, 5, 7]);
+}
+
+#[test]
 fn patience_wears_off_where_order_returns() {
     let mut path = Bench::new();
     (0..5).for_each(|_| path.send(at(0)));
