@@ -50,10 +50,11 @@ impl Policy {
             thin_copies: rate / 20,
             spare_copies: rate / 100 * u64::from(copies.min(100)),
             // As RFC 8289 has it; but a round trip through the tunnel is longer than most, and the
-            // clock of a slow link is coarse.
+            // clock of a slow link is coarse. While it is not known what the path carries, the queue
+            // is of our own making, and soon gone.
             patience: Patience {
                 target: (interval / 20).max(time_of(2 * MESSAGE, rate)),
-                interval,
+                interval: if capacity.proven { interval } else { interval.max(INTERVAL_COLD) },
             },
         }
     }
@@ -115,6 +116,8 @@ const GAP_MAX: Duration = Duration::from_millis(10);
 const LATE_MIN: Duration = Duration::from_millis(50);
 /// RFC 8289's interval
 const INTERVAL: Duration = Duration::from_millis(100);
+/// The same while it is not known what the path carries
+const INTERVAL_COLD: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
