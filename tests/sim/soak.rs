@@ -108,8 +108,7 @@ fn talk(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) -> Vec<TcpId
             1 => Work::Object(bytes),
             2 => Work::Talk { rounds: 10, request: 200, answer: bytes % 10_000 + 1, pause },
             3 => Work::HalfClose(bytes),
-            // not both at once: see `bearable` in `split`
-            4 => Work::HalfClose(bytes / 2),
+            4 => Work::Both(bytes),
             5 => Work::Reset(bytes),
             6 => Work::Refuse(bytes.min(1_000)),
             7 => Work::Stall(pause * 3, bytes),

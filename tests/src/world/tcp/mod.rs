@@ -43,6 +43,7 @@ pub use self::couple::Couple;
 use self::end::{End, Refuser};
 pub use self::half::Half;
 use self::packet::Tuple;
+pub(crate) use self::packet::describe;
 pub use self::script::{Pace, Step, Work};
 use super::host::Power;
 use super::network::RAW_PORT;
@@ -222,6 +223,15 @@ pub(super) struct Tcp {
     refusers: BTreeMap<HostId, Refuser>,
     strays: BTreeMap<HostId, Vec<(Via, Vec<u8>)>>,
     next_port: u16,
+    /// Connection whose packets are printed
+    trace: Option<usize>,
+}
+
+impl Tcp {
+    pub(super) fn new() -> Self {
+        let trace = std::env::var("FASTVPN_TCP_TRACE").ok();
+        Self { trace: trace.and_then(|number| number.parse().ok()), ..Self::default() }
+    }
 }
 
 impl World {
@@ -354,6 +364,7 @@ impl World {
         if let Some(index) = index.filter(|index| index % 2 == 1) {
             self.accept(index, &packet);
         }
+        self.trace(index, "gets", &packet);
         if let Some(index) = index
             && let Some(end) = &mut self.tcp.ends[index]
         {
@@ -407,7 +418,10 @@ impl World {
             self.schedule.set(Source::End(index), due);
         }
         match judged {
-            Ok(sent) => self.tcp_send(host, via, sent),
+            Ok(sent) => {
+                sent.iter().for_each(|packet| self.trace(Some(index), "sends", packet));
+                self.tcp_send(host, via, sent);
+            }
             Err(fault) => self.fail(format_args!("{:?} of {index}: {fault}", self.side(index))),
         }
     }
@@ -443,6 +457,16 @@ impl World {
         }
     }
 
+    /// Prints a packet of the connection with the number in `FASTVPN_TCP_TRACE`
+    fn trace(&self, index: Option<usize>, verb: &str, packet: &[u8]) {
+        if let Some(index) = index
+            && self.tcp.trace == Some(index / 2)
+        {
+            let side = self.side(index);
+            println!("{:?} {side:?} {verb} {}", self.now, packet::describe(packet));
+        }
+    }
+
     /// Compares one end with the other
     fn judge(&self, index: usize) -> Result<(), super::oracle::Fault> {
         let connection = &self.tcp.connections[index / 2];
@@ -461,7 +485,9 @@ impl World {
         }
         let (host, at) = connection.places[1];
         let listens = self.tcp.listening.contains(&(host, at.port()));
-        let foreseen = far.aborted.is_some() || !listens || connection.excused;
+        // Nobody answered for so long that any kernel would have given up.
+        let in_vain = own.opened.is_none() && self.now.since(connection.begun) >= SYN_PATIENCE;
+        let foreseen = in_vain || far.aborted.is_some() || !listens || connection.excused;
         if own.reset.is_some() && !foreseen && !own.is_late(far) {
             return Err(format!("was reset; itself {own:?}, the other {far:?}"));
         }
@@ -487,3 +513,5 @@ impl World {
 /// Where acceptors of a test listen if it does not say
 pub const PORT: u16 = 80;
 const FIRST_PORT: u16 = 10_000;
+/// How long a kernel repeats a SYN (Linux)
+const SYN_PATIENCE: Duration = Duration::from_secs(127);
