@@ -62,7 +62,9 @@ fn live(seed: u64, rounds: u64) {
 /// Does one random thing
 fn disturb(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) {
     let (one, other) = two(all, chance);
-    match chance.next_u32() % 13 {
+    let what = chance.next_u32() % 13;
+    println!("  {:?} disturbance {what} of {one:?} and {other:?}", world.now());
+    match what {
         0 => world.restart(one),
         // nobody would tell the peers where their hub has gone
         1 if Some(&one) != all.last() => drop(world.roam(one)),

@@ -463,7 +463,7 @@ impl World {
             && self.tcp.trace == Some(index / 2)
         {
             let side = self.side(index);
-            println!("{:?} {side:?} {verb} {}", self.now, packet::describe(packet));
+            println!("{:?} {side:?} {verb} {}", self.now, describe(packet));
         }
     }
 
@@ -485,8 +485,9 @@ impl World {
         }
         let (host, at) = connection.places[1];
         let listens = self.tcp.listening.contains(&(host, at.port()));
-        // Nobody answered for so long that any kernel would have given up.
-        let in_vain = own.opened.is_none() && self.now.since(connection.begun) >= SYN_PATIENCE;
+        // One of them waited for the other so long that any kernel would have given up.
+        let half_open = own.opened.is_none() || far.opened.is_none();
+        let in_vain = half_open && self.now.since(connection.begun) >= SYN_PATIENCE;
         let foreseen = in_vain || far.aborted.is_some() || !listens || connection.excused;
         if own.reset.is_some() && !foreseen && !own.is_late(far) {
             return Err(format!("was reset; itself {own:?}, the other {far:?}"));
