@@ -168,6 +168,8 @@ pub struct Connection {
     /// Whether the acceptor's kernel has seen it
     met: bool,
     excused: bool,
+    /// Whether the node of each side was restarted while it was there
+    restarted: [bool; 2],
 }
 
 impl Connection {
@@ -192,6 +194,12 @@ impl Connection {
     /// Tells whether the test foresees that it may be reset
     pub fn is_excused(&self) -> bool {
         self.excused
+    }
+
+    /// Tells whether the nodes of both sides were restarted while it was there: if they did not meet in
+    /// between, nobody is left who knows what was acknowledged and not delivered
+    pub fn lost_both_nodes(&self) -> bool {
+        self.restarted == [true; 2]
     }
 
     /// Returns how long it took until the opener was through with it
@@ -277,6 +285,7 @@ impl World {
             acceptor,
             met: false,
             excused: false,
+            restarted: [false; 2],
         });
         self.tcp.ends.extend([None, None]);
         self.tcp.tuples.insert((from, Tuple { local, remote }), id.0 * 2);
@@ -325,7 +334,12 @@ impl World {
             let has = |wanted| connection.places.iter().any(|(place, _)| *place == wanted);
             let concerned = has(host) && other.is_none_or(has);
             let overlay = connection.plan.via == Via::Overlay;
-            connection.excused |= concerned && overlay && !connection.is_over();
+            let harmed = concerned && overlay && !connection.is_over();
+            connection.excused |= harmed;
+            if harmed && other.is_none() {
+                let own = connection.places.map(|(place, _)| place == host);
+                connection.restarted = [0, 1].map(|side| connection.restarted[side] || own[side]);
+            }
         }
     }
 
