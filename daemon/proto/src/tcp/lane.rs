@@ -96,11 +96,6 @@ impl Connection {
                 let credit = self.far.credit as u32 - 1;
                 LaneFrame::Accept { conv, credit, packet: &self.greeting }
             }
-            // What is told anew is about to leave anyway, as a piece of its own.
-            Part::State if self.streams() && !self.owed.state => {
-                let (ack, credit) = self.far.state();
-                LaneFrame::State { conv, ack, credit, closed: false }
-            }
             Part::Open
             | Part::Accept
             | Part::State
