@@ -93,6 +93,8 @@ pub(super) struct View {
     pub noise: f64,
     /// What arrives of the rate
     pub arriving: f64,
+    /// Own loss
+    pub(super) loss: f64,
     /// How firmly a rival keeps the queue full, from 0 to 1
     pub(super) firm: f64,
     /// Whether there is not enough to send
@@ -157,7 +159,7 @@ impl Cycle {
             Phase::Cruise => CRUISE,
             Phase::Up => self.up_gain(view),
             // At most what arrives, so that it is a trial of own loss.
-            Phase::Down => DOWN.min(ARRIVING * view.arriving / view.rate.max(1.0)).max(DOWN_MIN),
+            Phase::Down => self.down_gain(view),
             Phase::Fast => {
                 if self.rounds == 0 {
                     FAST_FIRST
@@ -305,16 +307,18 @@ impl Cycle {
         if trips >= 0.5 && view.in_flight <= held && (empty || trips < 1.2) || trips > 1.2 && empty
         {
             self.stuck = (0, 0.0);
-            self.fights = 0;
+            self.fights = self.fights.saturating_sub(1);
             self.enter(Phase::Cruise, view.now);
-        } else if trips > 2.5 {
+        } else if trips > DOWN_TRIPS {
+            let falling = view.standing <= self.worst * GIVES_WAY;
+            if falling && trips < DOWN_TRIPS_MAX {
+                // A long queue takes its time; one who is like us gives way, if slowly.
+                return;
+            }
             if self.stuck.0 == 0 {
                 self.stuck.1 = view.rate;
             }
-            // One who is like us gives way, if slowly.
-            if view.standing > self.worst * GIVES_WAY {
-                self.stuck.0 += 1;
-            }
+            self.stuck.0 += u32::from(!falling);
             let gave_way = view.rate < self.stuck.1 * GAVE_WAY;
             if self.stuck.0 >= 2 && gave_way || self.stuck.0 >= 3 {
                 self.given = core::mem::take(&mut self.stuck).1;
@@ -333,6 +337,14 @@ impl Cycle {
                 self.enter(Phase::Cruise, view.now);
             }
         }
+    }
+
+    /// Less than what arrives would need, so that the queue empties, whatever the rate is believed to
+    /// be; and no more than what arrives, so that it is a trial of own loss
+    fn down_gain(&self, view: &View) -> f64 {
+        let arriving = view.arriving / view.rate.max(1.0);
+        let needed = arriving / (1.0 - view.loss);
+        (DOWN * needed.min(1.0)).min(ARRIVING * arriving).max(DOWN_MIN)
     }
 
     fn up_gain(&self, view: &View) -> f64 {
@@ -372,6 +384,9 @@ const FAST: f64 = 1.6;
 const DOWN: f64 = 0.85;
 const DOWN_MIN: f64 = 0.5;
 const ARRIVING: f64 = 0.97;
+/// Round trips after which Down should have done something, and should be done
+const DOWN_TRIPS: f64 = 2.5;
+const DOWN_TRIPS_MAX: f64 = 8.0;
 /// A little less than the rate, so that errors do not add up to a queue
 const CRUISE: f64 = 0.995;
 const UP_MIN: f64 = 1.05;
@@ -526,6 +541,7 @@ mod tests {
             noise: 0.0,
             least: 0.1,
             arriving: 1e6,
+            loss: 0.0,
             firm: 0.0,
             limited: false,
             now: Instant::ZERO,

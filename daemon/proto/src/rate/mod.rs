@@ -225,7 +225,9 @@ impl Rate {
         let before = self.cycle.number();
         self.cycle.on_round(&self.view(in_flight, now));
         self.on_phase(before);
-        if self.cycle.phase() == Phase::Startup && self.cycle.is_growing() {
+        let held = self.carries.value().unwrap_or(0.0) * self.queue.trip();
+        let growing = self.cycle.phase() == Phase::Startup && self.cycle.is_growing();
+        if growing && held > WINDOW_FIRST {
             // There is no queue yet, and on some links the delay depends on the rate.
             self.queue.rebase();
         }
@@ -387,6 +389,7 @@ impl Rate {
             noise: self.queue.noise(),
             least: self.queue.trip().max(2.5 * self.bin().as_secs_f64()),
             arriving: self.arrives.value().unwrap_or(0.0),
+            loss: self.loss.share(),
             firm: self.firm(),
             limited: self.sampler.is_limited(),
             now,
@@ -403,7 +406,8 @@ impl Rate {
     fn bin(&self) -> Duration {
         let trip = self.queue.trip();
         let noise = (8.0 * self.queue.noise()).min((trip / 2.0).max(BIN_NOISE));
-        seconds((trip / 4.0).max(noise).max(BIN_MIN))
+        let enough = self.carries.value().map_or(0.0, |carries| sampler::BYTES / carries);
+        seconds((trip / 4.0).max(noise).max(BIN_MIN).max(enough.min(1.0)))
     }
 }
 

@@ -169,9 +169,9 @@ impl Sampler {
         let arrivals = Duration::from_nanos(u64::try_from(to.arrived - from.arrived).ok()?);
         let bytes = (to.mark.position - from.mark.position) as f64;
         let departures = to.mark.left.since(from.mark.left);
-        let long = arrivals >= least && self.points >= POINTS;
+        let long = arrivals >= least && self.points >= POINTS && bytes >= BYTES;
         let spread = short.is_some_and(|short| arrivals >= short) && departures < arrivals / 2;
-        if !(long || spread) || bytes < BYTES || arrivals.is_zero() {
+        if !(long || spread) || bytes < TRAIN_BYTES || arrivals.is_zero() {
             return None;
         }
         let sample = Sample {
@@ -211,8 +211,10 @@ impl Clock {
 
 /// Acknowledgements that a sample needs
 const POINTS: u32 = 4;
-/// Bytes that a sample needs
-const BYTES: f64 = 8.0 * 1200.0;
+/// Bytes that a sample needs: of fewer it cannot be told whether too many were lost
+pub(super) const BYTES: f64 = 24.0 * 1200.0;
+/// Bytes that the spacing of a train is read from
+const TRAIN_BYTES: f64 = 8.0 * 1200.0;
 /// Silence after which the other node's clock may have wrapped
 const WRAP: Duration = Duration::from_secs(30 * 60);
 
