@@ -62,7 +62,9 @@ fn live(seed: u64, rounds: u64) {
 /// Does one random thing
 fn disturb(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) {
     let (one, other) = two(all, chance);
-    match chance.next_u32() % 13 {
+    let what = chance.next_u32() % 13;
+    println!("  {:?} disturbance {what} of {one:?} and {other:?}", world.now());
+    match what {
         0 => world.restart(one),
         // nobody would tell the peers where their hub has gone
         1 if Some(&one) != all.last() => drop(world.roam(one)),
@@ -108,8 +110,7 @@ fn talk(world: &mut World, all: &[HostId], chance: &mut ChaCha8Rng) -> Vec<TcpId
             1 => Work::Object(bytes),
             2 => Work::Talk { rounds: 10, request: 200, answer: bytes % 10_000 + 1, pause },
             3 => Work::HalfClose(bytes),
-            // not both at once: see `bearable` in `split`
-            4 => Work::HalfClose(bytes / 2),
+            4 => Work::Both(bytes),
             5 => Work::Reset(bytes),
             6 => Work::Refuse(bytes.min(1_000)),
             7 => Work::Stall(pause * 3, bytes),
@@ -153,7 +154,11 @@ fn recover(world: &mut World, all: &[HostId]) {
 
 /// Expects all connections to end, and nothing to be left of them
 fn end(world: &mut World, all: &[HostId], connections: &[TcpId]) {
-    world.run_until_over(connections, LONGEST);
+    // where both nodes forgot, kernels may wait for ever: `sim/tcp.rs` has that as a case of its own
+    let (forgotten, known): (Vec<TcpId>, Vec<TcpId>) =
+        connections.iter().partition(|id| world.connection(**id).lost_both_nodes());
+    world.run_until_over(&known, LONGEST);
+    let hanging = forgotten.iter().filter(|id| !world.connection(**id).is_over()).count();
     world.run_until("all memory given back", secs(600), |world| {
         all.iter().all(|host| {
             let stats = world.stats(*host);
@@ -161,7 +166,7 @@ fn end(world: &mut World, all: &[HostId], connections: &[TcpId]) {
         })
     });
     let reset = connections.iter().filter(|id| world.connection(**id).was_reset()).count();
-    println!("{} connections, {reset} of them reset", connections.len());
+    println!("{} connections, {reset} of them reset, {hanging} left hanging", connections.len());
 }
 
 /// Longest time for which an application of [`talk`] may have something to do, and kernels that gave up

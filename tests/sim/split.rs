@@ -34,8 +34,6 @@ fn run(seed: u64) {
         (0..1 + chance.next_u32() % 4).map(|_| (work(&mut chance), plan(&mut chance))).collect();
     // sometimes too little to split anything, or to split it well
     let memory = [64 << 20, 1 << 20, 200_000, 10_000][chance.next_u32() as usize % 4];
-    let works: Vec<_> =
-        works.into_iter().map(|(work, plan)| (bearable(work, memory), plan)).collect();
     let trouble = [0, 2, 20, 60][chance.next_u32() as usize % 4];
     let mut bench = Bench::new(seed, &works, memory, trouble);
 
@@ -58,17 +56,6 @@ fn run(seed: u64) {
                 "{couple:?}"
             );
         }
-    }
-}
-
-/// Keeps plain connections from work that smoltcp does not bear
-///
-/// While it repeats, it acknowledges with the sequence number that it repeats from. Two kernels that do
-/// so at the same time refuse each other's acknowledgements for ever.
-fn bearable(work: Work, memory: usize) -> Work {
-    match work {
-        Work::Both(bytes) if memory < 1 << 20 => Work::HalfClose(bytes),
-        _ => work,
     }
 }
 

@@ -21,7 +21,7 @@ use fastvpn_proto::wire::frame::{Frame, frames};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
-use crate::world::tcp::{Couple, TcpPlan, Work};
+use crate::world::tcp::{Couple, TcpPlan, Work, describe};
 
 /// Two nodes, their kernels, and what is under way between them
 pub struct Bench {
@@ -400,16 +400,6 @@ impl std::fmt::Debug for Bench {
             )?;
         }
         self.couples.iter().try_for_each(|couple| write!(f, "\n  {couple:?}"))
-    }
-}
-
-/// Says what a TCP packet over IPv4 is
-fn describe(packet: &[u8]) -> String {
-    use smoltcp::wire::{Ipv4Packet, TcpPacket};
-    let Ok(ip) = Ipv4Packet::new_checked(packet) else { return "none".to_owned() };
-    match TcpPacket::new_checked(ip.payload()) {
-        Ok(tcp) => format!("{tcp}"),
-        Err(_) => "none".to_owned(),
     }
 }
 

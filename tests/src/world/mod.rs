@@ -123,7 +123,7 @@ impl World {
             streams: Vec::new(),
             echoes: Vec::new(),
             scripts: Vec::new(),
-            tcp: tcp::Tcp::default(),
+            tcp: tcp::Tcp::new(),
             oracle: Oracle::default(),
             records: None,
             fresh_address: 60_000,

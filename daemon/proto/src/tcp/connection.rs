@@ -412,8 +412,12 @@ impl Connection {
         if self.stage_ends.is_some_and(|at| now >= at) {
             self.stage_ends = None;
             match self.stage {
-                Stage::Opening | Stage::Answering | Stage::Answered | Stage::Accepted => {
-                    self.reset(pool, now);
+                Stage::Opening | Stage::Answered | Stage::Accepted => self.reset(pool, now),
+                Stage::Answering => {
+                    // Our kernel has said nothing in this lane's name; it may have the connection
+                    // from a SYN that travelled as it is.
+                    self.close(Stage::Closed, pool, now);
+                    self.owed = Owed { reset: true, ..Owed::default() };
                 }
                 Stage::Resuming => self.abort(pool, out, now),
                 Stage::Open => {}

@@ -10,7 +10,9 @@ use smoltcp::iface::{Config, Interface, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::tcp::{CongestionControl, Socket, SocketBuffer, State};
 use smoltcp::time::Instant as Micros;
-use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
+use smoltcp::wire::{
+    HardwareAddress, IpAddress, IpCidr, IpEndpoint, Ipv4Packet, Ipv6Packet, TcpPacket, TcpSeqNumber,
+};
 
 use super::app::App;
 use super::half::Half;
@@ -151,13 +153,15 @@ impl Refuser {
 /// What stands between a kernel and the world
 struct Tun {
     mtu: usize,
+    /// Sequence number after all that was ever sent
+    next: Option<TcpSeqNumber>,
     arrived: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
 }
 
 impl Tun {
     fn new(mtu: usize) -> Self {
-        Self { mtu, arrived: VecDeque::new(), sent: Vec::new() }
+        Self { mtu, next: None, arrived: VecDeque::new(), sent: Vec::new() }
     }
 }
 
@@ -167,11 +171,11 @@ impl Device for Tun {
 
     fn receive(&mut self, _now: Micros) -> Option<(Arrived, Leaving<'_>)> {
         let packet = self.arrived.pop_front()?;
-        Some((Arrived(packet), Leaving(&mut self.sent)))
+        Some((Arrived(packet), Leaving { sent: &mut self.sent, next: &mut self.next }))
     }
 
     fn transmit(&mut self, _now: Micros) -> Option<Leaving<'_>> {
-        Some(Leaving(&mut self.sent))
+        Some(Leaving { sent: &mut self.sent, next: &mut self.next })
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -192,14 +196,47 @@ impl RxToken for Arrived {
 }
 
 /// Room for a packet that goes
-struct Leaving<'a>(&'a mut Vec<Vec<u8>>);
+struct Leaving<'a> {
+    sent: &'a mut Vec<Vec<u8>>,
+    next: &'a mut Option<TcpSeqNumber>,
+}
 
 impl TxToken for Leaving<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, write: F) -> R {
         let mut packet = vec![0; len];
         let written = write(&mut packet);
-        self.0.push(packet);
+        number_acknowledgement(&mut packet, self.next);
+        self.sent.push(packet);
         written
+    }
+}
+
+/// Gives a pure acknowledgement the number that it should have
+///
+/// While it repeats, smoltcp acknowledges with the number that it repeats from. Two kernels that do so at the
+/// same time refuse each other's acknowledgements for ever.
+fn number_acknowledgement(packet: &mut [u8], next: &mut Option<TcpSeqNumber>) {
+    let version = packet.first().map(|first| first >> 4);
+    let (from, to, header) = match version {
+        Some(4) => {
+            let Ok(ip) = Ipv4Packet::new_checked(&*packet) else { return };
+            let header = usize::from(ip.header_len());
+            (IpAddress::Ipv4(ip.src_addr()), IpAddress::Ipv4(ip.dst_addr()), header)
+        }
+        Some(6) => {
+            let Ok(ip) = Ipv6Packet::new_checked(&*packet) else { return };
+            (IpAddress::Ipv6(ip.src_addr()), IpAddress::Ipv6(ip.dst_addr()), ip.header_len())
+        }
+        Some(_) | None => return,
+    };
+    let Ok(mut tcp) = TcpPacket::new_checked(&mut packet[header..]) else { return };
+    let (seq, len) = (tcp.seq_number(), tcp.segment_len());
+    let known = next.unwrap_or(seq);
+    if len == 0 && !tcp.rst() && seq < known {
+        tcp.set_seq_number(known);
+        tcp.fill_checksum(&from, &to);
+    } else if !tcp.rst() && seq + len > known {
+        *next = Some(seq + len);
     }
 }
 

@@ -43,6 +43,7 @@ pub use self::couple::Couple;
 use self::end::{End, Refuser};
 pub use self::half::Half;
 use self::packet::Tuple;
+pub(crate) use self::packet::describe;
 pub use self::script::{Pace, Step, Work};
 use super::host::Power;
 use super::network::RAW_PORT;
@@ -167,6 +168,8 @@ pub struct Connection {
     /// Whether the acceptor's kernel has seen it
     met: bool,
     excused: bool,
+    /// Whether the node of each side was restarted while it was there
+    restarted: [bool; 2],
 }
 
 impl Connection {
@@ -191,6 +194,12 @@ impl Connection {
     /// Tells whether the test foresees that it may be reset
     pub fn is_excused(&self) -> bool {
         self.excused
+    }
+
+    /// Tells whether the nodes of both sides were restarted while it was there: if they did not meet in
+    /// between, nobody is left who knows what was acknowledged and not delivered
+    pub fn lost_both_nodes(&self) -> bool {
+        self.restarted == [true; 2]
     }
 
     /// Returns how long it took until the opener was through with it
@@ -222,6 +231,15 @@ pub(super) struct Tcp {
     refusers: BTreeMap<HostId, Refuser>,
     strays: BTreeMap<HostId, Vec<(Via, Vec<u8>)>>,
     next_port: u16,
+    /// Connection whose packets are printed
+    trace: Option<usize>,
+}
+
+impl Tcp {
+    pub(super) fn new() -> Self {
+        let trace = std::env::var("FASTVPN_TCP_TRACE").ok();
+        Self { trace: trace.and_then(|number| number.parse().ok()), ..Self::default() }
+    }
 }
 
 impl World {
@@ -267,6 +285,7 @@ impl World {
             acceptor,
             met: false,
             excused: false,
+            restarted: [false; 2],
         });
         self.tcp.ends.extend([None, None]);
         self.tcp.tuples.insert((from, Tuple { local, remote }), id.0 * 2);
@@ -315,7 +334,12 @@ impl World {
             let has = |wanted| connection.places.iter().any(|(place, _)| *place == wanted);
             let concerned = has(host) && other.is_none_or(has);
             let overlay = connection.plan.via == Via::Overlay;
-            connection.excused |= concerned && overlay && !connection.is_over();
+            let harmed = concerned && overlay && !connection.is_over();
+            connection.excused |= harmed;
+            if harmed && other.is_none() {
+                let own = connection.places.map(|(place, _)| place == host);
+                connection.restarted = [0, 1].map(|side| connection.restarted[side] || own[side]);
+            }
         }
     }
 
@@ -354,6 +378,7 @@ impl World {
         if let Some(index) = index.filter(|index| index % 2 == 1) {
             self.accept(index, &packet);
         }
+        self.trace(index, "gets", &packet);
         if let Some(index) = index
             && let Some(end) = &mut self.tcp.ends[index]
         {
@@ -407,7 +432,10 @@ impl World {
             self.schedule.set(Source::End(index), due);
         }
         match judged {
-            Ok(sent) => self.tcp_send(host, via, sent),
+            Ok(sent) => {
+                sent.iter().for_each(|packet| self.trace(Some(index), "sends", packet));
+                self.tcp_send(host, via, sent);
+            }
             Err(fault) => self.fail(format_args!("{:?} of {index}: {fault}", self.side(index))),
         }
     }
@@ -443,6 +471,16 @@ impl World {
         }
     }
 
+    /// Prints a packet of the connection with the number in `FASTVPN_TCP_TRACE`
+    fn trace(&self, index: Option<usize>, verb: &str, packet: &[u8]) {
+        if let Some(index) = index
+            && self.tcp.trace == Some(index / 2)
+        {
+            let side = self.side(index);
+            println!("{:?} {side:?} {verb} {}", self.now, describe(packet));
+        }
+    }
+
     /// Compares one end with the other
     fn judge(&self, index: usize) -> Result<(), super::oracle::Fault> {
         let connection = &self.tcp.connections[index / 2];
@@ -461,7 +499,10 @@ impl World {
         }
         let (host, at) = connection.places[1];
         let listens = self.tcp.listening.contains(&(host, at.port()));
-        let foreseen = far.aborted.is_some() || !listens || connection.excused;
+        // One of them waited for the other so long that any kernel would have given up.
+        let half_open = own.opened.is_none() || far.opened.is_none();
+        let in_vain = half_open && self.now.since(connection.begun) >= SYN_PATIENCE;
+        let foreseen = in_vain || far.aborted.is_some() || !listens || connection.excused;
         if own.reset.is_some() && !foreseen && !own.is_late(far) {
             return Err(format!("was reset; itself {own:?}, the other {far:?}"));
         }
@@ -487,3 +528,5 @@ impl World {
 /// Where acceptors of a test listen if it does not say
 pub const PORT: u16 = 80;
 const FIRST_PORT: u16 = 10_000;
+/// How long a kernel repeats a SYN (Linux)
+const SYN_PATIENCE: Duration = Duration::from_secs(127);

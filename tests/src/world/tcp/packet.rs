@@ -37,9 +37,19 @@ impl Tuple {
 
 /// Tells whether a TCP packet opens a connection
 pub(super) fn is_syn(packet: &[u8]) -> bool {
-    let header = match packet.first().map(|first| first >> 4) {
+    packet.get(header_len(packet) + 13).is_some_and(|flags| flags & 0x17 == 0x02)
+}
+
+/// Says what a TCP packet is
+pub(crate) fn describe(packet: &[u8]) -> String {
+    let tcp = packet.get(header_len(packet)..).map(smoltcp::wire::TcpPacket::new_checked);
+    tcp.and_then(Result::ok).map_or_else(|| "no TCP".to_owned(), |tcp| tcp.to_string())
+}
+
+/// Returns the length of the IP header
+fn header_len(packet: &[u8]) -> usize {
+    match packet.first().map(|first| first >> 4) {
         Some(4) => usize::from(packet[0] & 15) * 4,
         Some(_) | None => 40,
-    };
-    packet.get(header + 13).is_some_and(|flags| flags & 0x17 == 0x02)
+    }
 }
