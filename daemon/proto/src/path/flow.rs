@@ -2,7 +2,7 @@
 //!
 //! A stream paces and repeats by itself; whatever is given to it beyond what it can send now waits
 //! in a queue in which nothing can overtake. A [`Flow`] keeps that queue short: it counts the bytes
-//! that the carrier holds, and allows as many as leave in [`AHEAD`] at the rate at which they left
+//! that the carrier holds, and allows as many as leave in 20 ms at the rate at which they left
 //! of late.
 //!
 //! # Contract
