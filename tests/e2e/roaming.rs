@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastvpn_tests::lab::load::Transfer;
 use fastvpn_tests::lab::nat::{Nat, NatKind};
-use fastvpn_tests::lab::star::{Families, node, number};
+use fastvpn_tests::lab::star::{Families, NETWORK, node, number};
 use fastvpn_tests::lab::{Host, Lab, Node, Pass, Star, StarPlan, outer_v4};
 use fastvpn_tests::link::{LinkConfig, mbit, ms};
 
@@ -56,7 +56,13 @@ fn hub_address_change_of_a_peer_is_pushed() {
 }
 
 fn blocked_udp_is_relayed_and_stays_private() {
-    let star = star();
+    let mut star = Star::new(plan()).unwrap();
+    for peer in 0..2 {
+        // with TCP they would still reach each other straight
+        let config = format!("carrier = \"udp\"\n{}", star.peer_config(peer));
+        star.peers[peer].configure(NETWORK, &config).unwrap();
+    }
+    star.start().unwrap();
     let (one, other) = (star.peer_ports[0], star.peer_ports[1]);
     star.lab.wire.udp(one, other, Pass::No);
 

@@ -588,11 +588,13 @@ impl Connection {
         let urgent = urgent.map_or(0, |ahead| u16::try_from(ahead).unwrap_or(u16::MAX));
         let seq = seq_of(self.far.isn, next.offset);
         self.seen_edge = self.near.right_edge();
+        self.near.on_told();
         Segment { urgent, data: &data, ..self.template(flags, seq) }.encode()
     }
 
     fn acknowledgement(&mut self) -> Vec<u8> {
         self.seen_edge = self.near.right_edge();
+        self.near.on_told();
         let isn = self.near.isn;
         let seq = |offset| seq_of(isn, offset);
         let runs = self.near.kept.runs().map(|(start, end)| (seq(start), seq(end)));

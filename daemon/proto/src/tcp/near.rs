@@ -35,6 +35,8 @@ pub(super) struct Near {
     pub(super) credit: u64,
     /// Offset before which the kernel may send; what lies between this and the base is promised
     shown: u64,
+    /// Offset before which windows have let it send, as rounding may show a little more
+    told: u64,
     /// How much may be promised
     limit: u64,
     /// Shift of the windows that we show: the remote end's
@@ -57,6 +59,7 @@ impl Near {
             fin_acked: false,
             credit: 1,
             shown: 1 + limit,
+            told: 1 + limit,
             limit,
             scale: 0,
             urgent: None,
@@ -67,7 +70,7 @@ impl Near {
     ///
     /// What the rounding of a window let the kernel send on top is promised now.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
-        let allowed = self.shown + (1 << self.scale) - 1;
+        let allowed = self.shown.max(self.told);
         let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
@@ -149,6 +152,12 @@ impl Near {
         let open = self.shown.saturating_sub(self.kept.edge());
         let field = (open + (1 << self.scale) - 1) >> self.scale;
         u16::try_from(field).unwrap_or(u16::MAX)
+    }
+
+    /// Records that a segment with the present window is written
+    pub(super) fn on_told(&mut self) {
+        let right = self.kept.edge() + (u64::from(self.window()) << self.scale);
+        self.told = self.told.max(right);
     }
 
     /// Returns the offset before which a window shown now lets the kernel send
