@@ -35,6 +35,8 @@ pub(super) struct Near {
     pub(super) credit: u64,
     /// Offset before which the kernel may send; what lies between this and the base is promised
     shown: u64,
+    /// The same without what the rounding of a window let the kernel send on top
+    granted: u64,
     /// How much may be promised
     limit: u64,
     /// Shift of the windows that we show: the remote end's
@@ -57,6 +59,7 @@ impl Near {
             fin_acked: false,
             credit: 1,
             shown: 1 + limit,
+            granted: 1 + limit,
             limit,
             scale: 0,
             urgent: None,
@@ -67,7 +70,8 @@ impl Near {
     ///
     /// What the rounding of a window let the kernel send on top is promised now.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
-        let allowed = self.shown + (1 << self.scale) - 1;
+        // Once, or a kernel that heeds no window would get ever more.
+        let allowed = self.granted + (1 << self.scale) - 1;
         let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
@@ -131,6 +135,7 @@ impl Near {
         if target > self.shown {
             pool.take(target - self.shown);
             self.shown = target;
+            self.granted = target;
         }
     }
 
