@@ -141,9 +141,9 @@ mod tests {
     fn two_greedy_nodes_leave_something_to_a_third() {
         let mut pool = Pool::default();
         let mut held = [0; 3];
-        for node in 0..3 {
-            pool.enter(held[node]);
-            held[node] = take_all(&mut pool);
+        for held in &mut held {
+            pool.enter(0);
+            *held = take_all(&mut pool);
         }
 
         assert!(held[2] >= 2 * LANE_CREDIT_MIN && pool.promised <= pool.size, "{held:?}");
