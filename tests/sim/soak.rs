@@ -154,7 +154,7 @@ fn recover(world: &mut World, all: &[HostId]) {
 
 /// Expects all connections to end, and nothing to be left of them
 fn end(world: &mut World, all: &[HostId], connections: &[TcpId]) {
-    // where both nodes forgot, kernels may wait for ever: `sim/tcp.rs` has that as a case of its own
+    // Where both nodes forgot, kernels that have nothing to say may wait for ever.
     let (forgotten, known): (Vec<TcpId>, Vec<TcpId>) =
         connections.iter().partition(|id| world.connection(**id).lost_both_nodes());
     world.run_until_over(&known, LONGEST);

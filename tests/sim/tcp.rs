@@ -144,7 +144,6 @@ fn idle_connection_outlives_a_blackout_of_ten_minutes() {
 }
 
 #[test]
-#[ignore = "not yet: neither node knows that the other's kernel was acknowledged too much"]
 fn connection_ends_though_both_nodes_forgot_it_before_they_met() {
     let mut world = world(2_017);
     let (peer, hub) = world.pair(clean(20));

@@ -69,7 +69,7 @@ impl Bench {
         let now = Instant::ZERO + Duration::from_secs(1);
         let node = |parity| Node {
             connections: Connections::new(parity),
-            pool: Pool { size: memory, ..Pool::default() },
+            pool: Pool::new(memory),
             awake: VecDeque::new(),
             messages: Vec::new(),
             plain: VecDeque::new(),

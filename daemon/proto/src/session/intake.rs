@@ -183,10 +183,10 @@ impl Session {
                 }
             }
             Frame::Window { conv: _, una, wnd } => self.control.on_window(*una, *wnd),
-            Frame::Datagram(packet) => self.output.push_back(Output::Packet(packet.to_vec())),
+            Frame::Datagram(packet) => self.on_inner(packet.to_vec()),
             Frame::Fragment(fragment) => {
                 if let Some(packet) = self.reassembler.on_fragment(fragment, now) {
-                    self.output.push_back(Output::Packet(packet));
+                    self.on_inner(packet);
                 }
             }
             Frame::Relay { node, message } => {
@@ -204,7 +204,7 @@ impl Session {
             })),
             Frame::Copied { id, packet } => {
                 if self.duplicates.is_first(*id) {
-                    self.output.push_back(Output::Packet(packet.to_vec()));
+                    self.on_inner(packet.to_vec());
                 }
             }
             Frame::Lane(frame) => {

@@ -188,6 +188,9 @@ impl Session {
         if shared.engine.split || !self.tcp.is_empty() {
             let handling = self.tcp.handle_packet(&packet, &mut shared.pool, now);
             self.drain_tcp();
+            while let Some(plain) = self.tcp.poll_plain() {
+                self.load.push_packet(plain, now);
+            }
             if handling == Handling::Taken {
                 return true;
             }
@@ -606,6 +609,12 @@ impl Session {
             self.output.push_back(Output::Packet(packet));
         }
         self.output.extend(closed.into_iter().map(Output::Ended));
+    }
+
+    /// Takes an inner packet of the other node
+    fn on_inner(&mut self, packet: Vec<u8>) {
+        self.tcp.on_plain(&packet);
+        self.output.push_back(Output::Packet(packet));
     }
 
     fn choose_path(&mut self, now: Instant) {

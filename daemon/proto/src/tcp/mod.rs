@@ -6,8 +6,8 @@
 //!
 //! # Contract
 //!
-//! - After each call: drain [`Connections::poll_ready`], [`Connections::poll_change`] and
-//!   [`Connections::poll_packet`], then ask [`Connections::deadline`].
+//! - After each call: drain [`Connections::poll_ready`], [`Connections::poll_change`],
+//!   [`Connections::poll_packet`] and [`Connections::poll_plain`], then ask [`Connections::deadline`].
 //! - Each piece that [`Connections::write_frame`] or [`Connections::write_copy`] wrote is reported
 //!   by [`Connections::on_acked`] or [`Connections::on_lost`], once for each message it was in; the
 //!   session's acknowledgements are the lane's.
@@ -26,6 +26,7 @@ mod lane;
 mod near;
 mod open;
 mod options;
+mod orphan;
 mod pieces;
 mod pool;
 mod resume;
@@ -39,6 +40,7 @@ mod tests;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::connection::{Connection, Stage, Verdict};
+use self::orphan::Orphans;
 pub use self::pool::Pool;
 use self::resume::Inquiry;
 use self::segment::{ACK, SYN, Segment};
@@ -61,6 +63,10 @@ pub struct Connections {
     /// Connections that the other node asks for since we have restarted, by lane and by ends
     inquiries: BTreeMap<u32, Inquiry>,
     inquired: BTreeMap<Ends, u32>,
+    /// Connections that neither node may know any more
+    orphans: Orphans,
+    /// Bytes of the pool that all of them were promised
+    held: usize,
     timers: BTreeSet<(Instant, u32)>,
     ready: VecDeque<u32>,
     packets: VecDeque<Vec<u8>>,
@@ -136,6 +142,13 @@ impl Connections {
 
     /// Takes a packet from the TUN, of whatever protocol
     pub fn handle_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
+        pool.enter(self.held);
+        let handling = self.take_packet(packet, pool, now);
+        self.held = pool.leave();
+        handling
+    }
+
+    fn take_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
         let Ok(view) = Packet::parse(packet) else { return Handling::Plain };
         let Some(ends) = ends_of(&view) else { return self.on_error(&view, pool, now) };
         let known = self.flows.get(&ends).copied();
@@ -147,11 +160,7 @@ impl Connections {
             if let Some(handling) = self.on_inquired(&segment, now) {
                 return handling;
             }
-            return if segment.has(SYN) {
-                self.on_syn(&segment, pool, now)
-            } else {
-                Handling::Plain
-            };
+            return self.on_unknown(&segment, pool, now);
         };
         let Some(connection) = self.lanes.get_mut(&conv) else { return Handling::Plain };
         if segment.has(SYN) && !segment.has(ACK) {
@@ -176,6 +185,26 @@ impl Connections {
         if verdict == Verdict::Taken { Handling::Taken } else { Handling::Plain }
     }
 
+    /// A segment of no connection that is split
+    fn on_unknown(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Handling {
+        if let Some(reset) = self.orphans.on_sent(segment, now) {
+            self.packets.push_back(reset);
+            return Handling::Taken;
+        }
+        if segment.has(SYN) { self.on_syn(segment, pool, now) } else { Handling::Plain }
+    }
+
+    /// Looks at a packet of the other node that travelled as it is
+    pub fn on_plain(&mut self, packet: &[u8]) {
+        if !self.orphans.listens() {
+            return;
+        }
+        let view = Packet::parse(packet);
+        if let Some(segment) = view.ok().as_ref().and_then(Segment::parse) {
+            self.orphans.on_heard(&segment);
+        }
+    }
+
     /// An ICMP error about a segment that we wrote in the name of a remote end is for us alone
     fn on_error(&mut self, packet: &Packet<'_>, pool: &mut Pool, now: Instant) -> Handling {
         let Some((ends, narrow)) = error::quoted_segment(packet) else { return Handling::Plain };
@@ -197,6 +226,18 @@ impl Connections {
     /// # Errors
     /// If it breaks the protocol.
     pub fn handle_frame(
+        &mut self,
+        frame: &LaneFrame<'_>,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Result<(), Malformed> {
+        pool.enter(self.held);
+        let result = self.take_frame(frame, pool, now);
+        self.held = pool.leave();
+        result
+    }
+
+    fn take_frame(
         &mut self,
         frame: &LaneFrame<'_>,
         pool: &mut Pool,
@@ -250,6 +291,7 @@ impl Connections {
 
     /// Does what time demands
     pub fn handle_timeout(&mut self, pool: &mut Pool, now: Instant) {
+        pool.enter(self.held);
         while let Some((at, conv)) = self.timers.first().copied()
             && at <= now
         {
@@ -264,6 +306,7 @@ impl Connections {
             connection.handle_timeout(pool, &mut self.packets, now);
             self.settle(conv);
         }
+        self.held = pool.leave();
     }
 
     /// Returns when [`Connections::handle_timeout`] is due next
@@ -284,6 +327,11 @@ impl Connections {
     /// Returns the next packet for the TUN
     pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
         self.packets.pop_front()
+    }
+
+    /// Returns the next packet for the other node that travels as it is
+    pub fn poll_plain(&mut self) -> Option<Vec<u8>> {
+        self.orphans.plain.pop_front()
     }
 
     /// Tells whether a lane has anything to send now
@@ -311,6 +359,7 @@ impl Connections {
 
     /// Resets all connections at our end and forgets them: the other node is gone for good
     pub fn abandon(&mut self, pool: &mut Pool, now: Instant) {
+        pool.enter(self.held);
         let convs: Vec<u32> = self.lanes.keys().copied().collect();
         for conv in convs {
             if let Some(connection) = self.lanes.get_mut(&conv) {
@@ -318,6 +367,7 @@ impl Connections {
             }
             self.remove(conv, pool);
         }
+        self.held = pool.leave();
         self.inquiries.clear();
         self.inquired.clear();
         self.timers.clear();

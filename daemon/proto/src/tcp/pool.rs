@@ -2,7 +2,7 @@
 //!
 //! A byte of a connection may be kept only where it was promised before: as credit to the other
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
-//! what is kept.
+//! what is kept. One node of many that asks for more than others gets no more than what it leaves free.
 
 use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MIN, MEMORY_DEFAULT};
 
@@ -13,46 +13,78 @@ pub struct Pool {
     pub size: usize,
     /// Bytes that were promised
     pub promised: usize,
+    /// Those of them that are for connections with the node that is served now
+    own: usize,
 }
 
 impl Default for Pool {
     fn default() -> Self {
-        Self { size: MEMORY_DEFAULT, promised: 0 }
+        Self::new(MEMORY_DEFAULT)
     }
 }
 
 impl Pool {
+    /// Begins with so many bytes, all free
+    pub fn new(size: usize) -> Self {
+        Self { size, promised: 0, own: 0 }
+    }
+
+    /// Serves connections with a node that were promised so much
+    pub(super) fn enter(&mut self, held: usize) {
+        self.own = held;
+    }
+
+    /// Returns what they were promised by now
+    pub(super) fn leave(&self) -> usize {
+        self.own
+    }
+
     /// Returns what a new connection is promised in each direction; nothing where memory is short
     ///
-    /// The whole first credit while less than half is in use, then ever less: with the third power
-    /// of what is free, so that there is a little for many.
+    /// The whole first credit while less than half of what one node may have is in use, then ever
+    /// less: with the third power of what is left, so that there is a little for many.
     pub(super) fn first(&self) -> Option<usize> {
-        let free = self.free();
-        let half = (self.size / 2).max(1);
+        let room = self.room();
+        let half = (self.size / 16 * 7).max(1);
         // In 1/1024, so that no product is too large for the machine.
-        let left = (free.min(half) as u64 * 1024 / half as u64) as usize;
+        let left = (room.min(half) as u64 * 1024 / half as u64) as usize;
         let share = LANE_CREDIT_FIRST / 1024 * left / 1024 * left / 1024 * left;
         let credit = share.min(self.size / 16).max(LANE_CREDIT_MIN);
         // Both directions need as much.
-        (free >= 2 * credit).then_some(credit)
+        (room >= 2 * credit).then_some(credit)
+    }
+
+    /// Returns how much the connections with the node that is served may be promised on top
+    ///
+    /// While it is the only one, seven eighths of all; as soon as another one has any, no more than it
+    /// leaves free. So whoever comes later always finds something.
+    fn room(&self) -> usize {
+        let alone = self.promised <= self.own;
+        let factor = if alone { 7 } else { 1 };
+        let free = self.free();
+        (factor * (free / (factor + 1))).saturating_sub(self.own / (factor + 1))
     }
 
     /// Returns how much of `wanted` a connection that has `held` may be promised on top
     ///
-    /// A quarter of the pool is left for new connections, and no connection gets more than half
+    /// A quarter of the pool is left for new connections with the same node, and no connection gets more than half
     /// of the rest, so that one never starves the others.
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
-        let spare = self.free().saturating_sub(self.size / 4) / 2;
+        let spare = self.room().saturating_sub(self.size / 4) / 2;
         let largest = (self.size / 4).saturating_sub(held);
         wanted.min(spare).min(largest)
     }
 
     pub(super) fn take(&mut self, bytes: u64) {
-        self.promised = self.promised.saturating_add(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.promised = self.promised.saturating_add(bytes);
+        self.own = self.own.saturating_add(bytes);
     }
 
     pub(super) fn give(&mut self, bytes: u64) {
-        self.promised = self.promised.saturating_sub(usize::try_from(bytes).unwrap_or(usize::MAX));
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.promised = self.promised.saturating_sub(bytes);
+        self.own = self.own.saturating_sub(bytes);
     }
 
     fn free(&self) -> usize {
@@ -78,5 +110,42 @@ mod tests {
         assert!(credits.is_sorted_by(|one, next| one >= next));
         assert_eq!(credits.last(), Some(&LANE_CREDIT_MIN));
         assert!(pool.promised <= pool.size && credits.len() > 500, "{}", credits.len());
+    }
+
+    /// Takes all that one node gets, in connections of which each grows as far as it may
+    fn take_all(pool: &mut Pool) -> usize {
+        while let Some(credit) = pool.first() {
+            pool.take(2 * credit as u64);
+            pool.take(pool.growth(credit, usize::MAX) as u64);
+        }
+        pool.leave()
+    }
+
+    #[test]
+    fn greedy_node_leaves_room_for_others_and_gets_no_more_once_they_are_there() {
+        let mut pool = Pool::default();
+        let greedy = take_all(&mut pool);
+        assert!(greedy > pool.size / 4 * 3 && greedy <= pool.size / 8 * 7, "{greedy}");
+
+        pool.enter(0);
+        assert!(pool.first().is_some_and(|credit| credit >= LANE_CREDIT_MIN));
+        let modest = take_all(&mut pool);
+        assert!(modest > pool.size / 20, "{modest}");
+
+        // What the second one has not taken is not for the first.
+        pool.enter(greedy);
+        assert_eq!((pool.first(), pool.growth(0, 1 << 20)), (None, 0));
+    }
+
+    #[test]
+    fn two_greedy_nodes_leave_something_to_a_third() {
+        let mut pool = Pool::default();
+        let mut held = [0; 3];
+        for held in &mut held {
+            pool.enter(0);
+            *held = take_all(&mut pool);
+        }
+
+        assert!(held[2] >= 2 * LANE_CREDIT_MIN && pool.promised <= pool.size, "{held:?}");
     }
 }

@@ -51,6 +51,8 @@ impl Connections {
     ///
     /// Whatever was on its way to it is lost.
     pub fn resume(&mut self, pool: &mut Pool, now: Instant) {
+        pool.enter(self.held);
+        self.orphans.restart();
         self.ready.clear();
         self.inquiries.clear();
         self.inquired.clear();
@@ -73,6 +75,7 @@ impl Connections {
             self.lanes.insert(fresh, connection);
             self.settle(fresh);
         }
+        self.held = pool.leave();
     }
 
     /// The other node asks where our kernel stands with a connection

@@ -58,7 +58,7 @@ impl Pair {
         Self {
             now: Instant::ZERO + Duration::from_secs(1),
             nodes: [Connections::new(Parity::Even), Connections::new(Parity::Odd)],
-            pools: [0, 0].map(|promised| Pool { size, promised }),
+            pools: [size; 2].map(Pool::new),
             written: [VecDeque::new(), VecDeque::new()],
             ends: Ends {
                 local: "10.0.0.1:1000".parse().unwrap(),

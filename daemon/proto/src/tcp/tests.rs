@@ -392,7 +392,7 @@ fn ten_thousand_stalled_readers_stay_within_the_pool() {
         pair.written.iter_mut().for_each(VecDeque::clear);
         assert!(pair.pools.iter().all(|pool| pool.promised <= MEMORY));
     }
-    assert!(split > 30, "{split}");
+    assert!(split > 25, "{split}");
     for node in &pair.nodes {
         let kept = node.lanes.values().map(|connection| {
             let (near, far) = (&connection.near.kept, &connection.far.kept);
