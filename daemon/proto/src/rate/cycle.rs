@@ -383,8 +383,7 @@ impl Cycle {
 
 /// Queue that Up may make, in seconds
 const PROBE: f64 = 0.012;
-/// Pace of startup, as a multiple of the rate
-pub(super) const STARTUP: f64 = 2.5;
+const STARTUP: f64 = 2.5;
 /// Share of our rate that is left when we have given way
 const GAVE_WAY: f64 = 0.8;
 /// Share of the queue that is left where it gives way

@@ -356,7 +356,7 @@ impl Rate {
     }
 
     fn set_pace(&mut self, in_flight: f64, now: Instant) {
-        let Some(carries) = self.begun() else {
+        let Some(carries) = self.carries.value() else {
             if let Some(bound) = self.bound {
                 self.pacer.set_rate(bound as f64);
             }
@@ -382,16 +382,6 @@ impl Rate {
         if self.cycle.phase() == Phase::Startup {
             self.window = self.window.max(WINDOW_FIRST);
         }
-    }
-
-    /// Returns what the path carries, as far as the pace is concerned: in the beginning rather more
-    /// than was tried, where a train came through much faster
-    fn begun(&self) -> Option<f64> {
-        let known = self.carries.value();
-        let (trip, growing) = (self.queue.trip(), self.cycle.phase() == Phase::Startup);
-        let Some(train) = self.train.filter(|_| growing && trip > 0.0) else { return known };
-        let leap = (train * LEAP_TRAIN).min(LEAP * WINDOW_FIRST / trip) / cycle::STARTUP;
-        Some(known.map_or(leap, |known| known.max(leap)))
     }
 
     /// Returns what may be in flight beside rivals, as a multiple of what the path holds
@@ -477,10 +467,6 @@ const BIN_NOISE: f64 = 0.100;
 const TRAIN_MIN: Duration = Duration::from_micros(100);
 /// Messages that queue up behind one another without any fault of the rate
 const TRAIN_MESSAGES: f64 = 2.5;
-/// What is tried at once of what the first train told, which may have met an empty bucket; and how
-/// much more than the first window that may be in a round trip
-const LEAP_TRAIN: f64 = 0.5;
-const LEAP: f64 = 4.0;
 /// How fast the rate may grow beyond what the first train told
 const TRAIN_GAIN: f64 = 1.25;
 /// Deviations of the number of lost messages that are taken for chance
