@@ -248,7 +248,7 @@ impl Far {
         let reached = self.kept.end();
         let taken = reached - self.grown_at;
         let behind = self.kept.edge() - base;
-        if self.wanted && taken >= self.limit / 2 && behind < self.limit / 2 {
+        if self.wanted && taken >= self.limit / 4 && behind < self.limit / 2 {
             let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
             self.limit += pool.growth(wanted, wanted) as u64;
             self.grown_at = reached;
