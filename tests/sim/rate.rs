@@ -51,6 +51,32 @@ fn clean_link_is_filled_with_hardly_a_queue() {
     assert!(seen.queue < ms(12), "{seen:?}");
 }
 
+#[test]
+fn thin_traffic_gets_through_after_blackouts_of_acknowledgements() {
+    let mut world = world(1_505);
+    let good = || LinkConfig::new().delay(ms(20));
+    let (peer, hub) = world.pair(good());
+    world.stream(peer, hub, Flow::new(4, 700).lasting(secs(900)));
+    for blackout in [1, 2, 4, 6, 2, 5, 3, 6] {
+        world.one_way(hub, peer, good().down());
+        world.run(secs(blackout));
+        world.one_way(hub, peer, good());
+        world.run(secs(20));
+        world.one_way(peer, hub, good().down());
+        world.run(secs(blackout));
+        world.one_way(peer, hub, good());
+        world.run(secs(15));
+    }
+    world.run(secs(5));
+
+    let pings = world.stream(peer, hub, Flow::new(1, 100).lasting(secs(60)));
+    world.run(secs(62));
+
+    let report = world.report(pings);
+    assert_eq!(report.lost(), 0, "{report}");
+    assert!(report.slowest < ms(100), "{report}");
+}
+
 /// What was seen from the third second on
 #[derive(Debug)]
 struct Seen {

@@ -352,14 +352,16 @@ impl<T> Sent<T> {
         acked.extend(message.content.take());
         news.first = news.first.or(Some((count, sent)));
         news.eliciting |= eliciting;
+        // How long an acknowledgement was kept back says nothing of the way.
+        let told = (count >= self.interrupted).then_some(now);
         match state {
             Fate::Outstanding if eliciting => {
                 self.in_flight = self.in_flight.saturating_sub(bytes as usize);
                 self.loss.on_acked(now);
-                rate.on_acked(&mark, bytes as usize, sent, now);
+                rate.on_acked(&mark, bytes as usize, sent, told);
             }
             Fate::Lost => {
-                rate.on_spurious(&mark, bytes as usize, sent, now);
+                rate.on_spurious(&mark, bytes as usize, sent, told);
                 news.spurious += 1;
                 if count >= self.interrupted {
                     news.spurious_age = news.spurious_age.max(Some(now.since(sent)));

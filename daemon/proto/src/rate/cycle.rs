@@ -215,12 +215,20 @@ impl Cycle {
 
     /// A sample came from messages of these phases, of a path that carries `carried`
     ///
-    /// Tells whether it shows that the rate has fallen to what the sample says.
-    pub(super) fn on_sample(&mut self, phases: (u32, u32), carried: f64, view: &View) -> bool {
+    /// Tells whether it shows that the rate has fallen to what the sample says. It can only if it is
+    /// `telling`: where there was not enough to send, a longer way looks like a queue, and what
+    /// passed is what was there.
+    pub(super) fn on_sample(
+        &mut self,
+        phases: (u32, u32),
+        carried: f64,
+        telling: bool,
+        view: &View,
+    ) -> bool {
         let full = view.standing > view.threshold;
         match self.phase {
             Phase::Startup => {
-                if full && self.rounds >= 2 {
+                if full && telling && self.rounds >= 2 {
                     self.enter(Phase::Drain, view.now);
                 }
                 false
@@ -235,7 +243,7 @@ impl Cycle {
                 // What was sent before says nothing of the present pace.
                 if full && phases.0 >= self.number {
                     self.enter(Phase::Down, view.now);
-                    return true;
+                    return telling;
                 }
                 false
             }
@@ -411,11 +419,11 @@ mod tests {
     fn startup_ends_at_the_first_queue() {
         let (mut cycle, mut view) = (Cycle::new(), view());
         rounds(&mut cycle, &mut view, 3, 2.0);
-        cycle.on_sample((1, 1), view.rate, &view);
+        cycle.on_sample((1, 1), view.rate, true, &view);
         assert_eq!(cycle.phase(), Phase::Startup);
 
         view.standing = 0.02;
-        cycle.on_sample((1, 1), view.rate, &view);
+        cycle.on_sample((1, 1), view.rate, true, &view);
 
         assert_eq!(cycle.phase(), Phase::Drain);
     }
@@ -465,9 +473,9 @@ mod tests {
         let (mut cycle, mut view) = (cruising(), view());
         view.standing = 0.02;
         let number = cycle.number();
-        assert!(!cycle.on_sample((number - 1, number), 1e6, &view));
+        assert!(!cycle.on_sample((number - 1, number), 1e6, true, &view));
 
-        assert!(cycle.on_sample((number, number), 1e6, &view));
+        assert!(cycle.on_sample((number, number), 1e6, true, &view));
 
         assert_eq!(cycle.phase(), Phase::Down);
     }
@@ -481,7 +489,7 @@ mod tests {
         }
         let (up, gain) = (cycle.number(), cycle.gain(&view));
 
-        cycle.on_sample((up, up), view.rate * gain, &view);
+        cycle.on_sample((up, up), view.rate * gain, true, &view);
 
         assert_eq!(cycle.phase(), Phase::Fast);
     }
@@ -490,7 +498,7 @@ mod tests {
     fn down_sends_no_more_than_has_arrived_before() {
         let (mut cycle, mut view) = (cruising(), view());
         view.standing = 0.02;
-        cycle.on_sample((cycle.number(), cycle.number()), 1e6, &view);
+        cycle.on_sample((cycle.number(), cycle.number()), 1e6, true, &view);
         view.arriving = 0.7 * view.rate;
 
         assert!(cycle.gain(&view) < 0.7);
@@ -503,7 +511,7 @@ mod tests {
         view.in_flight = 180_000.0;
         for _ in 0..2000 {
             view.now += Duration::from_millis(5);
-            cycle.on_sample((cycle.number(), cycle.number()), 1e6, &view);
+            cycle.on_sample((cycle.number(), cycle.number()), 1e6, true, &view);
             cycle.on_time(&view);
         }
         assert!(cycle.has_rivals());

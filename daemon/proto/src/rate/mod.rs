@@ -58,6 +58,8 @@ pub struct Rate {
     fall: Fall,
     /// Mean of what the path carried since there has been a queue
     full: Option<f64>,
+    /// Whether a full load was seen in the present slot of the filters
+    tried: bool,
     /// When a message left that was more than a beat or a probe
     last_load: Instant,
 }
@@ -87,6 +89,7 @@ impl Rate {
             window: WINDOW_FIRST,
             fall: Fall::default(),
             full: None,
+            tried: false,
             last_load: Instant::ZERO,
         }
     }
@@ -121,10 +124,13 @@ impl Rate {
         self.sampler.on_sent(bytes, self.cycle.number(), left)
     }
 
-    /// Takes a message that an acknowledgement newly acknowledges
-    pub fn on_acked(&mut self, mark: &Mark, bytes: usize, sent: Instant, now: Instant) {
+    /// Takes a message that an acknowledgement newly acknowledges; `told` is now, or nothing where
+    /// acknowledgements failed to come meanwhile
+    pub fn on_acked(&mut self, mark: &Mark, bytes: usize, sent: Instant, told: Option<Instant>) {
         self.sampler.on_acked(mark, bytes, sent);
-        self.queue.on_trip(now.since(sent));
+        if let Some(now) = told {
+            self.queue.on_trip(now.since(sent));
+        }
         self.loss.on_acked(mark.phase);
     }
 
@@ -133,10 +139,12 @@ impl Rate {
         self.loss.on_lost(mark.phase);
     }
 
-    /// Takes a message that counted as lost and is acknowledged after all
-    pub fn on_spurious(&mut self, mark: &Mark, bytes: usize, sent: Instant, now: Instant) {
+    /// Takes a message that counted as lost and is acknowledged after all; `told` as above
+    pub fn on_spurious(&mut self, mark: &Mark, bytes: usize, sent: Instant, told: Option<Instant>) {
         self.sampler.on_acked(mark, bytes, sent);
-        self.queue.on_trip(now.since(sent));
+        if let Some(now) = told {
+            self.queue.on_trip(now.since(sent));
+        }
         self.loss.on_spurious(mark.phase);
     }
 
@@ -218,7 +226,7 @@ impl Rate {
     }
 
     fn on_round(&mut self, in_flight: f64, now: Instant) {
-        if !self.sampler.is_limited() {
+        if !self.sampler.is_limited() && core::mem::take(&mut self.tried) {
             self.carries.advance();
             self.arrives.advance();
         }
@@ -256,9 +264,11 @@ impl Rate {
             self.carries.update(carried);
         }
         self.arrives.update(sample.delivered);
+        self.tried |= !sample.limited;
         let before = self.cycle.number();
         let view = self.view(in_flight, now);
-        let fell = self.cycle.on_sample(sample.phases, carried, &view);
+        let telling = !sample.limited || sample.sent > carried * OVERLOAD;
+        let fell = self.cycle.on_sample(sample.phases, carried, telling, &view);
         self.note_fall(sample, carried, fell);
         self.on_phase(before, now);
     }
@@ -361,7 +371,7 @@ impl Rate {
             pace = pace.min(bound as f64);
         }
         let trip = view.trip.max(0.000_1);
-        pace = pace.max(PACE_MIN * MESSAGE / trip.max(0.02));
+        pace = pace.max(PACE_MIN * MESSAGE / trip.clamp(PACE_TRIP.0, PACE_TRIP.1));
         self.pacer.set_rate(pace);
         let spare = view.threshold + 4.0 * self.queue.trip_noise() + ACK_SPARE;
         let held = pace.max(carries) * (trip * WINDOW + spare) + WINDOW_SPARE;
@@ -447,6 +457,8 @@ const RIVAL_SWING: (f64, f64) = (0.55, 0.75);
 const ACK_SPARE: f64 = 0.006;
 /// Messages in a round trip at any time
 const PACE_MIN: f64 = 4.0;
+/// Shortest and longest round trip for that, in seconds: 128 kbit/s leave on any path
+const PACE_TRIP: (f64, f64) = (0.02, 0.363);
 /// Shortest sample, in seconds
 const BIN_MIN: f64 = 0.004;
 /// Longest sample that noise asks for where the round trip is short, in seconds
@@ -467,6 +479,8 @@ const LOSS_FIRST: f64 = 0.2;
 const LOSS_KNOWN: f64 = 300.0;
 /// How much faster than sent messages may seem to arrive
 const SENT_MARGIN: f64 = 1.005;
+/// How much more than passes must be sent so that too small a load tells that it is too much
+const OVERLOAD: f64 = 1.1;
 /// Weight of a sample while there is a queue
 const SETTLE: f64 = 0.3;
 /// Idle time after which the rate is to be confirmed
@@ -542,6 +556,22 @@ mod tests {
         assert_eq!(path.rate.moved().delivery_rate(), before);
     }
 
+    #[test]
+    fn acknowledgements_that_failed_to_come_make_no_path_slow() {
+        let mut path = Bench::new(10e6);
+        path.run(3000);
+        for _ in 0..3 {
+            path.hold_back(60_000);
+            path.trickle(40_000);
+        }
+
+        path.rate.set_pace(0.0, at(path.now));
+        let open = path.rate.pacer.open_at().since(at(path.now));
+        assert!(open < Duration::from_millis(200), "{open:?}");
+        let known = path.rate.delivery_rate().unwrap() as f64;
+        assert!(known > 9e6, "{known}");
+    }
+
     /// A path of 20 ms and its receiver, one step a millisecond
     struct Bench {
         rate: Rate,
@@ -566,7 +596,7 @@ mod tests {
                 let mut arrived = None;
                 while self.flight.front().is_some_and(|(due, ..)| *due + 10.0 <= self.now as f64) {
                     let Some((due, sent, mark)) = self.flight.pop_front() else { break };
-                    self.rate.on_acked(&mark, 1452, sent, now);
+                    self.rate.on_acked(&mark, 1452, sent, Some(now));
                     self.arrivals.push(self.now);
                     arrived = Some(due);
                 }
@@ -583,6 +613,40 @@ mod tests {
                     self.flight.push_back((self.free + 10.0, now, mark));
                 }
             }
+        }
+
+        /// For so long all messages arrive, one a second, and no acknowledgement does
+        fn hold_back(&mut self, millis: u64) {
+            let end = self.now + millis;
+            while self.now < end {
+                self.now += 1000;
+                let mark = self.rate.on_sent(400, 0, at(self.now));
+                self.flight.push_back((self.now as f64 + 10.0, at(self.now), mark));
+            }
+            self.now += 20;
+            for (_, sent, mark) in core::mem::take(&mut self.flight) {
+                self.rate.on_acked(&mark, 400, sent, None);
+            }
+            self.acknowledge();
+        }
+
+        /// For so long five messages a second leave, and are acknowledged at once
+        fn trickle(&mut self, millis: u64) {
+            let end = self.now + millis;
+            while self.now < end {
+                let sent = at(self.now + 180);
+                self.rate.on_idle();
+                let mark = self.rate.on_sent(400, 0, sent);
+                self.now += 200;
+                self.rate.on_acked(&mark, 400, sent, Some(at(self.now)));
+                self.acknowledge();
+            }
+        }
+
+        fn acknowledge(&mut self) {
+            let written = u32::try_from(self.now * 1000 - 10_000).unwrap();
+            let stamp = Stamp { written, delay: Duration::ZERO };
+            self.rate.on_ack(stamp, true, 0, at(self.now));
         }
 
         /// Returns the bytes a second of the last so many milliseconds

@@ -153,6 +153,11 @@ impl Sampler {
             return told;
         }
         let arrived = written - i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX / 2);
+        let most = i64::try_from((round * 4).max(INTERRUPTION).as_nanos()).unwrap_or(i64::MAX);
+        if self.last.is_some_and(|last| arrived - last.arrived > most) {
+            // A silence is no rate.
+            self.from = None;
+        }
         told.delay = Some(arrived - i64::try_from(sent.as_nanos()).unwrap_or(i64::MAX / 2));
         self.points += 1;
         self.last = Some(Point { mark, arrived, delivered: self.delivered });
@@ -215,6 +220,9 @@ const POINTS: u32 = 4;
 pub(super) const BYTES: f64 = 24.0 * 1200.0;
 /// Bytes that the spacing of a train is read from
 const TRAIN_BYTES: f64 = 8.0 * 1200.0;
+/// Least silence that is an interruption, not the pace of the path: a message takes a fifth of that
+/// at 64 kbit/s
+const INTERRUPTION: Duration = Duration::from_secs(1);
 /// Silence after which the other node's clock may have wrapped
 const WRAP: Duration = Duration::from_secs(30 * 60);
 

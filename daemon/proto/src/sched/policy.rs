@@ -34,7 +34,8 @@ pub(super) struct Policy {
 impl Policy {
     /// Draws conclusions; spare copies may take so many percent, and with none there are no copies
     pub(super) fn of(capacity: &Capacity, copies: u8) -> Self {
-        let least = if capacity.proven { 1 } else { cold_rate(capacity.rtt) };
+        let least =
+            if capacity.proven { THIN_LEAST } else { cold_rate(capacity.rtt).max(THIN_LEAST) };
         let rate = capacity.rate.unwrap_or(least).max(least);
         let thin = (rate / 100).max(THIN_LEAST);
         let burst = (thin / 10).max(2 * MESSAGE);
@@ -162,7 +163,7 @@ mod tests {
         let rtt = Duration::from_millis(200);
         let tried = Capacity { rate: Some(1_000), proven: true, rtt, ..Capacity::default() };
 
-        assert_eq!(Policy::of(&tried, 10).thin_copies, 50);
+        assert_eq!(Policy::of(&tried, 10).thin_copies, 800);
         assert_eq!(Policy::of(&Capacity { proven: false, ..tried }, 10).thin_copies, 11_200);
     }
 

@@ -79,6 +79,11 @@ impl Assembly {
         self.edge
     }
 
+    /// Returns the offset after the last byte that has come
+    pub(super) fn end(&self) -> u64 {
+        self.runs.last_key_value().map_or(self.edge, |(_, end)| *end)
+    }
+
     /// Returns how many runs lie beyond the edge
     pub(super) fn gaps(&self) -> usize {
         self.runs.len()

@@ -47,7 +47,7 @@ pub(super) struct Far {
     told: (u64, u64),
     /// The other node would send more with more credit
     wanted: bool,
-    /// Where the kernel was when more was promised last
+    /// What the kernel had taken, and what lay beyond a gap, when more was promised last
     grown_at: u64,
     flow: Congestion,
     timer: Timer,
@@ -244,12 +244,15 @@ impl Far {
     /// takes what comes
     pub(super) fn promise(&mut self, pool: &mut Pool) {
         let base = self.kept.base();
-        let taken = base - self.grown_at;
         let behind = self.kept.edge() - base;
-        if self.wanted && taken >= self.limit / 2 && behind < self.limit / 2 {
+        // What lies beyond a gap waits for the lane and not for the kernel: it must not keep the
+        // promise small.
+        let reached = self.kept.end() - behind;
+        let taken = reached.saturating_sub(self.grown_at);
+        if self.wanted && taken >= self.limit / 4 && behind < self.limit / 2 {
             let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
             self.limit += pool.growth(wanted, wanted) as u64;
-            self.grown_at = base;
+            self.grown_at = reached;
             self.wanted = false;
         }
         let target = base + self.limit;
