@@ -425,8 +425,13 @@ fn where_few_copies_are_allowed_each_piece_has_its_share() {
     bench.capacity.rate = Some(200_000);
     bench.next();
     bench.wake(1, 100);
+    bench.send(100);
 
-    let copies: Vec<u32> = bench.run(200).iter().filter_map(|(_, sent)| piece(sent)).collect();
+    let mut copies = Vec::new();
+    for _ in 0..200 {
+        bench.pass(1);
+        copies.extend(bench.send(1).iter().filter_map(piece));
+    }
 
     let count = |sn| copies.iter().filter(|copy| **copy == sn).count();
     // 200 KB, and some beside for the thin beginning
