@@ -2,9 +2,10 @@
 //!
 //! Two stores, for two reasons to send a thing again. The *ladder* holds what thin flows sent: each
 //! of its copies is due at a certain time, a little later than the one before, and leaves beside
-//! other load. The *spares* hold what other flows sent lately: they leave when nothing else does, the
-//! youngest first, because the older ones are nearer to being acknowledged or called lost, which
-//! settles them anyway.
+//! other load. The *spares* hold what other flows sent lately: they leave when nothing else does,
+//! what left least often first, because the first copy of a thing is worth more than the second of
+//! another; and of these the youngest, because the older ones are nearer to being acknowledged or
+//! called lost, which settles them anyway.
 //!
 //! # Contract
 //!
@@ -119,6 +120,28 @@ impl Copies {
         self.ladder.insert((now + copy.gap, self.steps), copy);
     }
 
+    /// Takes a piece that was lost and leaves again; its copies follow as if it was thin, but not
+    /// so many
+    pub(super) fn push_repeat(&mut self, mut copy: Copy, policy: &Policy, now: Instant) {
+        copy.sent += policy.transmissions - policy.repeats;
+        if copy.sent < policy.transmissions {
+            self.push_thin(copy, policy, now);
+        }
+    }
+
+    /// Takes a piece of which one transmission was lost and another is still under way: it leaves
+    /// now, as one that was lost does
+    pub(super) fn renew(&mut self, piece: Piece, bytes: usize, policy: &Policy, now: Instant) {
+        let is_it = |copy: &Copy| matches!(copy.what, What::Piece(known) if known == piece);
+        if self.ladder.len() < LADDER_MAX && !self.ladder.values().any(is_it) {
+            let sent = policy.transmissions - policy.repeats;
+            let what = What::Piece(piece);
+            self.steps += 1;
+            let copy = Copy { what, bytes, sent, gap: Duration::ZERO, first: now };
+            self.ladder.insert((now, self.steps), copy);
+        }
+    }
+
     /// Takes what another flow sent; as the tail of a burst it has to prove that it is
     pub(super) fn push_spare(&mut self, copy: Copy, policy: &Policy, now: Instant) {
         self.add_spare(Spare { copy, due: now + policy.gap, tail: false });
@@ -150,8 +173,8 @@ impl Copies {
         None
     }
 
-    /// Returns the youngest copy that idle capacity may be used for; `awake` tells of lanes that
-    /// have more to send
+    /// Returns the copy that idle capacity is best used for: of what left least often the youngest;
+    /// `awake` tells of lanes that have more to send
     pub(super) fn next_spare(
         &mut self,
         policy: &Policy,
@@ -162,6 +185,7 @@ impl Copies {
             return None;
         }
         let mut due: Option<Instant> = None;
+        let mut best: Option<(usize, u8)> = None;
         let mut at = self.spares.len();
         while at > 0 {
             at -= 1;
@@ -175,16 +199,27 @@ impl Copies {
                     What::Piece(piece) => awake(piece.conv),
                     What::Packet { .. } => false,
                 };
-            if !goes_on
-                && spare.copy.is_useful(policy, now)
-                && self.spare_taken.fits(spare.copy.cost(), policy.spare_copies, now)
+            let sent = spare.copy.sent;
+            if goes_on
+                || !spare.copy.is_useful(policy, now)
+                || !self.spare_taken.fits(spare.copy.cost(), policy.spare_copies_for(sent), now)
             {
-                return Some(Place::Spare(at));
+                self.remove(Place::Spare(at));
+                // Those behind it have moved up.
+                best = best.map(|(best, sent)| (best - 1, sent));
+                continue;
             }
-            self.remove(Place::Spare(at));
+            if best.is_none_or(|(_, least)| sent < least) {
+                best = Some((at, sent));
+            }
+            if sent == 1 {
+                break;
+            }
         }
-        self.spare_due = due;
-        None
+        if best.is_none() {
+            self.spare_due = due;
+        }
+        best.map(|(at, _)| Place::Spare(at))
     }
 
     /// Returns a copy that was named

@@ -39,7 +39,7 @@ use self::flows::{Flows, Seat};
 use self::meter::{Level, Limit};
 use self::policy::Policy;
 use crate::crypto::PublicKey;
-use crate::tcp::Piece;
+use crate::tcp::{Piece, Written};
 use crate::time::{Duration, Instant};
 
 pub use self::shaper::{Shaper, Slot};
@@ -184,10 +184,10 @@ impl Scheduler {
         }
     }
 
-    /// Takes what [`Scheduler::next`] named: it left in `bytes` bytes, as this piece if a lane's
+    /// Takes what [`Scheduler::next`] named: it left in `bytes` bytes, and as what if it is a lane's
     ///
     /// A copy of no bytes did not leave, and no other copy will.
-    pub fn take(&mut self, piece: Option<Piece>, bytes: usize, now: Instant) {
+    pub fn take(&mut self, written: Option<Written>, bytes: usize, now: Instant) {
         match self.chosen.take() {
             None => {}
             Some(Chosen::Copy(place)) if bytes == 0 => {
@@ -196,8 +196,8 @@ impl Scheduler {
             Some(Chosen::Copy(place)) => self.copies.on_sent(place, &self.policy, now),
             Some(Chosen::Flow(seat, id)) => {
                 let thin = self.charge(seat, bytes, now);
-                let what = match (piece, id) {
-                    (Some(piece), _) => Some(What::Piece(piece)),
+                let what = match (written, id) {
+                    (Some(written), _) => Some(What::Piece(written.piece)),
                     (None, None) => self.pop(seat).and(None),
                     (None, Some(id)) => {
                         self.next_id = id.wrapping_add(1);
@@ -205,7 +205,8 @@ impl Scheduler {
                     }
                 };
                 if let Some(what) = what {
-                    self.keep(seat, thin, Copy::new(what, bytes, now), now);
+                    let repeat = written.is_some_and(|written| written.repeat);
+                    self.keep(seat, (thin, repeat), Copy::new(what, bytes, now), now);
                 }
             }
         }
@@ -240,6 +241,17 @@ impl Scheduler {
                 let copy = Copy::new(What::Piece(piece), bytes, left);
                 self.copies.push_tail(copy, &self.policy, now);
             }
+        }
+    }
+
+    /// A message of so many bytes with this piece was lost, but another one that is still under way
+    /// has it as well
+    ///
+    /// Whether that is lost too would only be known when the last of them is; few pieces come to
+    /// this, and each of them may hold up all that follows it.
+    pub fn on_doubt(&mut self, piece: Piece, bytes: usize, now: Instant) {
+        if self.policy.copies() {
+            self.copies.renew(piece, bytes, &self.policy, now);
         }
     }
 
@@ -382,14 +394,21 @@ impl Scheduler {
         self.flows[seat].meter.rate().saturating_mul(copies) <= self.policy.spare_copies
     }
 
-    /// Keeps what left, for copies
-    fn keep(&mut self, seat: Seat, thin: bool, copy: Copy, now: Instant) {
+    /// Keeps what left, for copies: whether it went before other load, and whether it was lost once
+    fn keep(&mut self, seat: Seat, (thin, repeat): (bool, bool), copy: Copy, now: Instant) {
         if !self.policy.copies() {
             return;
         }
         let spare = match copy.what {
             _ if thin => return self.copies.push_thin(copy, &self.policy, now),
-            What::Piece(piece) => self.flows[seat].on_piece(piece, copy.bytes, now),
+            What::Piece(piece) => {
+                let first = self.flows[seat].on_piece(piece, copy.bytes, now);
+                if first && repeat {
+                    // A round trip was lost already, and these are few.
+                    return self.copies.push_repeat(copy, &self.policy, now);
+                }
+                first
+            }
             What::Packet { .. } => true,
         };
         if spare {

@@ -13,6 +13,8 @@ pub(super) struct Policy {
     from: (Capacity, u8),
     /// Transmissions of one thing after which the chance that all were lost is small enough
     pub(super) transmissions: u8,
+    /// The same for what was lost before, and holds up what follows it
+    pub(super) repeats: u8,
     /// Time between an original and its first copy
     pub(super) gap: Duration,
     /// Age at which a copy is of no more use
@@ -40,9 +42,12 @@ impl Policy {
         let thin = (rate / 100).max(THIN_LEAST);
         let burst = (thin / 10).max(2 * MESSAGE);
         let interval = INTERVAL.max(capacity.rtt);
+        let transmissions = if copies == 0 { 1 } else { transmissions(capacity.loss_ppm) };
         Self {
             from: (*capacity, copies),
-            transmissions: if copies == 0 { 1 } else { transmissions(capacity.loss_ppm) },
+            transmissions,
+            // Few things come to this, so that more of them may be lost again.
+            repeats: transmissions.div_ceil(2),
             gap: time_of(BURST_MESSAGES * MESSAGE, rate).clamp(GAP_MIN, GAP_MAX),
             late: capacity.rtt.max(LATE_MIN),
             tail: (capacity.rtt / 8).max(GAP_MIN),
@@ -65,6 +70,13 @@ impl Policy {
         if self.from != (*capacity, copies) {
             *self = Self::of(capacity, copies);
         }
+    }
+
+    /// Returns the bytes a second below which all spare copies must lie for one more of a thing that
+    /// left so often: the more copies it has, the less the next is worth
+    pub(super) fn spare_copies_for(&self, sent: u8) -> u64 {
+        let share = u64::from(TRANSMISSIONS_MAX + 2 - sent.clamp(1, TRANSMISSIONS_MAX));
+        self.spare_copies / u64::from(TRANSMISSIONS_MAX + 1) * share
     }
 
     /// Tells whether anything is sent more than once

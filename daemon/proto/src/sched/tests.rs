@@ -13,6 +13,8 @@ struct Bench {
     /// Pieces that each lane still has to send, of 1,000 bytes
     lanes: BTreeMap<u32, u32>,
     next_sn: u32,
+    /// Whether what lanes send was lost before
+    repeats: bool,
 }
 
 /// Something that left
@@ -37,7 +39,8 @@ impl Bench {
             rtt: Duration::from_millis(200),
         };
         let now = Instant::ZERO + Duration::from_secs(1000);
-        let mut bench = Self { load, capacity, now, lanes: BTreeMap::new(), next_sn: 0 };
+        let mut bench =
+            Self { load, capacity, now, lanes: BTreeMap::new(), next_sn: 0, repeats: false };
         assert_eq!(bench.next(), None);
         bench
     }
@@ -78,7 +81,8 @@ impl Bench {
                     *left -= 1;
                     self.next_sn += 1;
                     let piece = Piece { conv, sn: self.next_sn };
-                    (Sent::Lane(conv, piece.sn), Some(piece), 1000)
+                    let written = Written { piece, repeat: self.repeats };
+                    (Sent::Lane(conv, piece.sn), Some(written), 1000)
                 }
             };
             self.load.take(piece, bytes, self.now);
@@ -413,6 +417,64 @@ fn first_pieces_of_a_lane_are_copied_when_nothing_else_is_left_the_youngest_firs
     // The thin beginning has its own ladder.
     let at = |sn| spare.iter().position(|copy| *copy == sn);
     assert!((60..74).all(|sn| at(sn) > at(sn + 1)), "{spare:?}");
+}
+
+#[test]
+fn where_few_copies_are_allowed_each_piece_has_its_share() {
+    let mut bench = Bench::new(20);
+    bench.capacity.rate = Some(200_000);
+    bench.next();
+    bench.wake(1, 100);
+    bench.send(100);
+
+    let mut copies = Vec::new();
+    for _ in 0..200 {
+        bench.pass(1);
+        copies.extend(bench.send(1).iter().filter_map(piece));
+    }
+
+    let count = |sn| copies.iter().filter(|copy| **copy == sn).count();
+    // 200 KB, and some beside for the thin beginning
+    assert!((4..=100).all(|sn| (1..=2).contains(&count(sn))), "{copies:?}");
+}
+
+#[test]
+fn piece_that_was_lost_before_leaves_several_times_beside_other_load() {
+    let mut bench = Bench::new(20);
+    bench.wake(1, 74);
+    bench.send(74);
+    bench.wake(2, 100_000);
+    bench.send(300);
+    bench.pass(300);
+    bench.repeats = true;
+    bench.wake(1, 1);
+    let repeated = bench.send(400).into_iter().find_map(|sent| match sent {
+        Sent::Lane(1, sn) => Some(sn),
+        _ => None,
+    });
+    bench.repeats = false;
+
+    let mut copies = Vec::new();
+    for _ in 0..100 {
+        bench.pass(1);
+        copies.extend(bench.send(3).iter().filter_map(piece));
+    }
+
+    assert_eq!(copies.iter().filter(|sn| Some(**sn) == repeated).count(), 2, "{copies:?}");
+}
+
+#[test]
+fn transmission_that_was_lost_is_replaced_while_another_is_under_way() {
+    let mut bench = Bench::new(5);
+    bench.wake(1, 74);
+    bench.run(180);
+    let doubtful = Piece { conv: 1, sn: 7 };
+
+    bench.load.on_doubt(doubtful, 1400, bench.now);
+
+    assert_eq!(bench.send(9), [Sent::Copy(1, 7)]);
+    let later = bench.run(300);
+    assert_eq!(later.iter().filter_map(|(_, sent)| piece(sent)).collect::<Vec<_>>(), [7]);
 }
 
 #[test]

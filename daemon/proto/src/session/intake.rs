@@ -238,6 +238,7 @@ impl Session {
         let result = path.on_ack(ack, now, &mut acked, &mut lost);
         for content in lost.drain(..) {
             Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
+            Self::on_doubt(&self.tcp, &mut self.load, &content, now);
         }
         for content in acked.drain(..) {
             for item in &content.items {

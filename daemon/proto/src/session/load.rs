@@ -83,7 +83,7 @@ impl Session {
                 Outcome::Lane(written) => {
                     let count = if written.repeat { &mut spent.repeats } else { &mut spent.fresh };
                     count.count(bytes);
-                    self.load.take(Some(written.piece), bytes, now);
+                    self.load.take(Some(written), bytes, now);
                 }
                 Outcome::Again => {
                     spent.copies.count(bytes);

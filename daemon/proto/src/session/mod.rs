@@ -464,6 +464,7 @@ impl Session {
             }
             for content in lost.drain(..) {
                 Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
+                Self::on_doubt(&self.tcp, &mut self.load, &content, now);
             }
         }
         self.scratch.lost = lost;
@@ -562,6 +563,18 @@ impl Session {
         self.retired[usize::from(number)] = path.sent.next_count();
         if self.active == Some(number) {
             self.active = None;
+        }
+    }
+
+    /// Lets what was lost in one of several copies leave once more
+    fn on_doubt(tcp: &Connections, load: &mut Scheduler, content: &Content, now: Instant) {
+        for item in &content.items {
+            match item {
+                Item::Lane(piece) if tcp.is_under_way(*piece) => {
+                    load.on_doubt(*piece, content.size.into(), now);
+                }
+                Item::Lane(_) | Item::Segment(_) | Item::Window | Item::Copied(_) => {}
+            }
         }
     }
 

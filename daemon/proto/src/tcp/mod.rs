@@ -357,6 +357,11 @@ impl Connections {
         }
     }
 
+    /// Tells whether a piece is not known to have arrived, and a message with it is on its way
+    pub fn is_under_way(&self, piece: Piece) -> bool {
+        self.lanes.get(&piece.conv).is_some_and(|lane| lane.pieces.is_under_way(piece.sn))
+    }
+
     /// Resets all connections at our end and forgets them: the other node is gone for good
     pub fn abandon(&mut self, pool: &mut Pool, now: Instant) {
         pool.enter(self.held);

@@ -143,6 +143,12 @@ impl Pieces {
         self.ring.get(at).filter(|entry| !entry.arrived).map(|entry| entry.part)
     }
 
+    /// Tells whether a piece is not known to have arrived, and a message with it is on its way
+    pub(super) fn is_under_way(&self, sn: u32) -> bool {
+        let at = usize::try_from(sn.wrapping_sub(self.first)).ok();
+        at.and_then(|at| self.ring.get(at)).is_some_and(|entry| !entry.arrived && entry.flying > 0)
+    }
+
     /// Tells whether anything may wait to be sent again
     pub(super) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
