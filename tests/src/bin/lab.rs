@@ -67,7 +67,9 @@ fn demo(keep: bool) -> Result<()> {
     println!("congestion control of this kernel's TCP: {}", control.unwrap_or_default().trim());
     transfer(&star, "without", outer_v4(number(1)).into())?;
     transfer(&star, "with", inner_v4(number(1)).into())?;
-    println!("(the kernel's TCP may or may not stand the losses; with fastvpn it does not see them)");
+    println!(
+        "(the kernel's TCP may or may not stand the losses; with fastvpn it does not see them)"
+    );
     if keep {
         stay(&star)?;
     }
