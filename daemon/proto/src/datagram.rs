@@ -156,14 +156,28 @@ impl Duplicates {
         }
         let ahead = id.wrapping_sub(self.highest);
         if ahead < HALF {
-            for passed in 1..=ahead.min(COPIED_WINDOW) {
-                self.bit(self.highest.wrapping_add(passed)).clear();
-            }
+            self.pass(ahead.min(COPIED_WINDOW));
             self.highest = id;
         } else if self.highest.wrapping_sub(id) >= COPIED_WINDOW {
             return false;
         }
         self.bit(id).set()
+    }
+
+    /// Forgets as many ids from the highest one on, by whole words where it can: whoever leaps through
+    /// the window with tiny packets must not keep us busy
+    fn pass(&mut self, ids: u32) {
+        let mut passed = 1;
+        while passed <= ids {
+            let id = self.highest.wrapping_add(passed);
+            if id % 64 == 0 && ids - passed >= 63 {
+                self.seen[(id % COPIED_WINDOW) as usize / 64] = 0;
+                passed += 64;
+            } else {
+                self.bit(id).clear();
+                passed += 1;
+            }
+        }
     }
 
     fn bit(&mut self, id: u32) -> Bit<'_> {

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use fastvpn_proto::node::Choice;
+
 use super::check::Checked;
 use super::problem::Problem;
 
@@ -35,6 +37,25 @@ fn listen(earlier: &Checked, later: &Checked, problems: &mut Vec<Problem>) {
         let what = format!("{other} and {one}, of network {}, collide", earlier.network.name);
         let remedy = "write another port for one of them";
         problems.push(problem(later, later.listen_line, "listen", what, remedy));
+    }
+    let above = takes_kcp(earlier) == Some(other.port());
+    if (above || takes_kcp(later) == Some(one.port())) && meet(one, other) {
+        let what = format!(
+            "{other} and {one}, of network {}, are neighbours, and the lower one takes KCP on the port above",
+            earlier.network.name
+        );
+        let remedy =
+            "leave a port between them, or write carrier = \"udp\" or \"tcp\" for the lower one";
+        problems.push(problem(later, later.listen_line, "listen", what, remedy));
+    }
+}
+
+/// Returns the port on which a network takes KCP
+fn takes_kcp(network: &Checked) -> Option<u16> {
+    let port = network.network.listen.port();
+    match network.network.carrier {
+        Choice::Auto | Choice::Kcp => port.checked_add(1).filter(|_| port != 0),
+        Choice::Udp | Choice::Tcp => None,
     }
 }
 

@@ -47,7 +47,8 @@ pub(super) fn node(
     problems: &mut Vec<Problem>,
 ) -> Option<(PathBuf, Zeroizing<String>)> {
     let path = config_dir.join(NODE_FILE);
-    if !path.try_exists().unwrap_or(true) {
+    // a link that leads nowhere is a mistake, and no missing file
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
         return None;
     }
     match text_of(&path) {

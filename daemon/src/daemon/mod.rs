@@ -38,10 +38,12 @@ use fastvpn_proto::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, error, info};
 
 use self::action::News;
+use self::quota::Used;
 use self::state::{Answer, Command, Effect, Input, RequestId, State};
 use self::work::{Context, Worker, chain};
 use crate::config::{self, Config};
@@ -96,6 +98,8 @@ pub struct Daemon {
     /// When waiting for a clean end is over, once it has begun
     stop_by: Option<Instant>,
     stopped: bool,
+    /// Whoever writes the node's own quota down
+    keeping: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -166,6 +170,7 @@ impl Daemon {
             ready: false,
             stop_by: None,
             stopped: false,
+            keeping: None,
         };
         daemon.look_at_wall();
         let local = daemon.context.netlink.local_addresses().await?;
@@ -204,6 +209,9 @@ impl Daemon {
         }
         if !self.stopped {
             error!("not everything could be taken down in time");
+        }
+        if let Some(keeping) = self.keeping.take() {
+            let _ = keeping.await;
         }
     }
 
@@ -298,7 +306,7 @@ impl Daemon {
                     self.next.push_back(Input::Network(name, life, news));
                 }
             }
-            Effect::Keep(used) => kept::keep(&self.quota_file(), used),
+            Effect::Keep(used) => self.keep(used),
             Effect::ReadConfig(id) => self.read_config(id),
             Effect::Recall => {
                 self.next.push_back(Input::Recalled(kept::recall(&self.quota_file())));
@@ -317,6 +325,19 @@ impl Daemon {
         if self.ready {
             self.notifier.ready();
         }
+    }
+
+    /// Writes the node's own quota down, on a thread that may wait for the disk; one after another,
+    /// as all use the same file
+    fn keep(&mut self, used: Used) {
+        let file = self.quota_file();
+        let before = self.keeping.take();
+        self.keeping = Some(tokio::spawn(async move {
+            if let Some(before) = before {
+                let _ = before.await;
+            }
+            let _ = tokio::task::spawn_blocking(move || kept::keep(&file, used)).await;
+        }));
     }
 
     /// The file of the node's own quota; no network can have this name

@@ -244,6 +244,20 @@ impl Node {
         for index in session.indices() {
             self.indices.remove(&index);
         }
+        // Who vouches for what must not get lost with the session.
+        while let Some(output) = session.poll_output() {
+            match output {
+                Output::Ended(ends) => self.flows.close(&ends, key),
+                Output::Opened(ends) => self.on_opened(key, ends),
+                Output::Closed(_)
+                | Output::Control(_)
+                | Output::EchoReply(_)
+                | Output::Moved(_)
+                | Output::Packet(_)
+                | Output::Relay(..)
+                | Output::Undelivered => {}
+            }
+        }
         self.events.push_back(Event::SessionDown { peer: *key, reason });
         match reason {
             // The handshake that ended it was about the next one already.

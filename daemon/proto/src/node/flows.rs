@@ -28,6 +28,11 @@ impl Flows {
         }
     }
 
+    /// Forgets all connections of a peer
+    pub(super) fn forget(&mut self, peer: &PublicKey) {
+        self.peers.retain(|_, owner| owner != peer);
+    }
+
     /// Returns the peer whose connection a packet from the TUN belongs to
     pub(super) fn peer_for(&self, packet: &Packet<'_>) -> Option<PublicKey> {
         if self.peers.is_empty() {

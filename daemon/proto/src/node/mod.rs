@@ -388,6 +388,7 @@ impl Node {
             self.abandon_tcp(key, now);
         }
         let Some(mut peer) = self.peers.remove(key) else { return };
+        self.flows.forget(key);
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {
             self.schedule.remove(&(at, *key));

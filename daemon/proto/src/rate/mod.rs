@@ -181,7 +181,7 @@ impl Rate {
         if room <= 0.0 {
             return 0;
         }
-        self.pacer.budget(now).min(room as usize + 1)
+        self.pacer.budget(now).min((room as usize).saturating_add(1))
     }
 
     /// Returns when [`Rate::budget`] opens by time alone

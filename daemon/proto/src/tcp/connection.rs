@@ -519,6 +519,9 @@ impl Connection {
             self.stage_ends = None;
             self.opened = true;
             self.ack_due = true;
+            // It has arrived, and what it promised is no longer what is promised.
+            self.greeting = Vec::new();
+            self.owed.accept = false;
         }
         self.streams()
     }
@@ -565,8 +568,10 @@ impl Connection {
         out: &mut VecDeque<Vec<u8>>,
         now: Instant,
     ) {
-        let headers = if self.ends.local.is_ipv6() { 60 } else { 40 };
-        self.far.on_narrow(usize::from(mtu).saturating_sub(headers));
+        // Nobody need believe in less (RFC 8200; RFC 1191 and what Linux takes for the least), and an
+        // error is easily forged.
+        let (headers, least) = if self.ends.local.is_ipv6() { (60, 1280) } else { (40, 552) };
+        self.far.on_narrow(usize::from(mtu.max(least)) - headers);
         self.after(pool, out, now);
     }
 

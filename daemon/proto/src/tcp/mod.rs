@@ -170,7 +170,13 @@ impl Connections {
                 // The kernel has begun anew: nothing is left of the old connection.
                 connection.reset(pool, now);
                 self.settle(conv);
-                return self.on_syn(&segment, pool, now);
+                let handling = self.on_syn(&segment, pool, now);
+                if handling == Handling::Plain && self.flows.get(&segment.ends) == Some(&conv) {
+                    // The old lane must not answer for the new connection.
+                    self.flows.remove(&segment.ends);
+                    self.changes.push_back(Change::Closed(segment.ends));
+                }
+                return handling;
             }
         }
         if segment.has(SYN) && connection.stage == Stage::Answering {

@@ -70,7 +70,9 @@ impl Near {
     ///
     /// What the rounding of a window let the kernel send on top is promised now.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
-        let allowed = self.shown.max(self.told);
+        // One who fills gaps cleverly must not get ever more by rounding.
+        let most = self.kept.base() + self.limit + (1 << self.scale);
+        let allowed = self.shown.max(self.told.min(most));
         let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];

@@ -91,6 +91,9 @@ impl Connections {
         if conv & 1 == self.parity || u64::from(credit) > LANE_CREDIT_MAX {
             return Err(Malformed);
         }
+        if self.inquiries.contains_key(&conv) {
+            return Err(Malformed);
+        }
         // From our side the addresses are the other way round.
         let ends = segment.ends.turned();
         let syn = Segment { options: &options, data: &[], ..segment };

@@ -4,7 +4,7 @@
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
 //! what is kept. One node of many that asks for more than others gets no more than what it leaves free.
 
-use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MIN, MEMORY_DEFAULT};
+use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_DEFAULT};
 
 /// Memory of all split connections of one node
 #[derive(Debug)]
@@ -71,7 +71,8 @@ impl Pool {
     /// of the rest, so that one never starves the others.
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
         let spare = self.room().saturating_sub(self.size / 4) / 2;
-        let largest = (self.size / 4).saturating_sub(held);
+        // Far from what makes sequence numbers ambiguous, however much memory there is.
+        let largest = (self.size / 4).min(LANE_CREDIT_MAX as usize / 4).saturating_sub(held);
         wanted.min(spare).min(largest)
     }
 

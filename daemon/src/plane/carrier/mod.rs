@@ -237,16 +237,24 @@ impl Carriers {
     fn on_opened(&mut self, opened: Opened, node: &mut Node, now: Instant) {
         let Opened { id, carrier, remote, local, outbox, knock } = opened;
         if let Some(old) = self.by_way.get(&(carrier, remote)).copied() {
+            let works = |link: &Link| link.began != Began::Accepted && link.outbox.is_proven();
+            if knock.is_some() && self.links.get(&old).is_some_and(works) {
+                // The sender's address of a knock may be forged: what works is not given up for it.
+                return;
+            }
             self.end(old, None, now);
             node.handle_broken(carrier, remote, now);
         }
+        if let Some(mut message) = knock {
+            let proven = node.handle_message(Arrival { carrier, remote, local }, &mut message, now);
+            if proven == Credential::Nothing {
+                // Without its outbox the connection ends; nobody is remembered as a caller.
+                return;
+            }
+            outbox.credit(proven);
+        }
         trace!(%carrier, %remote, "connection accepted");
         self.insert(id, Link { carrier, remote, local, outbox, began: Began::Accepted });
-        if let Some(mut message) = knock
-            && self.take(id, &mut message, node, now) == Credential::Nothing
-        {
-            self.end(id, None, now);
-        }
     }
 
     fn on_messages(&mut self, id: Id, mut bytes: &mut [u8], node: &mut Node, now: Instant) {
