@@ -1,7 +1,10 @@
 //! What the service manager is told (sd_notify): ready, reloading, stopping, alive, how things stand.
 //!
-//! Without a service manager nothing happens.
+//! Without a service manager nothing happens. With one, a thread of its own does the telling: a
+//! service manager that does not read for a while must not hold up the control machine.
 
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
@@ -12,6 +15,8 @@ use tracing::debug;
 pub struct Notifier {
     watchdog: Option<Watchdog>,
     status: String,
+    /// To the thread that tells
+    teller: Option<SyncSender<String>>,
 }
 
 /// When the watchdog is to be fed
@@ -24,38 +29,38 @@ struct Watchdog {
 impl Notifier {
     /// Reads from the environment what the service manager wants
     pub fn from_environment() -> Self {
-        Self::new(sd_notify::watchdog_enabled())
+        Self { teller: teller(), ..Self::new(sd_notify::watchdog_enabled()) }
     }
 
     /// Feeds a watchdog that bites after `limit`, twice in that time
     fn new(limit: Option<Duration>) -> Self {
         let watchdog =
             limit.map(|limit| Watchdog { interval: limit / 2, next: Instant::now() + limit / 2 });
-        Self { watchdog, status: String::new() }
+        Self { watchdog, status: String::new(), teller: None }
     }
 
     /// All that can be reached is there
     pub fn ready(&self) {
-        tell(&[NotifyState::Ready]);
+        self.tell(&[NotifyState::Ready]);
     }
 
     /// The configuration is read anew; [`Self::ready`] ends it
     pub fn reloading(&self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(error) => debug!(%error, "monotonic clock cannot be read"),
         }
     }
 
     /// The daemon is on its way out
     pub fn stopping(&self) {
-        tell(&[NotifyState::Stopping]);
+        self.tell(&[NotifyState::Stopping]);
     }
 
     /// One line on how things stand; told only when it is another one
     pub fn status(&mut self, status: String) {
         if status != self.status {
-            tell(&[NotifyState::Status(&status)]);
+            self.tell(&[NotifyState::Status(&status)]);
             self.status = status;
         }
     }
@@ -67,19 +72,40 @@ impl Notifier {
         };
         if healthy() {
             watchdog.next = now + watchdog.interval;
-            tell(&[NotifyState::Watchdog]);
+            self.tell(&[NotifyState::Watchdog]);
         } else {
             debug!("a data thread does not turn; the watchdog is not fed");
             watchdog.next = now + watchdog.interval.min(Duration::from_secs(1));
         }
     }
-}
 
-fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        debug!(%error, "the service manager cannot be told");
+    fn tell(&self, states: &[NotifyState<'_>]) {
+        let Some(teller) = &self.teller else { return };
+        let text: Vec<String> = states.iter().map(ToString::to_string).collect();
+        if teller.try_send(text.join("\n")).is_err() {
+            debug!("the service manager does not read what it is told");
+        }
     }
 }
+
+/// Starts the thread that tells, if there is anybody to tell
+fn teller() -> Option<SyncSender<String>> {
+    std::env::var_os("NOTIFY_SOCKET")?;
+    let (teller, told) = sync_channel::<String>(WAITING);
+    let run = move || {
+        for text in told {
+            if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&text)]) {
+                debug!(%error, "the service manager cannot be told");
+            }
+        }
+    };
+    let spawned = thread::Builder::new().name("notify".to_owned()).spawn(run);
+    spawned.inspect_err(|error| debug!(%error, "no thread to tell the service manager")).ok()?;
+    Some(teller)
+}
+
+/// Messages that wait for a service manager that does not read
+const WAITING: usize = 64;
 
 #[cfg(test)]
 mod tests {
