@@ -13,10 +13,24 @@ use crate::runner::cases;
 use crate::support::{BRIEF, await_up, plan, star};
 
 cases![
+    manager_that_does_not_read_holds_nobody_up,
     stop_undoes_everything_and_says_goodbye,
     systemd_is_told_what_happens,
     unit_file_is_sound["systemd-analyze"],
 ];
+
+fn manager_that_does_not_read_holds_nobody_up() {
+    let mut star = star();
+
+    // each time the hub has another status line to tell, more often than a socket keeps unread
+    for _ in 0..16 {
+        star.peers[0].stop().unwrap();
+        star.peers[0].start().unwrap();
+        await_up(&star.peers[0], BRIEF);
+    }
+
+    assert!(star.hub.status("lab").is_ok());
+}
 
 fn stop_undoes_everything_and_says_goodbye() {
     let mut star = star();
