@@ -67,8 +67,8 @@ impl Pool {
 
     /// Returns how much of `wanted` a connection that has `held` may be promised on top
     ///
-    /// A quarter of the pool is left for new connections with the same node, and no connection gets more than half
-    /// of the rest, so that one never starves the others.
+    /// A quarter of the pool is left for new connections with the same node, and no connection gets
+    /// more than half of the rest, so that one never starves the others.
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
         let spare = self.room().saturating_sub(self.size / 4) / 2;
         // Far from what makes sequence numbers ambiguous, however much memory there is.
