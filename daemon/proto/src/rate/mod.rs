@@ -8,6 +8,7 @@
 //! - `filter`: the largest of late, which is the rate;
 //! - `loss`: what the path loses by itself, which is no congestion;
 //! - `queue`: how long messages wait at the bottleneck;
+//! - `opening`: what may leave until the first of that is known;
 //! - `cycle`: what to do with all that;
 //! - `pacer`: when the next message may leave.
 //!
@@ -23,6 +24,7 @@ mod cycle;
 mod fall;
 mod filter;
 mod loss;
+mod opening;
 mod pacer;
 mod queue;
 mod sampler;
@@ -31,6 +33,7 @@ use self::cycle::{Cycle, Phase, View};
 use self::fall::{Evidence, Fall};
 use self::filter::Largest;
 use self::loss::OwnLoss;
+use self::opening::Opening;
 use self::pacer::{MESSAGE, Pacer};
 use self::queue::Queue;
 use self::sampler::{Sample, Sampler};
@@ -55,6 +58,7 @@ pub struct Rate {
     train: Option<f64>,
     /// Most that may be in flight
     window: f64,
+    opening: Opening,
     fall: Fall,
     /// Mean of what the path carried since there has been a queue
     full: Option<f64>,
@@ -86,7 +90,8 @@ impl Rate {
             cycle: Cycle::new(),
             pacer: Pacer::new(),
             train: None,
-            window: WINDOW_FIRST,
+            window: opening::FIRST,
+            opening: Opening::new(),
             fall: Fall::default(),
             full: None,
             tried: false,
@@ -130,6 +135,9 @@ impl Rate {
         self.sampler.on_acked(mark, bytes, sent);
         if let Some(now) = told {
             self.queue.on_trip(now.since(sent));
+        }
+        if self.cycle.phase() == Phase::Startup {
+            self.opening.on_acked(bytes as f64);
         }
         self.loss.on_acked(mark.phase);
     }
@@ -226,6 +234,7 @@ impl Rate {
     }
 
     fn on_round(&mut self, in_flight: f64, now: Instant) {
+        self.opening.on_round(self.queue.trip(), now);
         if !self.sampler.is_limited() && core::mem::take(&mut self.tried) {
             self.carries.advance();
             self.arrives.advance();
@@ -235,7 +244,7 @@ impl Rate {
         self.on_phase(before, now);
         let held = self.carries.value().unwrap_or(0.0) * self.queue.trip();
         let growing = self.cycle.phase() == Phase::Startup && self.cycle.is_growing();
-        if growing && held > WINDOW_FIRST {
+        if growing && held > opening::FIRST {
             // There is no queue yet, and on some links the delay depends on the rate.
             self.queue.rebase();
         }
@@ -251,7 +260,8 @@ impl Rate {
         }
         let carried = self.carried(sample);
         if sample.sent > 2.0 * sample.transit && self.cycle.phase() == Phase::Startup {
-            self.train = Some(carried);
+            // Whoever comes late pulls a train apart, and nobody pushes it together.
+            self.train = Some(self.train.map_or(carried, |train| train.max(carried)));
             return;
         }
         if self.queue.standing() > self.threshold() {
@@ -265,6 +275,9 @@ impl Rate {
         }
         self.arrives.update(sample.delivered);
         self.tried |= !sample.limited;
+        if !sample.limited {
+            self.opening.on_seen();
+        }
         let before = self.cycle.number();
         let view = self.view(in_flight, now);
         let telling = !sample.limited || sample.sent > carried * OVERLOAD;
@@ -364,8 +377,12 @@ impl Rate {
         };
         let view = self.view(in_flight, now);
         let mut pace = carries * self.cycle.gain(&view);
-        if let Some(train) = self.train.filter(|_| self.cycle.phase() == Phase::Startup) {
-            pace = pace.min(train.max(carries * TRAIN_GAIN));
+        let starting = self.cycle.phase() == Phase::Startup;
+        if starting {
+            pace = pace.max(self.opening.pace(view.trip));
+            if let Some(train) = self.train.filter(|train| *train > carries) {
+                pace = pace.min(train.max(carries * TRAIN_GAIN));
+            }
         }
         if let Some(bound) = self.bound {
             pace = pace.min(bound as f64);
@@ -379,8 +396,8 @@ impl Rate {
         if self.cycle.has_rivals() {
             self.window = self.rival_window() * carries * trip + WINDOW_SPARE;
         }
-        if self.cycle.phase() == Phase::Startup {
-            self.window = self.window.max(WINDOW_FIRST);
+        if starting {
+            self.window = self.window.max(self.opening.window());
         }
     }
 
@@ -443,8 +460,6 @@ impl Default for Rate {
     }
 }
 
-/// Bytes in flight before anything is known
-const WINDOW_FIRST: f64 = 32.0 * MESSAGE;
 /// Bytes in flight at any time
 const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
 /// What may be in flight, as a multiple of what the path holds
