@@ -132,7 +132,7 @@ pub const COPIED_WINDOW: u32 = 1 << 16;
 /// Memory of all split connections of one node, where none is configured
 pub const MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
 /// Bytes that a new split connection is promised in each direction while memory is plenty
-pub const LANE_CREDIT_FIRST: usize = 256 * 1024;
+pub const LANE_CREDIT_FIRST: usize = 512 * 1024;
 /// Least that a split connection is promised; with less left, new connections are plain
 pub const LANE_CREDIT_MIN: usize = 8 * 1024;
 /// Most that a lane's receiver may be ahead of what its kernel acknowledged

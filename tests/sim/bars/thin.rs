@@ -10,8 +10,7 @@ fn ping_beside_a_stream_on_a_5_percent_link_is_undisturbed() {
     let pings = each_seed(3_200, |seed| {
         let mut stage = Stage::new(seed, lossy5(), lossy5());
         let id = stage.world.tcp(stage.peer, stage.hub, Work::Endless);
-        // beside a stream that has found its rate: what start-up overshoots is a matter of its own
-        stage.world.run(secs(8));
+        stage.world.run(secs(3));
         let figures = stage.measure(id, secs(30));
         figures.print("ping beside a stream, 5 % link");
         (figures.ping.quantile(0.99), figures.ping.loss())

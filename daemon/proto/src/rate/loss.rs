@@ -68,9 +68,9 @@ impl OwnLoss {
         }
     }
 
-    /// Takes back all trials that have not spoken yet
-    pub(super) fn spoil(&mut self) {
-        self.trials.clear();
+    /// Takes back all trials from this phase on that have not spoken yet
+    pub(super) fn spoil(&mut self, from: u32) {
+        self.trials.retain(|trial| trial.phase < from);
     }
 
     /// Records that a message leaves
@@ -194,7 +194,7 @@ mod tests {
         trial(&mut loss, 1, 10, 90);
         loss.begin(2);
         loss.on_sent();
-        loss.spoil();
+        loss.spoil(0);
         loss.on_lost(2);
 
         assert_eq!(loss.share(), 0.0);

@@ -111,7 +111,7 @@ impl Rate {
     #[must_use]
     pub fn moved(mut self) -> Self {
         self.sampler = Sampler::default();
-        self.loss.spoil();
+        self.loss.spoil(0);
         self
     }
 
@@ -289,15 +289,18 @@ impl Rate {
     /// Returns what a sample says that the path carries
     fn carried(&self, sample: &Sample) -> f64 {
         let loss = self.loss.share();
-        // Little is known of the path's loss in the beginning.
-        let unknown = LOSS_FIRST * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0);
-        let margin = margin(loss, sample.bytes) + unknown;
+        let margin = margin(loss, sample.bytes) + self.unknown_loss(LOSS_FIRST);
         let most = sample.delivered / (1.0 - (loss + margin).min(0.6));
         // What was dropped for want of room has not passed.
         let excess = sample.transit > most;
         let passed = if excess { sample.delivered / (1.0 - loss) } else { sample.transit };
         let emptying = self.queue.standing() > self.threshold() * 0.5;
         if emptying { passed } else { passed.min(sample.sent * SENT_MARGIN) }
+    }
+
+    /// Returns what the path may lose by itself on top of what is known, `most` of it in the beginning
+    fn unknown_loss(&self, most: f64) -> f64 {
+        most * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0)
     }
 
     /// Returns the mean of samples while there is a queue
@@ -327,7 +330,8 @@ impl Rate {
             delivered: sample.delivered,
             sent: sample.sent,
         };
-        let margin = |bytes| margin(loss, bytes);
+        let unknown = self.unknown_loss(LOSS_MOST);
+        let margin = |bytes| margin(loss, bytes) + unknown;
         let fallen =
             steady.then(|| self.fall.on_sample(sample.phases.0, &witness, loss, margin)).flatten();
         if let Some(rate) = fell.then_some(carried).or(fallen) {
@@ -351,8 +355,9 @@ impl Rate {
         match self.cycle.phase() {
             Phase::Startup if self.cycle.is_growing() => self.loss.begin(number),
             Phase::Drain => {
-                // What was sent last met a queue that was full or nearly so.
-                self.loss.spoil();
+                // What was sent last met a queue that was full or nearly so; what was sent before met
+                // none, or startup would have ended earlier.
+                self.loss.spoil(number.saturating_sub(2));
                 self.loss.begin(number);
             }
             Phase::Down => self.loss.begin(number),
@@ -490,6 +495,8 @@ const MARGIN: f64 = 4.5;
 const MARGIN_MIN: f64 = 0.01;
 /// Loss that a path may have of which nothing is known
 const LOSS_FIRST: f64 = 0.2;
+/// Loss of such a path that proves nothing against a rate
+const LOSS_MOST: f64 = 0.35;
 /// Messages from which a path's loss is known
 const LOSS_KNOWN: f64 = 300.0;
 /// How much faster than sent messages may seem to arrive

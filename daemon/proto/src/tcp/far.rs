@@ -251,7 +251,7 @@ impl Far {
         let taken = reached.saturating_sub(self.grown_at);
         if self.wanted && taken >= self.limit / 4 && behind < self.limit / 2 {
             let wanted = usize::try_from(self.limit).unwrap_or(usize::MAX);
-            self.limit += pool.growth(wanted, wanted) as u64;
+            self.limit += pool.growth(wanted, wanted.saturating_mul(3)) as u64;
             self.grown_at = reached;
             self.wanted = false;
         }
