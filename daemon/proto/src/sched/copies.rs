@@ -120,10 +120,10 @@ impl Copies {
         self.ladder.insert((now + copy.gap, self.steps), copy);
     }
 
-    /// Takes a piece that was lost and leaves again; its copies follow as if it was thin, but not
-    /// so many
-    pub(super) fn push_repeat(&mut self, mut copy: Copy, policy: &Policy, now: Instant) {
-        copy.sent += policy.transmissions - policy.repeats;
+    /// Takes a piece that was lost and leaves again, `most` times in all; its copies follow as if it
+    /// was thin
+    pub(super) fn push_repeat(&mut self, mut copy: Copy, most: u8, policy: &Policy, now: Instant) {
+        copy.sent += policy.transmissions - most.min(policy.transmissions);
         if copy.sent < policy.transmissions {
             self.push_thin(copy, policy, now);
         }

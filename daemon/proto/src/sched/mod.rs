@@ -205,8 +205,8 @@ impl Scheduler {
                     }
                 };
                 if let Some(what) = what {
-                    let repeat = written.is_some_and(|written| written.repeat);
-                    self.keep(seat, (thin, repeat), Copy::new(what, bytes, now), now);
+                    let losses = written.map_or(0, |written| written.losses);
+                    self.keep(seat, (thin, losses), Copy::new(what, bytes, now), now);
                 }
             }
         }
@@ -394,8 +394,8 @@ impl Scheduler {
         self.flows[seat].meter.rate().saturating_mul(copies) <= self.policy.spare_copies
     }
 
-    /// Keeps what left, for copies: whether it went before other load, and whether it was lost once
-    fn keep(&mut self, seat: Seat, (thin, repeat): (bool, bool), copy: Copy, now: Instant) {
+    /// Keeps what left, for copies: whether it went before other load, and how often it was lost
+    fn keep(&mut self, seat: Seat, (thin, losses): (bool, u8), copy: Copy, now: Instant) {
         if !self.policy.copies() {
             return;
         }
@@ -403,9 +403,10 @@ impl Scheduler {
             _ if thin => return self.copies.push_thin(copy, &self.policy, now),
             What::Piece(piece) => {
                 let first = self.flows[seat].on_piece(piece, copy.bytes, now);
-                if first && repeat {
-                    // A round trip was lost already, and these are few.
-                    return self.copies.push_repeat(copy, &self.policy, now);
+                // Round trips were lost already, and these are few; the more were, the fewer.
+                let most = if first { self.policy.repeats.max(losses) } else { losses };
+                if losses > 0 && most > 1 {
+                    return self.copies.push_repeat(copy, most, &self.policy, now);
                 }
                 first
             }

@@ -14,7 +14,7 @@ struct Bench {
     lanes: BTreeMap<u32, u32>,
     next_sn: u32,
     /// Whether what lanes send was lost before
-    repeats: bool,
+    losses: u8,
 }
 
 /// Something that left
@@ -39,8 +39,7 @@ impl Bench {
             rtt: Duration::from_millis(200),
         };
         let now = Instant::ZERO + Duration::from_secs(1000);
-        let mut bench =
-            Self { load, capacity, now, lanes: BTreeMap::new(), next_sn: 0, repeats: false };
+        let mut bench = Self { load, capacity, now, lanes: BTreeMap::new(), next_sn: 0, losses: 0 };
         assert_eq!(bench.next(), None);
         bench
     }
@@ -81,7 +80,7 @@ impl Bench {
                     *left -= 1;
                     self.next_sn += 1;
                     let piece = Piece { conv, sn: self.next_sn };
-                    let written = Written { piece, repeat: self.repeats };
+                    let written = Written { piece, losses: self.losses };
                     (Sent::Lane(conv, piece.sn), Some(written), 1000)
                 }
             };
@@ -446,13 +445,13 @@ fn piece_that_was_lost_before_leaves_several_times_beside_other_load() {
     bench.wake(2, 100_000);
     bench.send(300);
     bench.pass(300);
-    bench.repeats = true;
+    bench.losses = 1;
     bench.wake(1, 1);
     let repeated = bench.send(400).into_iter().find_map(|sent| match sent {
         Sent::Lane(1, sn) => Some(sn),
         _ => None,
     });
-    bench.repeats = false;
+    bench.losses = 0;
 
     let mut copies = Vec::new();
     for _ in 0..100 {
@@ -461,6 +460,30 @@ fn piece_that_was_lost_before_leaves_several_times_beside_other_load() {
     }
 
     assert_eq!(copies.iter().filter(|sn| Some(**sn) == repeated).count(), 2, "{copies:?}");
+}
+
+#[test]
+fn piece_of_a_long_stream_leaves_as_often_as_it_was_lost() {
+    for losses in [1, 2, 3] {
+        let mut bench = Bench::new(20);
+        bench.wake(1, 2_000_000);
+        bench.send(1000);
+        bench.losses = losses;
+        let repeated = bench.send(1).into_iter().find_map(|sent| match sent {
+            Sent::Lane(1, sn) => Some(sn),
+            _ => None,
+        });
+        bench.losses = 0;
+
+        let mut copies = Vec::new();
+        for _ in 0..100 {
+            bench.pass(1);
+            copies.extend(bench.send(3).iter().filter_map(piece));
+        }
+
+        let count = copies.iter().filter(|sn| Some(**sn) == repeated).count();
+        assert_eq!(count, usize::from(losses) - 1, "{losses}");
+    }
 }
 
 #[test]

@@ -81,7 +81,8 @@ impl Session {
                     self.load.take_alone(bytes, now);
                 }
                 Outcome::Lane(written) => {
-                    let count = if written.repeat { &mut spent.repeats } else { &mut spent.fresh };
+                    let count =
+                        if written.losses > 0 { &mut spent.repeats } else { &mut spent.fresh };
                     count.count(bytes);
                     self.load.take(Some(written), bytes, now);
                 }

@@ -24,12 +24,12 @@ impl Connections {
         let written = if connection.owed == Owed::default() {
             connection.write_stream(conv, room, &mut self.scratch, out)
         } else {
-            connection.write_owed(conv, room, out).map(|sn| (sn, false))
+            connection.write_owed(conv, room, out).map(|sn| (sn, 0))
         };
         if written.is_none() {
             connection.awake = connection.has_output();
         }
-        written.map(|(sn, repeat)| Written { piece: Piece { conv, sn }, repeat })
+        written.map(|(sn, losses)| Written { piece: Piece { conv, sn }, losses })
     }
 
     /// Appends a frame once more, if it is still unacknowledged and fits
@@ -127,23 +127,23 @@ impl Connection {
         }
     }
 
-    /// Puts bytes of the stream: lost ones first; tells whether they are such
+    /// Puts bytes of the stream: lost ones first; tells how often they were lost
     fn write_stream(
         &mut self,
         conv: u32,
         room: usize,
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> Option<(u32, bool)> {
+    ) -> Option<(u32, u8)> {
         if !self.streams() {
             return None;
         }
         if let Some((sn, part)) = self.pieces.next_lost(self.near.delivered()) {
             let Part::Data { offset, len, fin } = part else { return None };
             let sent = self.cut(offset, len, room)?;
-            self.pieces.on_repeated(sn, sent);
+            let losses = self.pieces.on_repeated(sn, sent);
             self.put_data(conv, offset, sent, fin && sent == len, scratch, out);
-            return Some((sn, true));
+            return Some((sn, losses));
         }
         let offset = self.near.sent;
         let ready = u32::try_from(self.near.sendable()).unwrap_or(u32::MAX).min(PIECE_MAX);
@@ -156,7 +156,7 @@ impl Connection {
         self.near.fin_sent |= fin;
         let sn = self.pieces.push(Part::Data { offset, len, fin });
         self.put_data(conv, offset, len, fin, scratch, out);
-        Some((sn, false))
+        Some((sn, 0))
     }
 
     /// Returns how many of `len` bytes fit; nothing where it is not worth a frame

@@ -98,8 +98,8 @@ pub struct Piece {
 pub struct Written {
     /// Its name
     pub piece: Piece,
-    /// Whether it was sent before, and lost
-    pub repeat: bool,
+    /// Times that it was sent before, and lost
+    pub losses: u8,
 }
 
 /// What becomes of a packet from the TUN

@@ -42,13 +42,15 @@ struct Entry {
     arrived: bool,
     /// Whether it stands in the queue of lost ones
     queued: bool,
+    /// Times that all messages that had it were lost
+    losses: u8,
 }
 
 impl Pieces {
     /// Records a piece that leaves for the first time, and returns its number
     pub(super) fn push(&mut self, part: Part) -> u32 {
         let sn = self.first.wrapping_add(self.ring.len() as u32);
-        self.ring.push_back(Entry { part, flying: 1, arrived: false, queued: false });
+        self.ring.push_back(Entry { part, flying: 1, arrived: false, queued: false, losses: 0 });
         sn
     }
 
@@ -74,7 +76,9 @@ impl Pieces {
     pub(super) fn on_lost(&mut self, sn: u32) -> Option<Part> {
         let entry = self.entry(sn)?;
         entry.flying = entry.flying.saturating_sub(1);
-        (entry.flying == 0 && !entry.arrived).then_some(entry.part)
+        let lost = entry.flying == 0 && !entry.arrived;
+        entry.losses = entry.losses.saturating_add(u8::from(lost));
+        lost.then_some(entry.part)
     }
 
     /// Queues bytes of the stream that were lost
@@ -112,12 +116,15 @@ impl Pieces {
 
     /// Records that the piece of [`Pieces::next_lost`] leaves, maybe only the first `len` bytes of
     /// it; the rest is a piece of its own then, which is lost as well
-    pub(super) fn on_repeated(&mut self, sn: u32, sent: u32) {
+    ///
+    /// Returns how often it was lost.
+    pub(super) fn on_repeated(&mut self, sn: u32, sent: u32) -> u8 {
         self.lost.pop_front();
-        let Some(entry) = self.entry(sn) else { return };
+        let Some(entry) = self.entry(sn) else { return 0 };
+        let losses = entry.losses;
         entry.queued = false;
         entry.flying += 1;
-        let Part::Data { offset, len, fin } = entry.part else { return };
+        let Part::Data { offset, len, fin } = entry.part else { return losses };
         if sent < len {
             entry.part = Part::Data { offset, len: sent, fin: false };
             let rest = Part::Data { offset: offset + u64::from(sent), len: len - sent, fin };
@@ -125,9 +132,11 @@ impl Pieces {
             if let Some(entry) = self.entry(rest) {
                 entry.flying = 0;
                 entry.queued = true;
+                entry.losses = losses;
             }
             self.lost.push_front(rest);
         }
+        losses
     }
 
     /// Records that a copy of a piece leaves
@@ -197,11 +206,11 @@ mod tests {
         pieces.queue(sn);
         assert_eq!(pieces.next_lost(1), Some((sn, data(1, 1000))));
 
-        pieces.on_repeated(sn, 400);
+        assert_eq!(pieces.on_repeated(sn, 400), 1);
 
         let (rest, part) = pieces.next_lost(1).unwrap();
         assert_eq!((pieces.outstanding(sn), part), (Some(data(1, 400)), data(401, 600)));
-        pieces.on_repeated(rest, 600);
+        assert_eq!(pieces.on_repeated(rest, 600), 1);
         assert_eq!(pieces.next_lost(1), None);
     }
 

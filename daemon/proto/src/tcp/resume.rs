@@ -157,7 +157,7 @@ impl Connections {
         }
         frame.encode(out);
         inquiry.owed = false;
-        Some(Written { piece: Piece { conv, sn: 0 }, repeat: false })
+        Some(Written { piece: Piece { conv, sn: 0 }, losses: 0 })
     }
 
     pub(super) fn inquiry_owes(&self, conv: u32) -> bool {
