@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod basic;
+mod bounds;
 mod carriers;
 mod faults;
 mod hostile;
@@ -24,6 +25,7 @@ mod service;
 mod split;
 mod support;
 mod tool;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     };
     let cases: Vec<Case> = [
         basic::CASES,
+        bounds::CASES,
         carriers::CASES,
         faults::CASES,
         hostile::CASES,
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         service::CASES,
         split::CASES,
         tool::CASES,
+        volume::CASES,
     ]
     .concat();
     runner::run(&cases, &options)

@@ -17,6 +17,8 @@ cases![
     addresses_and_ports_are_the_real_ones,
     bad_link_carries_most_of_its_rate,
     connection_survives_a_killed_daemon_while_idle,
+    connections_that_both_nodes_forgot_end_where_bytes_were_lost["ss"],
+    connections_that_both_nodes_forgot_go_on_where_nothing_was_lost,
     forwarded_connections_are_carried_as_well,
     half_closed_connection_still_answers,
     hundreds_of_connections_at_once,
@@ -183,6 +185,81 @@ fn connection_survives_a_killed_daemon_while_idle() {
 
         assert_talks(&mut near, &mut far);
     }
+}
+
+/// Kills the daemons of both peers, and starts them when `meanwhile` is done
+fn restart_both(star: &mut Star, meanwhile: impl FnOnce(&Star)) {
+    star.peers.iter_mut().for_each(|peer| peer.kill().unwrap());
+    meanwhile(star);
+    star.peers.iter_mut().for_each(|peer| peer.start().unwrap());
+    star.peers.iter().for_each(|peer| await_up(peer, LONG));
+    star.peers[0].reaches(star.ip(1), LONG).unwrap();
+}
+
+/// Has a kernel ask each second of silence, and give up after three
+fn keep_alive(stream: &TcpStream) {
+    let second = Duration::from_secs(1);
+    let keepalive = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(3);
+    SockRef::from(stream).set_tcp_keepalive(&keepalive).unwrap();
+}
+
+fn connections_that_both_nodes_forgot_go_on_where_nothing_was_lost() {
+    let mut star = star();
+    let mut pairs = [7313, 7314, 7315].map(|port| pair(&star, port));
+    for (near, far) in &mut pairs {
+        assert_talks(near, far);
+    }
+    // all that was said is acknowledged soon
+    std::thread::sleep(Duration::from_millis(500));
+
+    restart_both(&mut star, |_| {});
+
+    let [(mut asks, mut answers), (closes, mut hears), (mut kept, mut keeps)] = pairs;
+    keep_alive(&keeps);
+    assert_talks(&mut asks, &mut answers);
+    drop(closes);
+    assert_eq!(hears.read(&mut [0; 10]).unwrap(), 0);
+    // longer than a kernel would wait for an answer
+    std::thread::sleep(Duration::from_secs(6));
+    assert_talks(&mut kept, &mut keeps);
+}
+
+fn connections_that_both_nodes_forgot_end_where_bytes_were_lost() {
+    let mut star = star();
+    let good = star.plan.link.clone();
+    let mut pairs = [7316, 7317, 7318].map(|port| pair(&star, port));
+    for (near, far) in &mut pairs {
+        assert_talks(near, far);
+    }
+
+    star.lab.wire.all(&good.clone().down());
+    for (near, _) in &mut pairs {
+        near.write_all(&[7; 5000]).unwrap();
+    }
+    // the near node takes them for the far application, which never gets them
+    assert!(until(BRIEF, || unacknowledged(&star.peers[0].host, 7316..=7318) == 0));
+    restart_both(&mut star, |star| star.lab.wire.all(&good));
+
+    let [(says_more, _), (closes, _), (asks, _)] = &mut pairs;
+    says_more.write_all(b"more").unwrap();
+    closes.shutdown(Shutdown::Write).unwrap();
+    keep_alive(asks);
+    for (number, (near, far)) in pairs.iter_mut().enumerate() {
+        for end in [near, far] {
+            let error = end.read(&mut [0; 10]).unwrap_err();
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "connection {number} hangs");
+        }
+    }
+}
+
+/// Bytes that the kernel keeps, because the other end has not acknowledged them
+fn unacknowledged(host: &Host, ports: std::ops::RangeInclusive<u16>) -> u64 {
+    let (from, to) = (format!(":{}", ports.start()), format!(":{}", ports.end()));
+    let filter = ["-Htn", "dport", "ge", &from, "and", "dport", "le", &to];
+    let lines = host.must("ss", &filter, "").unwrap();
+    assert!(!lines.is_empty(), "no connections");
+    let queued = |line: &str| line.split_whitespace().nth(2).and_then(|word| word.parse().ok());
+    lines.lines().map(|line| queued(line).unwrap_or(u64::MAX / 8)).sum()
 }
 
 fn transfer_broken_by_a_restart_ends_one_way_or_the_other() {

@@ -145,13 +145,21 @@ fn idle_connection_outlives_a_blackout_of_ten_minutes() {
 
 #[test]
 fn connection_ends_though_both_nodes_forgot_it_before_they_met() {
-    let mut world = world(2_017);
+    forgotten(2_017, vec![Step::Write(5_000), Step::Shutdown]);
+}
+
+#[test]
+fn silent_connection_ends_by_its_keepalives_though_both_nodes_forgot_it_before_they_met() {
+    forgotten(2_018, vec![Step::Write(5_000), Step::AwaitEnd]);
+}
+
+/// Says something that neither node remembers when they meet, and expects that both ends see an end
+fn forgotten(seed: u64, says: Vec<Step>) {
+    let mut world = world(seed);
     let (peer, hub) = world.pair(clean(20));
     world.listen(hub, PORT);
     let plan = TcpPlan { keep_alive: Some(secs(20)), ..TcpPlan::default() };
-    let wait = Step::Wait(secs(5));
-    let steps =
-        [vec![wait, Step::Write(5_000), Step::Shutdown], vec![Step::AwaitEnd, Step::Shutdown]];
+    let steps = [[vec![Step::Wait(secs(5))], says].concat(), vec![Step::AwaitEnd, Step::Shutdown]];
     let id = world.tcp_with(peer, hub, PORT, plan, steps);
     world.run(secs(4));
 
@@ -162,7 +170,8 @@ fn connection_ends_though_both_nodes_forgot_it_before_they_met() {
     world.run(secs(3));
     world.link(peer, hub, clean(20));
 
-    world.run_until_over(&[id], secs(600));
+    let took = world.run_until_over(&[id], secs(600));
+    println!("{took:?}");
 }
 
 #[test]

@@ -370,9 +370,9 @@ impl Network {
         matches!(self.phase, Phase::Down | Phase::Waiting)
     }
 
-    /// Tells whether there is a plane that may send
-    pub(super) fn is_running(&self) -> bool {
-        self.phase == Phase::Running
+    /// Tells whether there is a plane that may send, or is about to be
+    pub(super) fn may_send(&self) -> bool {
+        matches!(self.phase, Phase::Starting | Phase::Running)
     }
 
     /// Tells whether it is no longer configured

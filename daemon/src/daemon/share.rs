@@ -4,7 +4,9 @@
 //! gets a share: what it sent of late and half as much again, if that fits, and its part of what is
 //! left; if it does not fit, those that want least get it first, and the rest share alike. So the sum
 //! of the shares is the bound, an idle network leaves nearly all of it to the others, and one that
-//! begins has its fair part a few seconds later.
+//! begins has its fair part a few seconds later. Whenever that second is not to be waited for (a network
+//! begins or ends, the bounds change, the quota is used up) they are given anew at once, so that nobody
+//! ever sends without a share.
 
 use fastvpn_proto::node::Engine;
 use fastvpn_proto::time::{Duration, Instant};
@@ -21,6 +23,16 @@ pub(super) struct Node {
     pub(super) budget: Budget,
     /// When shares were given last
     shared_at: Instant,
+    /// What they were given by
+    shared: Option<Basis>,
+}
+
+/// What makes shares void when it changes
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Basis {
+    networks: usize,
+    bounds: Bounds,
+    level: Level,
 }
 
 /// What one network may send of what the node may
@@ -38,7 +50,7 @@ impl Node {
     /// Makes a node without bounds
     pub(super) fn new(now: Instant) -> Self {
         let budget = Budget::new("the node".to_owned());
-        Self { bounds: Bounds::default(), budget, shared_at: now }
+        Self { bounds: Bounds::default(), budget, shared_at: now, shared: None }
     }
 
     /// Takes other bounds; returns what is to be written down of an old quota
@@ -54,19 +66,22 @@ impl Node {
         now: Instant,
     ) {
         let elapsed = now.since(self.shared_at);
-        if elapsed < EVERY {
+        let mut tunings: Vec<_> = networks.map(|network| &mut network.tuning).collect();
+        if elapsed < EVERY && self.shared == Some(self.basis(tunings.len())) {
             return;
         }
         self.shared_at = now;
-        let mut tunings: Vec<_> = networks.map(|network| &mut network.tuning).collect();
         let spent: Vec<_> = tunings.iter_mut().map(|tuning| tuning.take_spent()).collect();
         self.budget.on_sent(spent.iter().map(|spent| spent.bytes).sum(), now);
-        let level = self.budget.level();
+        let basis = self.basis(tunings.len());
+        self.shared = Some(basis);
+        let level = basis.level;
         let rate = match (level, self.bounds.rate) {
             (Level::Spent, rate) => Some(rate.map_or(TRICKLE, |rate| rate.min(TRICKLE))),
             (Level::Free | Level::Warned | Level::Lean, rate) => rate,
         };
-        let a_second = |count: u64| (count as f64 / elapsed.as_secs_f64()) as u64;
+        let elapsed = elapsed.max(SPAN_MIN).as_secs_f64();
+        let a_second = |count: u64| (count as f64 / elapsed) as u64;
         let bytes: Vec<_> = spent.iter().map(|spent| a_second(spent.bytes)).collect();
         let packets: Vec<_> = spent.iter().map(|spent| a_second(spent.packets)).collect();
         let rates = rate.map(|rate| divide(rate, &bytes));
@@ -76,6 +91,10 @@ impl Node {
             let packet_rate = of(&packet_rates).map(|rate| u32::try_from(rate).unwrap_or(u32::MAX));
             tuning.share = Share { rate: of(&rates), packet_rate, level };
         }
+    }
+
+    fn basis(&self, networks: usize) -> Basis {
+        Basis { networks, bounds: self.bounds, level: self.budget.level() }
     }
 }
 
@@ -120,6 +139,8 @@ fn divide(all: u64, used: &[u64]) -> Vec<u64> {
 
 /// Time between two divisions
 const EVERY: Duration = Duration::from_secs(1);
+/// Shortest time from which it is told what a network sends in a second
+const SPAN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

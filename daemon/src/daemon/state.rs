@@ -357,8 +357,8 @@ impl State {
         if self.node.budget.recall() {
             effects.push(Effect::Recall);
         }
-        let running = self.networks.values_mut().filter(|network| network.is_running());
-        self.node.share(running, now);
+        let sending = self.networks.values_mut().filter(|network| network.may_send());
+        self.node.share(sending, now);
         effects.extend(self.node.budget.poll(now).map(Effect::Keep));
     }
 }

@@ -9,6 +9,10 @@ pub enum Contestant {
     Fastvpn,
     /// fastvpn, its users' TCP uses BBR
     FastvpnBbr,
+    /// fastvpn where UDP is blocked: over TCP
+    FastvpnTcp,
+    /// fastvpn over KCP
+    FastvpnKcp,
     /// No program: CUBIC straight over the link
     Raw,
     /// No program: BBR straight over the link
@@ -35,9 +39,11 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, in the order of the tables
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Fastvpn,
         Self::FastvpnBbr,
+        Self::FastvpnTcp,
+        Self::FastvpnKcp,
         Self::Raw,
         Self::RawBbr,
         Self::Kcp,
@@ -54,7 +60,7 @@ impl Contestant {
     /// Returns the program, as `--programs` names it
     pub const fn program(self) -> &'static str {
         match self {
-            Self::Fastvpn | Self::FastvpnBbr => "fastvpn",
+            Self::Fastvpn | Self::FastvpnBbr | Self::FastvpnTcp | Self::FastvpnKcp => "fastvpn",
             Self::Raw | Self::RawBbr => "raw",
             Self::Kcp => "kcp",
             Self::Wireguard | Self::WireguardBbr => "wireguard-go",
@@ -65,11 +71,47 @@ impl Contestant {
         }
     }
 
+    /// Returns what else `--programs` may name it by
+    pub const fn group(self) -> Option<&'static str> {
+        match self.carrier() {
+            Some(_) => Some("carriers"),
+            None => None,
+        }
+    }
+
+    /// Returns the carrier that fastvpn is told to use, where it is not to choose
+    pub const fn carrier(self) -> Option<&'static str> {
+        match self {
+            Self::FastvpnTcp => Some("tcp"),
+            Self::FastvpnKcp => Some("kcp"),
+            Self::Fastvpn
+            | Self::FastvpnBbr
+            | Self::Raw
+            | Self::RawBbr
+            | Self::Kcp
+            | Self::Wireguard
+            | Self::WireguardBbr
+            | Self::Tinc
+            | Self::Openvpn
+            | Self::Kcptun
+            | Self::Easytier
+            | Self::EasytierKcp
+            | Self::EasytierQuic => None,
+        }
+    }
+
+    /// Tells whether `--programs` with such a name means it
+    pub fn is_named(self, name: &str) -> bool {
+        self.program() == name || self.group() == Some(name)
+    }
+
     /// Returns the name for the tables and for JSON
     pub const fn name(self) -> &'static str {
         match self {
             Self::Fastvpn => "fastvpn",
             Self::FastvpnBbr => "fastvpn, BBR inside",
+            Self::FastvpnTcp => "fastvpn over TCP",
+            Self::FastvpnKcp => "fastvpn over KCP",
             Self::Raw => "bare link, CUBIC",
             Self::RawBbr => "bare link, BBR",
             Self::Kcp => "stock KCP",
@@ -94,6 +136,8 @@ impl Contestant {
         match self {
             Self::FastvpnBbr | Self::RawBbr | Self::WireguardBbr => Congestion::Bbr,
             Self::Fastvpn
+            | Self::FastvpnTcp
+            | Self::FastvpnKcp
             | Self::Raw
             | Self::Kcp
             | Self::Wireguard

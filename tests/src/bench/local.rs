@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use fastvpn_proto::crypto::PublicKey;
 use serde_json::Value;
 
@@ -196,47 +196,20 @@ fn key_gap() -> Result<f64> {
     Ok(report.longest_gap.as_secs_f64() * 1e3)
 }
 
-/// A hub and two peers joined by cables, without the emulator
-fn cabled() -> Result<Star> {
-    let lab = Lab::new()?;
-    let names = ["hub", "peer1", "peer2"];
-    let numbers = [1, number(0), number(1)];
-    let hosts: Vec<Arc<Host>> =
-        names.iter().map(|name| Ok(Arc::new(Host::new(name)?))).collect::<Result<_>>()?;
-    for (one, other) in [(0, 1), (0, 2), (1, 2)] {
-        let (here, there) = (names[other], names[one]);
-        hosts[one].veth(here, &hosts[other], there)?;
-        for (host, device, own, far) in [(one, here, one, other), (other, there, other, one)] {
-            hosts[host].add_address(device, outer_v4(numbers[own]).into(), 32)?;
-            let far = IpAddr::from(outer_v4(numbers[far]));
-            hosts[host].add_route((far, 32), device, None)?;
-        }
-    }
-    let mut nodes = Vec::new();
-    for host in hosts {
-        nodes.push(Node::new(host, lab.directory())?);
-    }
-    let peers = nodes.split_off(1);
-    let hub = nodes.pop().context("no hub")?;
-    let mut star = Star::cabled(lab, StarPlan::default(), hub, peers)?;
-    star.start()?;
-    Ok(star)
-}
-
 fn raw_tcp() -> Result<f64> {
-    let star = cabled()?;
+    let star = Star::on_cables()?;
     load::iperf(&star.peers[0].host, &star.peers[1].host, outer_v4(number(1)).into(), 5, &[])
 }
 
 fn overlay_tcp() -> Result<f64> {
-    let star = cabled()?;
+    let star = Star::on_cables()?;
     let target: IpAddr = inner_v4(number(1)).into();
     star.peers[0].reaches(target, Duration::from_secs(10))?;
     load::iperf(&star.peers[0].host, &star.peers[1].host, target, 5, &[])
 }
 
 fn peer_memory() -> Result<f64> {
-    let star = cabled()?;
+    let star = Star::on_cables()?;
     let target: IpAddr = inner_v4(number(1)).into();
     star.peers[0].reaches(target, Duration::from_secs(10))?;
     load::iperf(&star.peers[0].host, &star.peers[1].host, target, 2, &[])?;

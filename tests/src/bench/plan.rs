@@ -22,8 +22,8 @@ impl Choice {
     }
 
     fn wants(&self, experiment: Experiment) -> bool {
-        let program = experiment.contestant.program();
-        let named = self.programs.is_empty() || self.programs.iter().any(|name| name == program);
+        let who = experiment.contestant;
+        let named = self.programs.is_empty() || self.programs.iter().any(|name| who.is_named(name));
         let route = experiment.route.name();
         let measures = experiment.measures();
         let mut paths = measures.iter().map(|measure| format!("{route}/{}", measure.name()));
@@ -51,6 +51,18 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
     match contestant {
         Contestant::Fastvpn => own_kinds(route),
         Contestant::RawBbr => streams(route),
+        Contestant::FastvpnTcp | Contestant::FastvpnKcp => match route {
+            Route::Random | Route::Clean => streams(route),
+            Route::Bursts
+            | Route::Tenth
+            | Route::Fifth
+            | Route::Asymmetric
+            | Route::Low
+            | Route::Medium
+            | Route::High
+            | Route::Gigabit
+            | Route::Local => Vec::new(),
+        },
         Contestant::FastvpnBbr => match route {
             Route::Low | Route::Medium | Route::High | Route::Gigabit | Route::Local => Vec::new(),
             Route::Random
@@ -157,6 +169,18 @@ mod tests {
         let names: Vec<_> = wanted.iter().map(|wanted| wanted.contestant).collect();
         assert_eq!(names, [Contestant::Raw, Contestant::RawBbr]);
         assert!(wanted.iter().all(|wanted| wanted.route == Route::Random));
+    }
+
+    #[test]
+    fn carriers_are_a_group_of_their_own_and_belong_to_fastvpn() {
+        let of = |name: &str| Choice { programs: vec![name.to_owned()], ..Choice::default() };
+
+        let carriers = of("carriers").experiments();
+
+        assert_eq!(carriers.len(), 4);
+        assert!(carriers.iter().all(|wanted| wanted.contestant.carrier().is_some()));
+        let own = of("fastvpn").experiments();
+        assert!(carriers.iter().all(|wanted| own.contains(wanted)));
     }
 
     #[test]

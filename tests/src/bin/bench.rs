@@ -24,7 +24,7 @@ struct Args {
     /// Only what has this in LINK/MEASURE, such as random5/bulk, clean/ or /object; repeatable
     #[arg(long, value_name = "PART", value_delimiter = ',')]
     only: Vec<String>,
-    /// Only these programs, such as fastvpn,raw,wireguard-go
+    /// Only these programs, such as fastvpn,raw,wireguard-go; carriers is fastvpn over TCP and KCP
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     programs: Vec<String>,
     /// Runs of each figure [default: 3, with --quick 1]
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
         return Ok(());
     }
     for name in &args.programs {
-        let known = Contestant::ALL.iter().any(|contestant| contestant.program() == name);
+        let known = Contestant::ALL.iter().any(|contestant| contestant.is_named(name));
         ensure!(known, "no program {name} is known");
     }
     let manner = args.manner();

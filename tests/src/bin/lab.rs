@@ -23,6 +23,11 @@ struct Args {
 enum Task {
     /// Say whether this machine and user can have a laboratory; status 77 if not
     Check,
+    /// Say back whatever comes over TCP connections to this address, thousands at a time
+    Echo {
+        /// Where to listen
+        at: SocketAddr,
+    },
     /// Show a hub and two peers across a bad link
     Demo {
         /// Leave everything up until Ctrl-C, and say how to enter a host
@@ -36,12 +41,15 @@ const CANNOT: i32 = 77;
 
 fn main() -> Result<()> {
     let args = Args::parse();
+    if let Task::Echo { at } = args.command {
+        return lab::many::echo(at);
+    }
     if let Err(reason) = lab::privileged() {
         eprintln!("this machine or user cannot do that: {reason}");
         std::process::exit(CANNOT);
     }
     match args.command {
-        Task::Check => Ok(()),
+        Task::Check | Task::Echo { .. } => Ok(()),
         Task::Demo { keep } => demo(keep),
     }
 }

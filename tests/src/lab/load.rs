@@ -3,7 +3,7 @@
 //! [`ping`] and [`iperf`] run the well-known programs. [`Probes`] is a stream of numbered UDP
 //! packets that shows gaps, [`Transfer`] a TCP connection whose content is checked byte by byte.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -221,11 +221,26 @@ impl Transfer {
     /// # Errors
     /// If the listening socket cannot be made.
     pub fn start(from: &Host, to: &Host, target: SocketAddr, bytes: u64) -> Result<Self> {
+        Self::start_with(from, to, target, bytes, |_| Ok(()))
+    }
+
+    /// Does the same with a sender that is prepared in some way before it connects
+    ///
+    /// # Errors
+    /// If the listening socket cannot be made, or the sender cannot be prepared.
+    pub fn start_with(
+        from: &Host,
+        to: &Host,
+        target: SocketAddr,
+        bytes: u64,
+        prepare: impl FnOnce(&Socket) -> io::Result<()>,
+    ) -> Result<Self> {
         let listener = to.run(move |_| TcpListener::bind(target)).context("transfer receiver")?;
         let domain = Domain::for_address(target);
         let socket = from
             .run(move |_| Socket::new(domain, Type::STREAM, Some(Protocol::TCP)))
             .context("transfer sender")?;
+        prepare(&socket).context("transfer sender")?;
         let moved = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&moved);
         let start = Instant::now();

@@ -140,6 +140,36 @@ impl Star {
         Self::furnish(lab, plan, hub, peers, Port::NONE, Vec::new())
     }
 
+    /// Makes a hub and two peers that are joined by cables, without the wire, and starts them
+    ///
+    /// # Errors
+    /// If one does not come up.
+    pub fn on_cables() -> Result<Self> {
+        let lab = Lab::new()?;
+        let names = ["hub", "peer1", "peer2"];
+        let numbers = [1, number(0), number(1)];
+        let hosts: Vec<Arc<Host>> =
+            names.iter().map(|name| Ok(Arc::new(Host::new(name)?))).collect::<Result<_>>()?;
+        for (one, other) in [(0, 1), (0, 2), (1, 2)] {
+            let (here, there) = (names[other], names[one]);
+            hosts[one].veth(here, &hosts[other], there)?;
+            for (host, device, own, far) in [(one, here, one, other), (other, there, other, one)] {
+                hosts[host].add_address(device, outer_v4(numbers[own]).into(), 32)?;
+                let far = IpAddr::from(outer_v4(numbers[far]));
+                hosts[host].add_route((far, 32), device, None)?;
+            }
+        }
+        let mut nodes = Vec::new();
+        for host in hosts {
+            nodes.push(Node::new(host, lab.directory())?);
+        }
+        let peers = nodes.split_off(1);
+        let hub = nodes.pop().context("no hub")?;
+        let mut star = Self::cabled(lab, StarPlan::default(), hub, peers)?;
+        star.start()?;
+        Ok(star)
+    }
+
     fn furnish(
         lab: Lab,
         plan: StarPlan,

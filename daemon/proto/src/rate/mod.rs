@@ -582,6 +582,7 @@ mod tests {
     fn acknowledgements_that_failed_to_come_make_no_path_slow() {
         let mut path = Bench::new(10e6);
         path.run(3000);
+        let before = path.rate.window;
         for _ in 0..3 {
             path.hold_back(60_000);
             path.trickle(40_000);
@@ -592,6 +593,9 @@ mod tests {
         assert!(open < Duration::from_millis(200), "{open:?}");
         let known = path.rate.delivery_rate().unwrap() as f64;
         assert!(known > 9e6, "{known}");
+        let (trip, widest) = (path.longest_trip, path.widest);
+        assert!(trip < 0.1, "{trip} s are taken for the round trip of the empty path");
+        assert!(widest < 2.0 * before, "{widest} may be in flight, {before} before");
     }
 
     /// A path of 20 ms and its receiver, one step a millisecond
@@ -603,12 +607,23 @@ mod tests {
         flight: std::collections::VecDeque<(f64, Instant, Mark)>,
         free: f64,
         arrivals: Vec<u64>,
+        /// Most that might be in flight after any acknowledgement, and what the empty path seemed to take
+        widest: f64,
+        longest_trip: f64,
     }
 
     impl Bench {
         fn new(carries: f64) -> Self {
-            let flight = std::collections::VecDeque::new();
-            Self { rate: Rate::new(), carries, now: 0, flight, free: 0.0, arrivals: Vec::new() }
+            Self {
+                rate: Rate::new(),
+                carries,
+                now: 0,
+                flight: std::collections::VecDeque::new(),
+                free: 0.0,
+                arrivals: Vec::new(),
+                widest: 0.0,
+                longest_trip: 0.0,
+            }
         }
 
         fn run(&mut self, millis: u64) {
@@ -646,8 +661,13 @@ mod tests {
                 self.flight.push_back((self.now as f64 + 10.0, at(self.now), mark));
             }
             self.now += 20;
-            for (_, sent, mark) in core::mem::take(&mut self.flight) {
-                self.rate.on_acked(&mark, 400, sent, None);
+            for (number, (_, sent, mark)) in core::mem::take(&mut self.flight).iter().enumerate() {
+                if number % 2 == 0 {
+                    self.rate.on_acked(mark, 400, *sent, None);
+                } else {
+                    self.rate.on_lost(mark);
+                    self.rate.on_spurious(mark, 400, *sent, None);
+                }
             }
             self.acknowledge();
         }
@@ -669,6 +689,8 @@ mod tests {
             let written = u32::try_from(self.now * 1000 - 10_000).unwrap();
             let stamp = Stamp { written, delay: Duration::ZERO };
             self.rate.on_ack(stamp, true, 0, at(self.now));
+            self.widest = self.widest.max(self.rate.window);
+            self.longest_trip = self.longest_trip.max(self.rate.queue.trip());
         }
 
         /// Returns the bytes a second of the last so many milliseconds

@@ -574,3 +574,53 @@ fn kernel_that_did_not_hear_the_answer_to_its_syn_hears_it_again() {
 
     assert_eq!(pair.last(CLIENT), first);
 }
+
+#[test]
+fn lanes_in_use_are_passed_over_when_their_numbers_wrap() {
+    let mut pair = Pair::new();
+    // the first and the third lane of the client stay in use
+    pair.connect();
+    let first = pair.ends;
+    pair.ends.local.set_port(1001);
+    pair.connect();
+    pair.ends.local.set_port(1002);
+    pair.connect();
+    pair.ends.local.set_port(1001);
+    pair.say(CLIENT, Say { flags: RST, seq: ISN[0].wrapping_add(1), ..Say::default() });
+    pair.pump();
+    pair.pass(Duration::from_secs(130));
+    let used = |pair: &Pair, at: usize| pair.nodes[at].lanes.keys().copied().collect::<Vec<_>>();
+    assert_eq!([used(&pair, CLIENT), used(&pair, SERVER)], [[0, 4], [0, 4]]);
+
+    // numbers have 32 bits, and the lowest says whose they are
+    pair.nodes[CLIENT].next = (1 << 31) - 1;
+    for port in 1003..1007 {
+        pair.ends.local.set_port(port);
+        pair.connect();
+    }
+
+    for at in [CLIENT, SERVER] {
+        assert_eq!(used(&pair, at), [0, 2, 4, 6, 8, u32::MAX - 1]);
+    }
+    // each of them is a connection of its own still
+    for port in [first.local.port(), 1002, 1003, 1004, 1005, 1006] {
+        pair.ends.local.set_port(port);
+        let words = format!("from {port}");
+        pair.says(CLIENT, 0, 0, words.as_bytes());
+        pair.pump();
+        assert_eq!(pair.bytes(SERVER), words.as_bytes(), "{port}");
+    }
+}
+
+#[test]
+fn lanes_of_both_nodes_never_meet_where_the_numbers_wrap() {
+    for parity in [Parity::Even, Parity::Odd] {
+        let mut node = Connections::new(parity);
+        for next in [0, 1, (1 << 31) - 2, (1 << 31) - 1, 1 << 31, u32::MAX - 1, u32::MAX] {
+            node.next = next;
+            for _ in 0..4 {
+                assert_eq!(node.free_conv() & 1, node.parity, "{next}");
+            }
+        }
+    }
+}

@@ -389,22 +389,33 @@ fn bounds_of_the_node_are_shared_and_its_quota_counts_all_networks() {
 
     world.apply(Input::Config(Some(RequestId(1)), Ok(config)));
     assert!(world.effects.contains(&Effect::Recall));
-    world.effects();
-    world.now += Duration::from_secs(1);
-    world.sent(10_000);
-    world.now += Duration::from_secs(1);
-    world.sent(10_000);
-
     let bound = Engine { rate: Some(100_000), packet_rate: Some(500), ..Engine::default() };
-    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(bound))]);
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(bound))], "at once");
+    world.now += Duration::from_secs(1);
+    world.sent(10_000);
+    world.now += Duration::from_secs(1);
+    world.sent(10_000);
+    assert_eq!(world.effects(), []);
     assert_eq!(world.view().quota.unwrap().used, 10_000);
 
     world.apply(Input::Recalled(Some(Used { since: Day(0), bytes: 990_000 })));
-    world.now += Duration::from_secs(1);
-    world.sent(10_000);
     let slow = Engine { rate: Some(8_000), copies: 0, ..bound };
     assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(slow))]);
     assert!(world.view().detail.contains("is used up"), "{}", world.view().detail);
+}
+
+#[test]
+fn network_that_begins_is_bounded_before_it_carries_anything() {
+    let node = Bounds { rate: Some(100_000), ..Bounds::default() };
+    let mut world = World::new(peer());
+    world.apply(Input::Config(Some(RequestId(1)), Ok(Config { node, ..configs(vec![peer()]) })));
+    world.effects();
+
+    world.started();
+
+    let bound = Engine { rate: Some(100_000), ..Engine::default() };
+    let actions = world.effects();
+    assert!(actions.contains(&Action::Node(NodeCommand::Configure(bound))), "{actions:?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! fastvpn itself: a hub and two peers with a direct path over the link.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -7,11 +8,12 @@ use anyhow::{Context, Result};
 use super::{PATIENCE, Processes, Tunnel};
 use crate::bench::arena::{Ground, tune};
 use crate::bench::routes::Route;
-use crate::lab::star::{self, number};
+use crate::lab::star::{self, HUB_PORT, number};
 use crate::lab::{Families, Lab, Node, Star, StarPlan, inner_v4};
 use crate::link::LinkConfig;
 
-pub(super) fn set_up(route: Route, seed: u64) -> Result<(Ground, Tunnel)> {
+/// `carrier` is that of the configuration, where it is not automatic
+pub(super) fn set_up(route: Route, carrier: Option<&str>, seed: u64) -> Result<(Ground, Tunnel)> {
     let lab = Lab::seeded(seed)?;
     let (hub, hub_port) = star::node(&lab, "hub", 1, Families::V4)?;
     let (mut peers, mut ports) = (Vec::new(), Vec::new());
@@ -24,25 +26,34 @@ pub(super) fn set_up(route: Route, seed: u64) -> Result<(Ground, Tunnel)> {
     }
     // the hub is somewhere else, and well connected
     let link = LinkConfig::new().delay(route.forward().delay.base);
-    let plan = StarPlan { link, inner: Families::V4, ..StarPlan::default() };
+    // to be called, a peer over TCP or KCP needs a port that is known
+    let lines =
+        carrier.map(|name| format!("carrier = \"{name}\"\nlisten = \"0.0.0.0:{HUB_PORT}\"\n"));
+    let peer_lines = lines.unwrap_or_default();
+    let plan = StarPlan { link, inner: Families::V4, peer_lines, ..StarPlan::default() };
     let mut star = Star::assemble(lab, plan, (hub, hub_port), peers, ports)?;
     // what the daemon learns about the path while it comes up must be true
     star.lab.wire.set(star.peer_ports[0], star.peer_ports[1], route.forward());
     star.lab.wire.set(star.peer_ports[1], star.peer_ports[0], route.back());
     star.start()?;
-    direct(&star.peers[0], "peer2", inner_v4(number(1)).into())?;
+    own_path(&star.peers[0], "peer2", inner_v4(number(1)).into(), carrier.unwrap_or("direct"))?;
     Ok((Ground::of_star(route, star), Tunnel::inner(Processes::default())))
 }
 
-/// Waits until a node reaches another one without its hub
+/// Waits until a node reaches another one over UDP without its hub
 ///
 /// # Errors
 /// If that does not come.
-pub(super) fn direct(node: &Node, name: &str, inner: std::net::IpAddr) -> Result<()> {
+pub(super) fn direct(node: &Node, name: &str, inner: IpAddr) -> Result<()> {
+    own_path(node, name, inner, "direct")
+}
+
+/// Waits until a node reaches another one without its hub, on a path of that kind
+fn own_path(node: &Node, name: &str, inner: IpAddr, kind: &str) -> Result<()> {
     node.reaches(inner, PATIENCE)?;
-    node.await_peer(name, "on a direct path", Duration::from_secs(30), |peer| {
-        peer["path"]["kind"] == "direct"
+    node.await_peer(name, &format!("on a {kind} path"), Duration::from_secs(30), |peer| {
+        peer["path"]["kind"] == kind
     })
-    .context("no direct path")?;
+    .with_context(|| format!("no {kind} path"))?;
     Ok(())
 }

@@ -76,7 +76,12 @@ pub fn missing(contestant: Contestant) -> Option<String> {
         (!absent.is_empty()).then(|| format!("not installed: {}", absent.join(", ")))
     };
     match contestant {
-        Contestant::Fastvpn | Contestant::FastvpnBbr | Contestant::Raw | Contestant::RawBbr => None,
+        Contestant::Fastvpn
+        | Contestant::FastvpnBbr
+        | Contestant::FastvpnTcp
+        | Contestant::FastvpnKcp
+        | Contestant::Raw
+        | Contestant::RawBbr => None,
         Contestant::Kcp => crate::lab::daemon::program("kcpfwd").err().map(|e| e.to_string()),
         Contestant::Wireguard | Contestant::WireguardBbr => needs(&["wireguard-go", "wg"]),
         Contestant::Tinc => needs(&["tincd"]),
@@ -99,14 +104,17 @@ pub fn set_up(
     seed: u64,
 ) -> Result<(Ground, Tunnel)> {
     if contestant.program() == "fastvpn" {
-        return fastvpn::set_up(route, seed);
+        return fastvpn::set_up(route, contestant.carrier(), seed);
     }
     let ground = Ground::new(route, seed)?;
     let window = window.packets(route);
     let tunnel = match contestant {
-        Contestant::Raw | Contestant::RawBbr | Contestant::Fastvpn | Contestant::FastvpnBbr => {
-            Tunnel::straight(Processes::default())
-        }
+        Contestant::Raw
+        | Contestant::RawBbr
+        | Contestant::Fastvpn
+        | Contestant::FastvpnBbr
+        | Contestant::FastvpnTcp
+        | Contestant::FastvpnKcp => Tunnel::straight(Processes::default()),
         Contestant::Kcp => forwarders::kcp(&ground, window)?,
         Contestant::Kcptun => forwarders::kcptun(&ground, window)?,
         Contestant::Wireguard | Contestant::WireguardBbr => wireguard::set_up(&ground)?,

@@ -8,7 +8,10 @@ use crate::lab::has;
 /// Returns the version of a contestant's program, as far as it tells
 pub fn version(contestant: Contestant) -> String {
     match contestant {
-        Contestant::Fastvpn | Contestant::FastvpnBbr => env!("CARGO_PKG_VERSION").to_owned(),
+        Contestant::Fastvpn
+        | Contestant::FastvpnBbr
+        | Contestant::FastvpnTcp
+        | Contestant::FastvpnKcp => env!("CARGO_PKG_VERSION").to_owned(),
         Contestant::Raw | Contestant::RawBbr => {
             let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
             format!("Linux {}", kernel.unwrap_or_default().trim())

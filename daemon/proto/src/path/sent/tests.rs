@@ -109,6 +109,36 @@ fn late_word_after_an_interruption_teaches_no_patience() {
 }
 
 #[test]
+fn word_that_failed_to_come_says_nothing_of_the_way() {
+    let mut path = Bench::new();
+    // 1 MB/s over a path of 100 ms, for as long as it takes to find that out
+    for now in 0..5_000 {
+        path.send(at(now));
+        if now >= 100 {
+            path.ack(&[now - 100..=now - 100], ms(0), at(now));
+        }
+    }
+    path.ack(&[4_900..=4_999], ms(0), at(5_099));
+    let before = path.window();
+
+    // nothing of what is sent is acknowledged for a minute, then all of it, then it is as before
+    for now in (6_000..66_000).step_by(500) {
+        path.send(at(now));
+    }
+    let last = path.sent.next_count() - 1;
+    path.ack(&[last - 119..=last], ms(0), at(66_000));
+    let mut widest = path.window();
+    for now in (66_100..86_100).step_by(200) {
+        path.send(at(now));
+        let count = path.sent.next_count() - 1;
+        path.ack(&[count..=count], ms(0), at(now + 100));
+        widest = widest.max(path.window());
+    }
+
+    assert!(widest < 3 * before, "{widest} may be in flight, {before} before");
+}
+
+#[test]
 fn patience_wears_off_where_order_returns() {
     let mut path = Bench::new();
     (0..5).for_each(|_| path.send(at(0)));
@@ -370,6 +400,12 @@ impl Bench {
     fn timeout(&mut self, now: Instant) -> bool {
         let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
         self.sent.handle_timeout(model, now, &mut self.lost)
+    }
+
+    /// Returns about the most bytes that may be in flight
+    fn window(&self) -> usize {
+        let sizes = (0..20_000).map(|messages| messages * SIZE);
+        sizes.take_while(|bytes| self.rate.send_at(*bytes).is_some()).last().unwrap_or(0)
     }
 
     fn acked(&self) -> Vec<u64> {
