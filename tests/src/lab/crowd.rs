@@ -206,6 +206,7 @@ fn member(number: u64, hub: PublicKey, at: SocketAddr) -> Node {
         prefixes: Vec::new(),
         endpoints: vec![at],
         carrier: Choice::Udp,
+        split: None,
         relay: None,
         contact: Contact::Always,
         hello: register.encode(),

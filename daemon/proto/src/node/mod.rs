@@ -373,6 +373,7 @@ impl Node {
         let restarted = match &mut peer.session {
             Some(session) => {
                 session.try_ways(ways, choice, now);
+                session.split = peer.config.split;
                 peer.config.boot.is_some_and(|boot| boot != session.boot)
             }
             None => false,

@@ -208,6 +208,7 @@ impl Session {
                 }
             }
             Frame::Lane(frame) => {
+                self.tcp.declines = !self.splits(shared);
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
                 self.drain_tcp();
                 if result.is_err() {
