@@ -369,6 +369,8 @@ pub struct PathView {
     pub sent: Counted,
     /// Messages of ours that were lost
     pub lost: u64,
+    /// Messages of ours that met congestion, by the marks of routers
+    pub congested: u64,
     /// What was sent, by cause
     pub spent: SpentView,
 }

@@ -98,6 +98,7 @@ pub(super) fn path_view(path: &PathStats) -> PathView {
         own_loss: f64::from(path.own_loss_ppm) / 1_000_000.0,
         sent: counted(path.sent),
         lost: path.lost,
+        congested: path.congested,
         spent: SpentView {
             fresh: counted(path.spent.fresh),
             repeats: counted(path.spent.repeats),

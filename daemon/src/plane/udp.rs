@@ -10,8 +10,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, BorrowedFd};
 
-use fastvpn_proto::node::{Arrival, Carrier, Transmit};
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use fastvpn_proto::node::{Arrival, Carrier, Ecn, Transmit};
+use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -105,7 +105,7 @@ impl Udp {
             return self.lose(&Errno::AFNOSUPPORT.into(), transmit, head);
         };
         let local = source(transmit);
-        match self.attempt(remote, local, head, len) {
+        match self.attempt(remote, (local, transmit.ecn), head, len) {
             Ok(()) => Sent::Bytes(head.len()),
             Err(error) => self.recover(error, transmit, (remote, local), head, len),
         }
@@ -137,7 +137,7 @@ impl Udp {
         }
         if local.is_some() {
             trace!(%error, ?local, "trying without source address");
-            return match self.attempt(remote, None, head, len) {
+            return match self.attempt(remote, (None, transmit.ecn), head, len) {
                 Ok(()) => Sent::Bytes(head.len()),
                 Err(error) => self.recover(error, transmit, (remote, None), head, len),
             };
@@ -148,8 +148,8 @@ impl Udp {
         }
         let first = &head[..len];
         let single = self
-            .attempt(remote, source(transmit), first, len)
-            .or_else(|_| self.attempt(remote, None, first, len));
+            .attempt(remote, (source(transmit), transmit.ecn), first, len)
+            .or_else(|_| self.attempt(remote, (None, transmit.ecn), first, len));
         match single {
             Ok(()) => {
                 info!(%error, "no segmentation offload here; messages are sent one by one");
@@ -167,13 +167,13 @@ impl Udp {
     fn attempt(
         &self,
         destination: SocketAddr,
-        src_ip: Option<IpAddr>,
+        (src_ip, ecn): (Option<IpAddr>, Ecn),
         contents: &[u8],
         len: usize,
     ) -> io::Result<()> {
         let segment_size = (contents.len() > len).then_some(len);
-        let transmit =
-            quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        let ecn = (ecn == Ecn::Capable).then_some(EcnCodepoint::Ect0);
+        let transmit = quinn_udp::Transmit { destination, ecn, contents, segment_size, src_ip };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
@@ -208,7 +208,13 @@ impl Family {
 /// Tells where the messages of a slot came from
 pub(super) fn arrival(meta: &RecvMeta) -> Arrival {
     let local = meta.dst_ip.map(|local| local.to_canonical());
-    Arrival { carrier: Carrier::Udp, remote: plain(meta.addr), local }
+    let ecn = match meta.ecn {
+        Some(EcnCodepoint::Ect0) => Ecn::Capable,
+        Some(EcnCodepoint::Ce) => Ecn::Congested,
+        // Nobody of us sends ECT(1).
+        Some(EcnCodepoint::Ect1) | None => Ecn::Incapable,
+    };
+    Arrival { carrier: Carrier::Udp, remote: plain(meta.addr), local, ecn }
 }
 
 /// Returns the source address to ask for, unless it cannot be one for this remote
@@ -369,6 +375,27 @@ mod tests {
     }
 
     #[test]
+    fn capable_messages_arrive_as_such_over_both_families() {
+        for (from, to) in
+            [("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0"), ("127.0.0.1:0", "[::]:0")]
+        {
+            let (mut near, _) = Udp::bind(from.parse().unwrap()).unwrap();
+            let (far, listening) = Udp::bind(to.parse().unwrap()).unwrap();
+            let mut addr = listening.addr;
+            if addr.ip().is_unspecified() {
+                addr.set_ip(Ipv4Addr::LOCALHOST.into());
+            }
+            for ecn in [Ecn::Capable, Ecn::Incapable] {
+                let transmit = Transmit { ecn, ..transmit(addr, None) };
+
+                near.send(&transmit, b"message");
+
+                assert_eq!(gather(&far, 1)[0].0.ecn, ecn, "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
     fn long_train_takes_several_calls_and_loses_nothing() {
         let (mut near, _) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let (far, to) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -501,7 +528,7 @@ mod tests {
     }
 
     fn transmit(remote: SocketAddr, segment: Option<usize>) -> Transmit {
-        Transmit { carrier: Carrier::Udp, remote, local: None, segment }
+        Transmit { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable, segment }
     }
 
     /// Receives until `count` messages are there

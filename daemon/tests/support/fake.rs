@@ -191,6 +191,7 @@ pub(crate) fn path() -> PathView {
         own_loss: 0.05,
         sent: Counted { packets: 10, bytes: 1300 },
         lost: 2,
+        congested: 3,
         spent: SpentView {
             fresh: Counted { packets: 5, bytes: 1000 },
             repeats: Counted { packets: 2, bytes: 200 },

@@ -77,6 +77,8 @@ pub struct PathStats {
     pub sent: Traffic,
     /// Messages of ours that were lost
     pub lost: u64,
+    /// Messages of ours that met congestion, by the marks of routers
+    pub congested: u64,
     /// Bytes a second that the path is believed to deliver; nothing before the first round trip
     pub rate: Option<u64>,
     /// Queue that stands at the bottleneck

@@ -8,6 +8,7 @@
 //! - `filter`: the largest of late, which is the rate;
 //! - `loss`: what the path loses by itself, which is no congestion;
 //! - `queue`: how long messages wait at the bottleneck;
+//! - `marks`: what routers say of their queues;
 //! - `cycle`: what to do with all that;
 //! - `pacer`: when the next message may leave.
 //!
@@ -23,6 +24,7 @@ mod cycle;
 mod fall;
 mod filter;
 mod loss;
+mod marks;
 mod pacer;
 mod queue;
 mod sampler;
@@ -31,6 +33,7 @@ use self::cycle::{Cycle, Phase, View};
 use self::fall::{Evidence, Fall};
 use self::filter::Largest;
 use self::loss::OwnLoss;
+use self::marks::Marks;
 use self::pacer::{MESSAGE, Pacer};
 use self::queue::Queue;
 use self::sampler::{Sample, Sampler};
@@ -56,6 +59,7 @@ pub struct Rate {
     /// Most that may be in flight
     window: f64,
     fall: Fall,
+    marks: Marks,
     /// Mean of what the path carried since there has been a queue
     full: Option<f64>,
     /// Whether a full load was seen in the present slot of the filters
@@ -88,6 +92,7 @@ impl Rate {
             train: None,
             window: WINDOW_FIRST,
             fall: Fall::default(),
+            marks: Marks::default(),
             full: None,
             tried: false,
             last_load: Instant::ZERO,
@@ -167,6 +172,18 @@ impl Rate {
         self.cycle.on_time(&self.view(in_flight, now));
         self.on_phase(before, now);
         self.set_pace(in_flight, now);
+    }
+
+    /// Takes the news that messages met congestion, by the marks of routers
+    pub fn on_marks(&mut self, in_flight: usize, now: Instant) {
+        let Some(rate) = self.carries.value() else { return };
+        let trip = seconds(self.queue.trip());
+        let Some(answer) = self.marks.on_marks(self.cycle.phase(), trip, now) else { return };
+        let before = self.cycle.number();
+        self.cycle.enter(answer.phase, now);
+        self.carries.lower(rate * answer.keep);
+        self.on_phase(before, now);
+        self.set_pace(in_flight as f64, now);
     }
 
     /// Records that there was nothing to send although it was allowed

@@ -9,7 +9,7 @@ use super::inbound::Inbound;
 use super::received::cadence;
 use super::{Goodbye, Output, Session, Shared};
 use crate::limits::PATHS_MAX;
-use crate::node::{Refusal, Way};
+use crate::node::{Ecn, Refusal, Way};
 use crate::path::{Content, Item};
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
@@ -24,6 +24,8 @@ pub struct Intake {
     pub local: Option<IpAddr>,
     /// Its size on that way
     pub bytes: usize,
+    /// What was said of congestion on that way
+    pub ecn: Ecn,
 }
 
 impl Session {
@@ -96,6 +98,7 @@ impl Session {
             let back = self.paths.iter().find(|path| path.way == inbound.way);
             let pause = cadence(back.and_then(|path| path.rtt.smoothed()));
             inbound.received.on_message(count, eliciting, pause, now);
+            inbound.received.on_mark(intake.ecn);
         }
         self.choose_path(now);
         result

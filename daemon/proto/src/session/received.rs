@@ -17,8 +17,9 @@
 use std::collections::VecDeque;
 
 use crate::limits::{ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN};
+use crate::node::Ecn;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{AckHead, encode_ack_within};
+use crate::wire::frame::{AckHead, Marks, encode_ack_within};
 
 /// Numbers of one remote path that are to be acknowledged
 #[derive(Clone, Debug)]
@@ -35,6 +36,7 @@ pub struct Received {
     early: u32,
     /// Lowest number that arrived since each of the last acknowledgements
     lowest: [u64; REPEATS],
+    marks: Marks,
 }
 
 /// Returns the time between two acknowledgements on a path with such a round trip
@@ -72,6 +74,7 @@ impl Received {
             last_ack: None,
             early: 0,
             lowest: [u64::MAX; REPEATS],
+            marks: Marks { capable: 0, congested: 0 },
         }
     }
 
@@ -107,6 +110,15 @@ impl Received {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
+    /// Counts what the message's IP header said of congestion
+    pub fn on_mark(&mut self, ecn: Ecn) {
+        match ecn {
+            Ecn::Incapable => {}
+            Ecn::Capable => self.marks.capable += 1,
+            Ecn::Congested => self.marks.congested += 1,
+        }
+    }
+
     /// Drops what an acknowledgement up to `largest` told, as that one has arrived
     ///
     /// The largest number of all stays: each acknowledgement begins with it.
@@ -135,7 +147,7 @@ impl Received {
             .take_while(|(at, range)| *at < RANGES_NEWEST || range.end >= deep)
             .map(|(_, range)| range.start..=range.end);
         let written = (now.as_nanos() / 1000) as u32;
-        let head = AckHead { path, delay: now.since(arrived), written };
+        let head = AckHead { path, delay: now.since(arrived), written, marks: self.marks };
         let told = encode_ack_within(head, ranges, room, out);
         if told == 0 {
             return false;
