@@ -6,11 +6,10 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
-use super::received::cadence;
 use super::{Goodbye, Output, Session, Shared};
 use crate::limits::PATHS_MAX;
 use crate::node::{Ecn, Refusal, Way};
-use crate::path::{Content, Item};
+use crate::path::{Content, Item, Path};
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
 use crate::wire::message::{DataHeader, count_of, path_of};
@@ -96,7 +95,10 @@ impl Session {
         eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
             let back = self.paths.iter().find(|path| path.way == inbound.way);
-            let pause = cadence(back.and_then(|path| path.rtt.smoothed()));
+            let rtt = back.and_then(|path| path.rtt.smoothed());
+            // A way that was never full has room, and may carry much more than it was seen to.
+            let rate = back.map(Path::capacity).filter(|back| back.proven);
+            let pause = inbound.received.pause(rtt, rate.and_then(|back| back.rate));
             inbound.received.on_message(count, eliciting, pause, now);
             inbound.received.on_mark(intake.ecn);
         }

@@ -16,7 +16,9 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN};
+use crate::limits::{
+    ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN, ACK_SHARE, DATA_HEADER_LEN, TAG_LEN,
+};
 use crate::node::Ecn;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{AckHead, Marks, encode_ack_within};
@@ -37,15 +39,18 @@ pub struct Received {
     /// Lowest number that arrived since each of the last acknowledgements
     lowest: [u64; REPEATS],
     marks: Marks,
+    /// Bytes of the last acknowledgement on the wire, where it travels alone
+    size: usize,
 }
 
 /// Returns the time between two acknowledgements on a path with such a round trip
 ///
-/// One in [`ACK_DELAY`], but no more than [`ACK_MOST`] in a round trip and no fewer than
-/// [`ACK_LEAST`], or one in [`ACK_PAUSE_MIN`].
-pub fn cadence(rtt: Option<Duration>) -> Duration {
+/// One in [`ACK_DELAY`], or in `affordable` if that is longer; but no more than [`ACK_MOST`] in a round
+/// trip and no fewer than [`ACK_LEAST`], or one in [`ACK_PAUSE_MIN`].
+pub fn cadence(rtt: Option<Duration>, affordable: Duration) -> Duration {
     let Some(rtt) = rtt else { return ACK_DELAY };
-    ACK_DELAY.max(rtt / ACK_MOST).min((rtt / ACK_LEAST).max(ACK_PAUSE_MIN))
+    let pause = ACK_DELAY.max(rtt / ACK_MOST).max(affordable);
+    pause.min((rtt / ACK_LEAST).max(ACK_PAUSE_MIN))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +80,7 @@ impl Received {
             early: 0,
             lowest: [u64::MAX; REPEATS],
             marks: Marks { capable: 0, congested: 0 },
+            size: HEADERS,
         }
     }
 
@@ -108,6 +114,13 @@ impl Received {
             now + pause
         };
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// Returns the time that is to pass between two acknowledgements on a way back with such a round
+    /// trip, which carries `rate` bytes a second, if that is known
+    pub fn pause(&self, rtt: Option<Duration>, rate: Option<u64>) -> Duration {
+        let nanos = |rate: u64| self.size as u64 * ACK_SHARE * 1_000_000_000 / rate.max(1);
+        cadence(rtt, rate.map_or(Duration::ZERO, |rate| Duration::from_nanos(nanos(rate))))
     }
 
     /// Counts what the message's IP header said of congestion
@@ -148,6 +161,7 @@ impl Received {
             .map(|(_, range)| range.start..=range.end);
         let written = (now.as_nanos() / 1000) as u32;
         let head = AckHead { path, delay: now.since(arrived), written, marks: self.marks };
+        let before = out.len();
         let told = encode_ack_within(head, ranges, room, out);
         if told == 0 {
             return false;
@@ -157,6 +171,7 @@ impl Received {
         for range in self.ranges.range_mut(..untold) {
             range.since = range.since.max(Some(largest));
         }
+        self.size = HEADERS + out.len() - before;
         self.eliciting = 0;
         self.due = None;
         self.last_ack = Some(now);
@@ -231,6 +246,8 @@ const REPEATS: usize = 8;
 const EARLY: u32 = 4;
 /// Time without acknowledgements after which a burst begins
 const QUIET: Duration = Duration::from_millis(20);
+/// Bytes on the wire of a message without frames, IPv4 and UDP included
+const HEADERS: usize = DATA_HEADER_LEN + TAG_LEN + 28;
 /// Ranges that are repeated without asking for an acknowledgement of the acknowledgement
 const RANGES_CALM: usize = 4;
 
@@ -251,6 +268,22 @@ mod tests {
         received.on_message(1, true, ACK_DELAY, at(11));
 
         assert_eq!(received.ack_due(), Some(at(10) + ACK_DELAY));
+    }
+
+    #[test]
+    fn acknowledgements_take_little_of_a_narrow_way_back_but_never_become_rare() {
+        let mut received = Received::new();
+        let (trip, small) = (Some(Duration::from_millis(200)), HEADERS + FRAMES);
+        received.on_message(0, true, ACK_DELAY, at(0));
+        take(&mut received, at(0));
+        let pause = |rate: Option<u64>| received.pause(trip, rate);
+
+        assert_eq!(pause(None), ACK_DELAY);
+        assert_eq!(pause(Some(12_500_000)), ACK_DELAY);
+        // a hundred a second, of 2 % of the rate
+        assert_eq!(pause(Some(small as u64 * 5_000)), Duration::from_millis(10));
+        assert_eq!(pause(Some(10_000)), Duration::from_millis(25));
+        assert_eq!(received.pause(None, Some(1)), ACK_DELAY);
     }
 
     #[test]
@@ -390,6 +423,9 @@ mod tests {
             prop_assert!(missing.is_empty(), "{missing:?}");
         }
     }
+
+    /// Bytes of an acknowledgement of one range
+    const FRAMES: usize = 3 + 17 + 2 + 1;
 
     fn take(received: &mut Received, now: Instant) -> Option<Vec<(u64, u64)>> {
         let mut out = Vec::new();
