@@ -237,6 +237,8 @@ pub struct NetworkView {
     pub received: Counted,
     /// Packets dropped because a queue was full or a session did not come up
     pub dropped: u64,
+    /// Messages that the system dropped because the socket's buffer was full
+    pub overflowed: u64,
     /// Messages that left, for whomever, and their bytes
     pub wire_sent: Counted,
     /// Messages that arrived, from whomever, and their bytes

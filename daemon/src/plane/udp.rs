@@ -8,7 +8,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use fastvpn_proto::node::{Arrival, Carrier, Ecn, Transmit};
 use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
@@ -30,6 +30,8 @@ pub(super) struct Udp {
     trains: bool,
     /// Messages that the kernel refused to send
     refused: u64,
+    /// Messages that the kernel dropped before anybody read them, and its own count, which wraps
+    overflowed: (u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,7 +80,7 @@ impl Udp {
         let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let trains = state.max_gso_segments() > 1;
         Ok((
-            Self { socket, state, family, trains, refused: 0 },
+            Self { socket, state, family, trains, refused: 0, overflowed: (0, 0) },
             Listening { addr: plain(addr), fell_back },
         ))
     }
@@ -114,6 +116,16 @@ impl Udp {
     /// Returns how many messages the kernel refused to send
     pub(super) fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Returns how many messages the kernel dropped because its buffer was full, or as it had no memory
+    ///
+    /// Nobody misses any of 2^32 between two calls.
+    pub(super) fn overflowed(&mut self) -> u64 {
+        let (total, before) = self.overflowed;
+        let count = drops(&self.socket).unwrap_or(before);
+        self.overflowed = (total + u64::from(count.wrapping_sub(before)), count);
+        self.overflowed.0
     }
 
     /// Finds out what was wrong with `head`, and sends what can be sent
@@ -285,6 +297,29 @@ fn enlarge(socket: &Socket) {
     }
 }
 
+/// Returns the kernel's count of messages that it dropped in front of a socket
+///
+/// The same number as SO_RXQ_OVFL would attach to each message, without a control message for each.
+#[allow(unsafe_code)]
+fn drops(socket: &Socket) -> Option<u32> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut info = [0u32; DROPS + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor lives as long as `socket`, and the kernel writes at most `len` bytes, all
+    // of which are ours; any bytes are good numbers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    // Kernels that know less write less.
+    (result == 0 && len as usize == size_of_val(&info)).then(|| info[DROPS])
+}
+
 /// Socket buffer that is asked for, in bytes for each direction
 const BUFFER: usize = 4 << 20;
 /// Socket buffer below which we warn
@@ -393,6 +428,23 @@ mod tests {
                 assert_eq!(gather(&far, 1)[0].0.ecn, ecn, "{from} to {to}");
             }
         }
+    }
+
+    #[test]
+    fn messages_that_find_the_buffer_full_are_counted() {
+        let (mut near, _) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (mut far, to) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        far.socket.set_recv_buffer_size(4096).unwrap();
+        assert_eq!(far.overflowed(), 0);
+
+        let mut sent = 0;
+        while sent < 100 {
+            // A message that nobody reads is done with as well.
+            sent += u64::from(near.send(&transmit(to.addr, None), &[7; 1000]) == Sent::Bytes(1000));
+        }
+        let kept = gather(&far, 1).len() as u64;
+
+        assert_eq!((far.overflowed(), far.overflowed()), (sent - kept, sent - kept));
     }
 
     #[test]

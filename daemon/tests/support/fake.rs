@@ -156,6 +156,7 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         sent: Counted { packets: 3, bytes: 300 },
         received: Counted { packets: 2, bytes: 200 },
         dropped: 1,
+        overflowed: 4,
         wire_sent: Counted { packets: 9, bytes: 1000 },
         wire_received: Counted { packets: 8, bytes: 900 },
         quota: Some(quota()),

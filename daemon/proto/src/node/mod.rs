@@ -335,6 +335,7 @@ impl Node {
         NodeStats {
             refusals: self.refusals,
             dropped: self.dropped,
+            overflowed: 0,
             relayed: self.relayed,
             sent: self.sent,
             received: self.received,
