@@ -147,7 +147,7 @@ status      {\"networks\": [{name, role, state, detail, interface, addresses[],
               quota: {bytes, used, period, until} or null,
               counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped,
                 wire_tx_messages, wire_tx_bytes, wire_rx_messages,
-                wire_rx_bytes},
+                wire_rx_bytes, wire_rx_overflowed},
               refusals: {REASON: number}}]}
 peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               state, hub,

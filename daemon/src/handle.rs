@@ -237,6 +237,8 @@ pub struct NetworkView {
     pub received: Counted,
     /// Packets dropped because a queue was full or a session did not come up
     pub dropped: u64,
+    /// Messages that the system dropped because the socket's buffer was full
+    pub overflowed: u64,
     /// Messages that left, for whomever, and their bytes
     pub wire_sent: Counted,
     /// Messages that arrived, from whomever, and their bytes
@@ -369,6 +371,8 @@ pub struct PathView {
     pub sent: Counted,
     /// Messages of ours that were lost
     pub lost: u64,
+    /// Messages of ours that met congestion, by the marks of routers
+    pub congested: u64,
     /// What was sent, by cause
     pub spent: SpentView,
 }

@@ -115,6 +115,7 @@ fn snapshot_is_what_clients_see() {
         assert_eq!(network.facts.addresses, ["172.16.97.101/24"]);
         assert_eq!(network.facts.hub_endpoint, "hub.example.net:8796");
         assert_eq!(network.figures.statistics["dropped"], 1);
+        assert_eq!(network.figures.statistics["wire-rx-overflowed"], 4);
         assert_eq!(network.figures.refusals["replayed"], 4);
         assert_eq!(peer.facts.public_key, key(1).to_string());
         assert_eq!(peer.facts.endpoint, "203.0.113.5:8796");

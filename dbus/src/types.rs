@@ -177,7 +177,7 @@ properties! {
         /// Messages and packets refused, by reason
         refusals: BTreeMap<String, u64> = "Refusals",
         /// Counters: those of [`PeerFigures`], `dropped`, and `wire-tx-messages`, `wire-tx-bytes`,
-        /// `wire-rx-messages` and `wire-rx-bytes` of messages
+        /// `wire-rx-messages`, `wire-rx-bytes` and `wire-rx-overflowed` of messages
         statistics: BTreeMap<String, u64> = "Statistics",
     }
 }

@@ -6,7 +6,7 @@
 //! `bottleneck`, where a minute costs less.
 
 use fastvpn_proto::time::Duration;
-use fastvpn_tests::link::{LinkConfig, mbit, ms, percent, secs};
+use fastvpn_tests::link::{Bits, LinkConfig, mbit, ms, percent, secs};
 use fastvpn_tests::world::{Flow, HostId, World};
 
 use crate::world;
@@ -77,6 +77,29 @@ fn thin_traffic_gets_through_after_blackouts_of_acknowledgements() {
     assert!(report.slowest < ms(100), "{report}");
 }
 
+#[test]
+fn queue_stays_under_the_marks_of_a_bottleneck() {
+    let link = || LinkConfig::new().rate(mbit(100)).delay(ms(50)).queue(ms(100));
+
+    let marked = fill(1_506, link().marking(ms(4)), 100, secs(10));
+    let unmarked = fill(1_506, link(), 100, secs(10));
+
+    println!("marks above 4 ms: {marked:?}; none: {unmarked:?}");
+    assert!(marked.share(100.0) > 0.90 && marked.marked > 0, "{marked:?}");
+    assert!(marked.queue < ms(4) && marked.queue < unmarked.queue, "{marked:?} {unmarked:?}");
+}
+
+#[test]
+fn path_whose_marks_are_mangled_is_filled_all_the_same() {
+    for bits in [Bits::Cleared, Bits::Set, Bits::Dropped] {
+        let link = LinkConfig::new().rate(mbit(100)).delay(ms(50)).queue(ms(100)).bits(bits);
+        let seen = fill(1_507, link, 100, secs(6));
+        println!("{bits:?}: {seen:?}");
+        assert!(seen.share(100.0) > 0.95, "{bits:?}: {seen:?}");
+        assert!(seen.lost <= 16, "{bits:?}: {seen:?}");
+    }
+}
+
 /// What was seen from the third second on
 #[derive(Debug)]
 struct Seen {
@@ -84,6 +107,10 @@ struct Seen {
     arrived: f64,
     /// Mean time that packets took beyond the delay of the link and the node's own queue
     queue: Duration,
+    /// Messages that the bottleneck marked
+    marked: u64,
+    /// Messages that were lost on the way, from the beginning on
+    lost: u64,
 }
 
 impl Seen {
@@ -107,7 +134,12 @@ fn fill(seed: u64, link: LinkConfig, megabits: u32, time: Duration) -> Seen {
     }
     let after = world.wire_counters(peer, hub);
     let bytes = after.delivered.bytes - before.delivered.bytes;
-    Seen { arrived: bytes as f64 * 8e-6 / time.as_secs_f64(), queue: queue / looks }
+    Seen {
+        arrived: bytes as f64 * 8e-6 / time.as_secs_f64(),
+        queue: queue / looks,
+        marked: after.marked.items - before.marked.items,
+        lost: after.lost.items,
+    }
 }
 
 fn saturate(world: &mut World, from: HostId, to: HostId, megabits: u32, time: Duration) {

@@ -6,7 +6,7 @@ use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standi
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{BootId, Contact};
 use fastvpn_proto::time::Duration;
-use fastvpn_proto::wire::frame::{AckHead, Fragment, Frame, encode_ack};
+use fastvpn_proto::wire::frame::{AckHead, Fragment, Frame, Marks, encode_ack};
 use fastvpn_proto::wire::segment::Segment;
 use fastvpn_tests::link::secs;
 use fastvpn_tests::world::{World, packet};
@@ -66,7 +66,8 @@ fn control() -> Seeds {
 
 fn frame() -> Seeds {
     let mut all = Vec::new();
-    let head = AckHead { path: 1, delay: Duration::from_millis(3), written: 7 };
+    let marks = Marks { capable: 90, congested: 3 };
+    let head = AckHead { path: 1, delay: Duration::from_millis(3), written: 7, marks };
     encode_ack(head, [90..=99, 50..=80, 7..=7].into_iter(), &mut all);
     let segment = Segment { conv: 0, sn: 7, una: 3, wnd: 64, frg: 1, data: b"segment" };
     let fragment = Fragment { id: 8, offset: 100, total: 200, data: b"fragment" };

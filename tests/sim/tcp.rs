@@ -1,5 +1,6 @@
 //! TCP connections through two nodes keep every byte, whatever the link and the applications do.
 
+use fastvpn_proto::node::{Command, Contact, Engine, PeerConfig};
 use fastvpn_proto::time::Duration;
 use fastvpn_tests::link::{LinkConfig, mbit, ms, percent, secs};
 use fastvpn_tests::world::tcp::PORT;
@@ -18,6 +19,8 @@ const ALL: [Work; 9] = [
     Work::Stall(Duration::from_secs(8), 2_000_000),
     Work::Slow(40_000, 300_000),
 ];
+
+const BULK: Work = Work::Bulk(300_000);
 
 /// Links on which everything must work, though not fast
 fn links() -> [LinkConfig; 5] {
@@ -45,6 +48,29 @@ fn all_kinds_of_work_end_well_on_all_links() {
         for (id, work) in all.into_iter().zip(ALL.into_iter().cycle()) {
             assert_complete(&world, id, work);
         }
+    }
+}
+
+#[test]
+fn one_peer_may_be_plain_or_split_unlike_all_others() {
+    for (network, own) in [(true, Some(false)), (false, Some(true)), (false, None)] {
+        let mut world = world(2_013);
+        let (peer, hub) = world.pair(clean(20));
+        let engine = Engine { split: network, ..Engine::default() };
+        world.command(peer, Command::Configure(engine));
+        let config = PeerConfig { split: own, ..world.as_peer(hub, Contact::Always) };
+        world.command(peer, Command::SetPeer(config));
+        let splits = own.unwrap_or(network);
+        world.run(secs(1));
+
+        let ids = [world.tcp(peer, hub, BULK), world.tcp(hub, peer, BULK)];
+        world.run(ms(100));
+        let there = world.stats(peer).connections;
+
+        assert_eq!(there, if splits { 2 } else { 0 }, "{network} {own:?}");
+        assert_eq!(world.stats(hub).connections, there);
+        world.run_until_over(&ids, secs(60));
+        ids.into_iter().for_each(|id| assert_complete(&world, id, BULK));
     }
 }
 

@@ -11,7 +11,7 @@ use fastvpn_proto::crypto::{Cipher, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::handshake::{Established, Initiator, Local};
 use fastvpn_proto::ip::{Packet, Prefix};
 use fastvpn_proto::node::{
-    Admission, Arrival, BootId, Carrier, Choice, Command, Contact, Event, Node, NodeConfig,
+    Admission, Arrival, BootId, Carrier, Choice, Command, Contact, Ecn, Event, Node, NodeConfig,
     PeerConfig,
 };
 use fastvpn_proto::time::{Duration, Instant};
@@ -50,7 +50,7 @@ pub fn fuzz_message(data: &[u8]) {
         let _ = (CookieReply::parse(bytes), DataHeader::parse(bytes));
         now += Duration::from_millis(1);
         node.handle_message(
-            Arrival { carrier: Carrier::Udp, remote, local: None },
+            Arrival { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable },
             &mut bytes.to_vec(),
             now,
         );
@@ -159,6 +159,7 @@ impl Rogue {
                 prefixes: vec![Prefix::host(overlay(member))],
                 endpoints: Vec::new(),
                 carrier: Choice::Udp,
+                split: None,
                 relay: None,
                 contact: Contact::Await,
                 hello: Vec::new(),
@@ -225,7 +226,7 @@ impl Rogue {
     }
 
     fn arrival() -> Arrival {
-        Arrival { carrier: Carrier::Udp, remote: address(8), local: None }
+        Arrival { carrier: Carrier::Udp, remote: address(8), local: None, ecn: Ecn::Incapable }
     }
 }
 
@@ -258,6 +259,7 @@ impl Pair {
                 prefixes: vec![Prefix::host(overlay(other))],
                 endpoints: vec![addresses[other]],
                 carrier: Choice::Udp,
+                split: None,
                 relay: None,
                 contact: Contact::Always,
                 hello: Vec::new(),
@@ -366,7 +368,11 @@ impl Pair {
         }
         let local = Some(self.addresses[who].ip());
         self.input(who, |node, now| {
-            node.handle_message(Arrival { carrier: Carrier::Udp, remote, local }, &mut bytes, now);
+            node.handle_message(
+                Arrival { carrier: Carrier::Udp, remote, local, ecn: Ecn::Congested },
+                &mut bytes,
+                now,
+            );
         });
     }
 

@@ -77,6 +77,10 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
     let refusals: Vec<_> = refusals.map(|(name, count)| format!("{name} {count}")).collect();
     let mtu = if known.mtu > 0 { known.mtu.to_string() } else { String::new() };
     let hub = if known.hub_key.is_empty() { Cell::new("") } else { hub(network) };
+    let overflowed = match counter(network, "wire-rx-overflowed") {
+        0 => String::new(),
+        count => format!("{count} messages dropped by the system, raise net.core.rmem_max"),
+    };
     let lines = [
         ("network", Cell::new(&known.name)),
         ("role", Cell::new(&known.role)),
@@ -95,6 +99,7 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("on the wire", Cell::new(wire(network))),
         ("quota", Cell::new(quota_in_full(network, now))),
         ("dropped", Cell::new(counter(network, "dropped").to_string())),
+        ("overflowed", Cell::new(overflowed)),
         ("refused", Cell::new(refusals.join(", "))),
     ];
     facts(&lines, screen.colour)

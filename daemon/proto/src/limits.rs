@@ -98,6 +98,8 @@ pub const ACK_MOST: u32 = 64;
 pub const ACK_LEAST: u32 = 8;
 /// Shortest time between two acknowledgements
 pub const ACK_PAUSE_MIN: Duration = Duration::from_millis(1);
+/// One part in so many of the way back is what acknowledgements may take, unless they become too few
+pub const ACK_SHARE: u64 = 50;
 /// Ranges in one acknowledgement
 pub const ACK_RANGES_MAX: usize = 512;
 /// RTT assumed before the first sample (RFC 9002's kInitialRtt)

@@ -137,6 +137,7 @@ pub(super) fn figures(view: &NetworkView) -> NetworkFigures {
     let mut statistics = traffic(view.sent, view.received);
     statistics.insert("dropped".to_owned(), view.dropped);
     for (name, count) in [
+        ("wire-rx-overflowed", view.overflowed),
         ("wire-rx-bytes", view.wire_received.bytes),
         ("wire-rx-messages", view.wire_received.packets),
         ("wire-tx-bytes", view.wire_sent.bytes),

@@ -175,6 +175,7 @@ fn causes(path: &PathView) -> BTreeMap<String, u64> {
     let spent = &path.spent;
     let counters = [
         ("bytes", path.sent.bytes),
+        ("congested", path.congested),
         ("copy-bytes", spent.copies.bytes),
         ("copy-frames", spent.copies.packets),
         ("fresh-bytes", spent.fresh.bytes),

@@ -385,6 +385,7 @@ mod tests {
             sent: Default::default(),
             received: Default::default(),
             dropped: 0,
+            overflowed: 0,
             wire_sent: Default::default(),
             wire_received: Default::default(),
             quota: None,

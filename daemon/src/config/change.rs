@@ -137,11 +137,12 @@ mod tests {
     #[test]
     fn what_sessions_survive_is_live() {
         type Edit = fn(&mut HubConfig);
-        let edits: [Edit; 7] = [
+        let edits: [Edit; 8] = [
             |hub| hub.members.clear(),
             |hub| hub.members[0].addresses = vec!["10.0.0.9".parse().unwrap()],
             |hub| hub.members[0].name = "kyoto".to_owned(),
             |hub| hub.members[0].carrier = Choice::Tcp,
+            |hub| hub.members[0].split = Some(false),
             |hub| hub.timeout = Duration::from_secs(20),
             |hub| hub.endpoint = Some("hub.example.net:1".to_owned()),
             |hub| hub.subnets.push("fd00::/64".parse().unwrap()),
@@ -214,6 +215,7 @@ mod tests {
             addresses: Vec::new(),
             subnets: Vec::new(),
             carrier: Choice::Auto,
+            split: None,
         };
         NetworkConfig {
             role: RoleConfig::Hub(HubConfig {
@@ -231,6 +233,7 @@ mod tests {
             endpoint: "hub:8796".to_owned(),
             public_key: PublicKey::from_bytes([2; 32]),
             carrier: Choice::Auto,
+            split: None,
         };
         NetworkConfig {
             name: name.parse().unwrap(),

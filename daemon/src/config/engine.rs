@@ -15,7 +15,7 @@ use super::problem::{Notes, Wrong, quoted};
 /// How a network uses the links it runs over
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EngineConfig {
-    /// Whether TCP connections are split
+    /// Whether TCP connections are split, where nothing nearer says otherwise
     pub split: bool,
     /// Bytes of memory for split connections
     pub memory: usize,
@@ -119,6 +119,13 @@ pub(super) fn carrier(
         Some(text) => noted(text, key, choice, notes),
         None => Some(default),
     }
+}
+
+/// Checks whether TCP is split with a hub, a member or a peer
+///
+/// Nothing within comes back where it is as in the whole network.
+pub(super) fn split(text: &Option<Text>, key: &str, notes: &mut Notes<'_>) -> Option<Option<bool>> {
+    optional(text, key, tcp, notes)
 }
 
 /// Checks the three bounds

@@ -58,6 +58,7 @@ pub(super) struct MemberTable {
     pub(super) address: Vec<Text>,
     pub(super) subnet: Vec<Text>,
     pub(super) carrier: Option<Text>,
+    pub(super) tcp: Option<Text>,
 }
 
 /// One `[[hub]]`
@@ -67,6 +68,7 @@ pub(super) struct HubTable {
     pub(super) endpoint: Option<Text>,
     pub(super) public_key: Option<Text>,
     pub(super) carrier: Option<Text>,
+    pub(super) tcp: Option<Text>,
 }
 
 /// One `[[peer]]`
@@ -76,4 +78,5 @@ pub(super) struct PeerTable {
     pub(super) name: Option<Text>,
     pub(super) public_key: Option<Text>,
     pub(super) carrier: Option<Text>,
+    pub(super) tcp: Option<Text>,
 }

@@ -140,7 +140,8 @@ impl Ledger<'_> {
             member.subnet.iter().filter_map(|text| self.subnet(text, notes)).collect();
         let carrier =
             engine::carrier(member.carrier.as_ref(), "member.carrier", self.carrier, notes)?;
-        Some(Member { name: name?, public_key: public_key?, addresses, subnets, carrier })
+        let split = engine::split(&member.tcp, "member.tcp", notes)?;
+        Some(Member { name: name?, public_key: public_key?, addresses, subnets, carrier, split })
     }
 
     fn name(

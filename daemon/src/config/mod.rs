@@ -186,6 +186,8 @@ pub struct Member {
     pub subnets: Vec<Prefix>,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
+    /// Whether TCP connections with it are split; nothing: as in the whole network
+    pub split: Option<bool>,
 }
 
 /// What only peers have
@@ -208,6 +210,8 @@ pub struct PeerSetting {
     pub who: PeerName,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
+    /// Whether TCP connections with it are split; nothing: as in the whole network
+    pub split: Option<bool>,
 }
 
 /// How a peer is named in the configuration
@@ -228,6 +232,8 @@ pub struct HubAddress {
     pub public_key: PublicKey,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
+    /// Whether TCP connections with it are split; nothing: as in the whole network
+    pub split: Option<bool>,
 }
 
 /// What a peer does when the hub does not answer

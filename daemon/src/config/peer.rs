@@ -51,7 +51,7 @@ pub(super) fn check(
         }
         hubs.push(hub);
     }
-    let peers = peers(file, notes);
+    let peers = peers(file, known.carrier, notes);
     Some(PeerRoleConfig { hubs, hub_loss: hub_loss?, carrier: known.carrier, peers })
 }
 
@@ -77,11 +77,12 @@ fn hub(table: &Spanned<HubTable>, carrier: Choice, notes: &mut Notes<'_>) -> Opt
         }
     };
     let carrier = engine::carrier(hub.carrier.as_ref(), "hub.carrier", carrier, notes);
-    Some(HubAddress { endpoint: endpoint?, public_key: public_key?, carrier: carrier? })
+    let split = engine::split(&hub.tcp, "hub.tcp", notes)?;
+    Some(HubAddress { endpoint: endpoint?, public_key: public_key?, carrier: carrier?, split })
 }
 
-/// Checks what is set for single peers
-fn peers(file: &NetworkFile, notes: &mut Notes<'_>) -> Vec<PeerSetting> {
+/// Checks what is set for single peers; `carrier` is that of all others
+fn peers(file: &NetworkFile, carrier: Choice, notes: &mut Notes<'_>) -> Vec<PeerSetting> {
     let mut settings = Vec::new();
     let mut seen = BTreeMap::new();
     for table in &file.peer {
@@ -102,20 +103,19 @@ fn peers(file: &NetworkFile, notes: &mut Notes<'_>) -> Vec<PeerSetting> {
                 None
             }
         };
-        let carrier = match &peer.carrier {
-            Some(text) => engine::carrier(Some(text), "peer.carrier", Choice::default(), notes),
-            None => {
-                let remedy = "add what is to be different for this peer: carrier = \"tcp\"";
-                notes.at(&table.span(), "peer.carrier", Wrong::new("is missing", remedy));
-                None
-            }
-        };
+        if peer.carrier.is_none() && peer.tcp.is_none() {
+            let remedy = "add what is to be different for this peer: carrier = \"tcp\"";
+            notes.at(&table.span(), "peer.carrier", Wrong::new("is missing", remedy));
+        }
+        let carrier = engine::carrier(peer.carrier.as_ref(), "peer.carrier", carrier, notes);
+        let split = engine::split(&peer.tcp, "peer.tcp", notes);
         let Some((who, span, key)) = named else { continue };
         if let Some(line) = seen.insert(who.clone(), notes.line(&span)) {
             let what = format!("is that of the [[peer]] in line {line} as well");
             notes.at(&span, key, Wrong::new(what, "write all of a peer into one [[peer]]"));
         }
-        settings.extend(carrier.map(|carrier| PeerSetting { who, carrier }));
+        let (Some(carrier), Some(split)) = (carrier, split) else { continue };
+        settings.push(PeerSetting { who, carrier, split });
     }
     settings
 }

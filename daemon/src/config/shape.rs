@@ -83,6 +83,7 @@ pub(super) static MEMBER_KEYS: &[Key] = &[
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101\"]"),
     key("subnet", Kind::Texts, Owner::Both, "[\"192.168.7.0/24\"]"),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
+    key("tcp", Kind::Text, Owner::Both, "\"split\""),
 ];
 
 /// The keys of a `[[hub]]`
@@ -90,6 +91,7 @@ pub(super) static HUB_KEYS: &[Key] = &[
     key("endpoint", Kind::Text, Owner::Both, "\"hub.example.net:8796\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
+    key("tcp", Kind::Text, Owner::Both, "\"split\""),
 ];
 
 /// The keys of a `[[peer]]`
@@ -97,6 +99,7 @@ pub(super) static PEER_KEYS: &[Key] = &[
     key("name", Kind::Text, Owner::Both, "\"tokyo\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
+    key("tcp", Kind::Text, Owner::Both, "\"split\""),
 ];
 
 const fn key(name: &'static str, kind: Kind, owner: Owner, example: &'static str) -> Key {

@@ -157,10 +157,11 @@ impl Hub {
     ///
     /// Sessions of members that are gone, or whose addresses changed, end; all others go on.
     pub(super) fn on_config(&mut self, config: HubConfig, out: &mut Vec<Step>) {
-        let carriers = |config: &HubConfig| -> BTreeMap<_, _> {
-            config.members.iter().map(|member| (member.public_key, member.carrier)).collect()
+        let settings = |config: &HubConfig| -> BTreeMap<_, _> {
+            let members = config.members.iter();
+            members.map(|member| (member.public_key, (member.carrier, member.split))).collect()
         };
-        let (old, new) = (carriers(&self.config), carriers(&config));
+        let (old, new) = (settings(&self.config), settings(&config));
         self.members.reload(config.clone());
         self.config = config;
         self.offers.retain(|key, _| self.members.find(key).is_some());
@@ -397,6 +398,7 @@ impl Hub {
             prefixes: addresses.into_iter().map(Prefix::host).chain(subnets).collect(),
             endpoints: Vec::new(),
             carrier: member.map(|member| member.carrier).unwrap_or_default(),
+            split: member.and_then(|member| member.split),
             relay: None,
             contact: Contact::Await,
             hello: Vec::new(),

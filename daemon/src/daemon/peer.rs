@@ -16,7 +16,7 @@ use fastvpn_proto::control::{Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TICKET_LIFE;
-use fastvpn_proto::node::{Choice, Command, Contact, Event, NodeStats, PeerConfig, Ticket};
+use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -309,6 +309,7 @@ impl Peer {
             prefixes: self.hub_overlay().iter().copied().map(Prefix::host).collect(),
             endpoints: self.endpoints.clone(),
             carrier: self.hub().carrier,
+            split: self.hub().split,
             relay: None,
             contact: Contact::Always,
             hello: self.register.encode(),
@@ -542,12 +543,14 @@ impl Peer {
     }
 
     fn peer_config(&self, entry: &Entry) -> PeerConfig {
+        let setting = self.setting(entry);
         let hosts = entry.addresses.iter().copied().map(Prefix::host);
         PeerConfig {
             key: entry.key,
             prefixes: hosts.chain(entry.subnets.iter().copied()).collect(),
             endpoints: entry.endpoints.clone(),
-            carrier: self.carrier(entry),
+            carrier: setting.map_or(self.config.carrier, |setting| setting.carrier),
+            split: setting.and_then(|setting| setting.split),
             relay: Some(self.hub().public_key),
             contact: Contact::OnDemand,
             hello: Vec::new(),
@@ -555,14 +558,13 @@ impl Peer {
         }
     }
 
-    /// Returns which carriers may be used to reach a peer
-    fn carrier(&self, entry: &Entry) -> Choice {
+    /// Returns what is different for a peer
+    fn setting(&self, entry: &Entry) -> Option<&PeerSetting> {
         let meant = |setting: &&PeerSetting| match &setting.who {
             PeerName::Key(key) => *key == entry.key,
             PeerName::Name(name) => *name == entry.name,
         };
-        let setting = self.config.peers.iter().find(meant);
-        setting.map_or(self.config.carrier, |setting| setting.carrier)
+        self.config.peers.iter().find(meant)
     }
 
     fn send(&self, message: &Message, out: &mut Vec<Step>) {

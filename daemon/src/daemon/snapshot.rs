@@ -44,6 +44,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         sent,
         received,
         dropped: stats.dropped,
+        overflowed: stats.overflowed,
         wire_sent: counted(stats.sent),
         wire_received: counted(stats.received),
         quota: network.tuning.budget.view(),
@@ -98,6 +99,7 @@ pub(super) fn path_view(path: &PathStats) -> PathView {
         own_loss: f64::from(path.own_loss_ppm) / 1_000_000.0,
         sent: counted(path.sent),
         lost: path.lost,
+        congested: path.congested,
         spent: SpentView {
             fresh: counted(path.spent.fresh),
             repeats: counted(path.spent.repeats),

@@ -469,6 +469,7 @@ mod tests {
             prefixes: vec![overlay.parse().unwrap()],
             endpoints: vec![endpoint],
             carrier: Choice::Udp,
+            split: None,
             relay: None,
             contact,
             hello: Vec::new(),

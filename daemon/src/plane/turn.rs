@@ -80,6 +80,8 @@ struct Dropped {
     not_carried: u64,
     /// Messages that the kernel refused to send, when they were last traced
     unsent: u64,
+    /// Messages that the kernel dropped for want of room, when they were last traced
+    overflowed: u64,
 }
 
 /// Whether there is a next turn
@@ -411,6 +413,12 @@ impl Turn {
     fn tell_stats(&mut self, now: Instant) {
         let mut stats = self.node.stats(now);
         stats.dropped += self.dropped.refused + self.dropped.not_carried;
+        stats.overflowed = self.udp.overflowed();
+        if stats.overflowed > self.dropped.overflowed {
+            let count = stats.overflowed - self.dropped.overflowed;
+            debug!(count, "messages that the system dropped before we read them");
+            self.dropped.overflowed = stats.overflowed;
+        }
         self.outlet.push(PlaneEvent::Stats(Box::new(stats)));
         let unsent = self.udp.refused();
         if unsent > self.dropped.unsent {

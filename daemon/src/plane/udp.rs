@@ -8,10 +8,10 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-use fastvpn_proto::node::{Arrival, Carrier, Transmit};
-use quinn_udp::{RecvMeta, UdpSockRef, UdpSocketState};
+use fastvpn_proto::node::{Arrival, Carrier, Ecn, Transmit};
+use quinn_udp::{EcnCodepoint, RecvMeta, UdpSockRef, UdpSocketState};
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
@@ -30,6 +30,8 @@ pub(super) struct Udp {
     trains: bool,
     /// Messages that the kernel refused to send
     refused: u64,
+    /// Messages that the kernel dropped before anybody read them, and its own count, which wraps
+    overflowed: (u64, u32),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,7 +80,7 @@ impl Udp {
         let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let trains = state.max_gso_segments() > 1;
         Ok((
-            Self { socket, state, family, trains, refused: 0 },
+            Self { socket, state, family, trains, refused: 0, overflowed: (0, 0) },
             Listening { addr: plain(addr), fell_back },
         ))
     }
@@ -105,7 +107,7 @@ impl Udp {
             return self.lose(&Errno::AFNOSUPPORT.into(), transmit, head);
         };
         let local = source(transmit);
-        match self.attempt(remote, local, head, len) {
+        match self.attempt(remote, (local, transmit.ecn), head, len) {
             Ok(()) => Sent::Bytes(head.len()),
             Err(error) => self.recover(error, transmit, (remote, local), head, len),
         }
@@ -114,6 +116,16 @@ impl Udp {
     /// Returns how many messages the kernel refused to send
     pub(super) fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// Returns how many messages the kernel dropped because its buffer was full, or as it had no memory
+    ///
+    /// Nobody misses any of 2^32 between two calls.
+    pub(super) fn overflowed(&mut self) -> u64 {
+        let (total, before) = self.overflowed;
+        let count = drops(&self.socket).unwrap_or(before);
+        self.overflowed = (total + u64::from(count.wrapping_sub(before)), count);
+        self.overflowed.0
     }
 
     /// Finds out what was wrong with `head`, and sends what can be sent
@@ -137,7 +149,7 @@ impl Udp {
         }
         if local.is_some() {
             trace!(%error, ?local, "trying without source address");
-            return match self.attempt(remote, None, head, len) {
+            return match self.attempt(remote, (None, transmit.ecn), head, len) {
                 Ok(()) => Sent::Bytes(head.len()),
                 Err(error) => self.recover(error, transmit, (remote, None), head, len),
             };
@@ -148,8 +160,8 @@ impl Udp {
         }
         let first = &head[..len];
         let single = self
-            .attempt(remote, source(transmit), first, len)
-            .or_else(|_| self.attempt(remote, None, first, len));
+            .attempt(remote, (source(transmit), transmit.ecn), first, len)
+            .or_else(|_| self.attempt(remote, (None, transmit.ecn), first, len));
         match single {
             Ok(()) => {
                 info!(%error, "no segmentation offload here; messages are sent one by one");
@@ -167,13 +179,13 @@ impl Udp {
     fn attempt(
         &self,
         destination: SocketAddr,
-        src_ip: Option<IpAddr>,
+        (src_ip, ecn): (Option<IpAddr>, Ecn),
         contents: &[u8],
         len: usize,
     ) -> io::Result<()> {
         let segment_size = (contents.len() > len).then_some(len);
-        let transmit =
-            quinn_udp::Transmit { destination, ecn: None, contents, segment_size, src_ip };
+        let ecn = (ecn == Ecn::Capable).then_some(EcnCodepoint::Ect0);
+        let transmit = quinn_udp::Transmit { destination, ecn, contents, segment_size, src_ip };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit)
     }
 
@@ -208,7 +220,13 @@ impl Family {
 /// Tells where the messages of a slot came from
 pub(super) fn arrival(meta: &RecvMeta) -> Arrival {
     let local = meta.dst_ip.map(|local| local.to_canonical());
-    Arrival { carrier: Carrier::Udp, remote: plain(meta.addr), local }
+    let ecn = match meta.ecn {
+        Some(EcnCodepoint::Ect0) => Ecn::Capable,
+        Some(EcnCodepoint::Ce) => Ecn::Congested,
+        // Nobody of us sends ECT(1).
+        Some(EcnCodepoint::Ect1) | None => Ecn::Incapable,
+    };
+    Arrival { carrier: Carrier::Udp, remote: plain(meta.addr), local, ecn }
 }
 
 /// Returns the source address to ask for, unless it cannot be one for this remote
@@ -277,6 +295,29 @@ fn enlarge(socket: &Socket) {
              raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN"
         );
     }
+}
+
+/// Returns the kernel's count of messages that it dropped in front of a socket
+///
+/// The same number as SO_RXQ_OVFL would attach to each message, without a control message for each.
+#[allow(unsafe_code)]
+fn drops(socket: &Socket) -> Option<u32> {
+    const DROPS: usize = libc::SK_MEMINFO_DROPS as usize;
+    let mut info = [0u32; DROPS + 1];
+    let mut len = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor lives as long as `socket`, and the kernel writes at most `len` bytes, all
+    // of which are ours; any bytes are good numbers.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_MEMINFO,
+            info.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    // Kernels that know less write less.
+    (result == 0 && len as usize == size_of_val(&info)).then(|| info[DROPS])
 }
 
 /// Socket buffer that is asked for, in bytes for each direction
@@ -366,6 +407,44 @@ mod tests {
         assert_eq!(sizes, [(0, 1000), (1, 1000), (2, 500)]);
         assert_eq!(got[0].0.local, Some("127.0.0.1".parse().unwrap()));
         assert_eq!(got[0].0.remote, (Ipv4Addr::LOCALHOST, from.addr.port()).into());
+    }
+
+    #[test]
+    fn capable_messages_arrive_as_such_over_both_families() {
+        for (from, to) in
+            [("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0"), ("127.0.0.1:0", "[::]:0")]
+        {
+            let (mut near, _) = Udp::bind(from.parse().unwrap()).unwrap();
+            let (far, listening) = Udp::bind(to.parse().unwrap()).unwrap();
+            let mut addr = listening.addr;
+            if addr.ip().is_unspecified() {
+                addr.set_ip(Ipv4Addr::LOCALHOST.into());
+            }
+            for ecn in [Ecn::Capable, Ecn::Incapable] {
+                let transmit = Transmit { ecn, ..transmit(addr, None) };
+
+                near.send(&transmit, b"message");
+
+                assert_eq!(gather(&far, 1)[0].0.ecn, ecn, "{from} to {to}");
+            }
+        }
+    }
+
+    #[test]
+    fn messages_that_find_the_buffer_full_are_counted() {
+        let (mut near, _) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (mut far, to) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        far.socket.set_recv_buffer_size(4096).unwrap();
+        assert_eq!(far.overflowed(), 0);
+
+        let mut sent = 0;
+        while sent < 100 {
+            // A message that nobody reads is done with as well.
+            sent += u64::from(near.send(&transmit(to.addr, None), &[7; 1000]) == Sent::Bytes(1000));
+        }
+        let kept = gather(&far, 1).len() as u64;
+
+        assert_eq!((far.overflowed(), far.overflowed()), (sent - kept, sent - kept));
     }
 
     #[test]
@@ -501,7 +580,7 @@ mod tests {
     }
 
     fn transmit(remote: SocketAddr, segment: Option<usize>) -> Transmit {
-        Transmit { carrier: Carrier::Udp, remote, local: None, segment }
+        Transmit { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable, segment }
     }
 
     /// Receives until `count` messages are there

@@ -448,6 +448,7 @@ mod tests {
                     addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
                     subnets: Vec::new(),
                     carrier: Default::default(),
+                    split: None,
                 })
                 .collect(),
             timeout: Duration::from_secs(15),

@@ -156,6 +156,7 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         sent: Counted { packets: 3, bytes: 300 },
         received: Counted { packets: 2, bytes: 200 },
         dropped: 1,
+        overflowed: 4,
         wire_sent: Counted { packets: 9, bytes: 1000 },
         wire_received: Counted { packets: 8, bytes: 900 },
         quota: Some(quota()),
@@ -191,6 +192,7 @@ pub(crate) fn path() -> PathView {
         own_loss: 0.05,
         sent: Counted { packets: 10, bytes: 1300 },
         lost: 2,
+        congested: 3,
         spent: SpentView {
             fresh: Counted { packets: 5, bytes: 1000 },
             repeats: Counted { packets: 2, bytes: 200 },

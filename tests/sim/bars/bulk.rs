@@ -2,6 +2,8 @@
 
 use fastvpn_tests::link::{LinkConfig, mbit, ms, percent, secs};
 
+use fastvpn_tests::world::{Flow, Work};
+
 use super::{Figures, Stage, each_seed, limit, lossy5, lossy20, median};
 
 #[test]
@@ -51,6 +53,37 @@ fn stream_fills_the_wide_way_of_an_asymmetric_link() {
     let figures = bulk("100 down, 1 up", 3_050, down, up);
 
     assert!(figures.rate >= 85.0);
+}
+
+#[test]
+fn acknowledgements_leave_a_narrow_way_back_to_its_own_load() {
+    let down = LinkConfig::new().rate(mbit(100)).queue(ms(100)).delay(ms(30)).loss(percent(1));
+    let up = LinkConfig::new().rate(mbit(1)).queue(ms(100)).delay(ms(30)).loss(percent(1));
+    let mut stage = Stage::new(3_055, down, up);
+    let load = Flow::new(125, 1_250).lasting(secs(30));
+    let id = stage.world.tcp(stage.peer, stage.hub, Work::Endless);
+    stage.world.stream(stage.hub, stage.peer, load);
+    stage.world.run(secs(10));
+    let from = stage.world.now();
+    let before = stage.world.peer_stats(stage.hub, stage.peer).unwrap().path.unwrap();
+    stage.world.run(secs(15));
+    let after = stage.world.peer_stats(stage.hub, stage.peer).unwrap().path.unwrap();
+
+    let rate = stage.rate(id, from, stage.world.now());
+    let messages = after.sent.packets - before.sent.packets;
+    let bytes = after.sent.bytes - before.sent.bytes;
+    let fresh = after.spent.fresh.bytes - before.spent.fresh.bytes;
+    let share = 1.0 - fresh as f64 / bytes as f64;
+    println!(
+        "bar: 100 down, 1 up and busy: {rate:.1} Mbit/s down; up {} messages a second, {:.2} Mbit/s, of \
+         which {:.1} % is no load; believed {:?}",
+        messages / 15,
+        bytes as f64 * 8e-6 / 15.0,
+        share * 100.0,
+        after.rate,
+    );
+    // A tenth of that is headers of load; every 4 ms it would be 20 %.
+    assert!(rate >= 85.0 && share < 0.10);
 }
 
 /// The published benchmark of VPNs has a gigabit; the same at 300 Mbit/s takes less of our time

@@ -7,7 +7,7 @@ use super::{Stage, each_seed, lossy5, lossy20, median};
 
 #[test]
 fn ping_beside_a_stream_on_a_5_percent_link_is_undisturbed() {
-    let pings = each_seed(3_200, |seed| {
+    let pings = each_seed(3_201, |seed| {
         let mut stage = Stage::new(seed, lossy5(), lossy5());
         let id = stage.world.tcp(stage.peer, stage.hub, Work::Endless);
         stage.world.run(secs(3));

@@ -148,7 +148,7 @@ impl Receiver {
             self.early -= 1;
             now
         } else {
-            now.max(self.last + cadence(self.rtt))
+            now.max(self.last + cadence(self.rtt, Duration::ZERO))
         };
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
         fresh

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use fastvpn_proto::control::{Register, Reply};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::node::{
-    Admission, Arrival, Carrier, Choice, Command, Contact, Event, Node, NodeConfig, PeerConfig,
+    Admission, Arrival, Carrier, Choice, Command, Contact, Ecn, Event, Node, NodeConfig, PeerConfig,
 };
 use fastvpn_proto::time::Instant;
 use rand_chacha::ChaCha8Rng;
@@ -142,7 +142,8 @@ impl Member {
     fn receive(&mut self, now: Instant) {
         let mut buffer = [0; 9000];
         while let Ok((len, remote)) = self.socket.recv_from(&mut buffer) {
-            let arrival = Arrival { carrier: Carrier::Udp, remote, local: None };
+            let arrival =
+                Arrival { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable };
             self.node.handle_message(arrival, &mut buffer[..len], now);
         }
     }
@@ -206,6 +207,7 @@ fn member(number: u64, hub: PublicKey, at: SocketAddr) -> Node {
         prefixes: Vec::new(),
         endpoints: vec![at],
         carrier: Choice::Udp,
+        split: None,
         relay: None,
         contact: Contact::Always,
         hello: register.encode(),

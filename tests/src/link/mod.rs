@@ -7,7 +7,7 @@
 //! # Contract
 //!
 //! - An item passes, in this order: the MTU, the policer, the drop-tail queue in front of the bottleneck, the
-//!   bottleneck's rate, loss, corruption, duplication, delay. What is lost on the way has used the rate.
+//!   bottleneck's rate and marks, loss, corruption, duplication, delay. What is lost on the way has used the rate.
 //! - `now` never runs backwards.
 //! - [`Link::poll`] returns items in the order of their due time. Those that are due at
 //!   [`Link::deadline`] can be polled then; a deadline may also come when nothing is due yet.
@@ -18,6 +18,7 @@
 //! changes over time are data in [`script`].
 
 pub mod delay;
+pub mod ecn;
 pub mod loss;
 pub mod police;
 pub mod rate;
@@ -26,17 +27,20 @@ pub mod script;
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
 
+use fastvpn_proto::node::Ecn;
 use fastvpn_proto::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
 use self::delay::Delay;
+use self::ecn::Marker;
 use self::loss::{Loss, LossState, Share};
 use self::police::{Bucket, Policer};
 use self::rate::{Bottleneck, Queue, Rate};
 
 pub use self::delay::{ms, secs, us};
+pub use self::ecn::Bits;
 pub use self::loss::percent;
 pub use self::rate::{Waits, gbit, kbit, mbit};
 pub use self::script::{Change, Script};
@@ -47,6 +51,11 @@ pub use self::script::{Change, Script};
 pub trait Cargo: Clone {
     /// Damages the item as a bad wire would; `chance` picks where
     fn corrupt(&mut self, chance: u64);
+
+    /// Returns what the item says of congestion, where it can say anything
+    fn ecn(&mut self) -> Option<&mut Ecn> {
+        None
+    }
 }
 
 impl Cargo for Vec<u8> {
@@ -69,6 +78,10 @@ pub struct LinkConfig {
     pub rate: Option<Rate>,
     /// Room in front of the bottleneck
     pub queue: Queue,
+    /// When the bottleneck marks items; none: never
+    pub marker: Option<Marker>,
+    /// What becomes of marks on the way
+    pub bits: Bits,
     /// Time on the way
     pub delay: Delay,
     /// Which items are lost on the way
@@ -114,6 +127,20 @@ impl LinkConfig {
     #[must_use]
     pub fn queue_bytes(mut self, bytes: u64) -> Self {
         self.queue = Queue::Bytes(bytes);
+        self
+    }
+
+    /// Marks what can be marked where it has to wait for longer than this
+    #[must_use]
+    pub fn marking(mut self, above: Duration) -> Self {
+        self.marker = Some(Marker { above });
+        self
+    }
+
+    /// Mangles marks on the way
+    #[must_use]
+    pub fn bits(mut self, bits: Bits) -> Self {
+        self.bits = bits;
         self
     }
 
@@ -225,6 +252,8 @@ pub struct Counters {
     pub duplicated: Count,
     /// Damaged
     pub corrupted: Count,
+    /// Marked by the bottleneck
+    pub marked: Count,
 }
 
 /// A number of items and of their bytes
@@ -278,7 +307,7 @@ impl<T: Cargo> Link<T> {
     }
 
     /// Takes an item of `bytes` at `now`
-    pub fn push(&mut self, item: T, bytes: usize, now: Instant) -> Verdict {
+    pub fn push(&mut self, mut item: T, bytes: usize, now: Instant) -> Verdict {
         self.advance(now);
         self.counters.pushed.add(bytes);
         if self.config.mtu.is_some_and(|mtu| bytes > mtu) {
@@ -292,6 +321,16 @@ impl<T: Cargo> Link<T> {
         if self.config.rate.is_none() && self.bottleneck.is_empty() {
             self.fly(item, bytes, now);
             return Verdict::Accepted;
+        }
+        let crowded = |marker: Marker| {
+            let room = self.config.rate.map(|rate| rate.bytes_in(marker.above));
+            room.is_some_and(|room| self.bottleneck.bytes() > room)
+        };
+        if self.config.marker.is_some_and(crowded)
+            && let Some(ecn) = item.ecn().filter(|ecn| **ecn == Ecn::Capable)
+        {
+            *ecn = Ecn::Congested;
+            self.counters.marked.add(bytes);
         }
         if !self.bottleneck.push(item, bytes, now) {
             self.counters.queue_full.add(bytes);
@@ -383,6 +422,13 @@ impl<T: Cargo> Link<T> {
         if self.loss.loses(&self.config.loss, &mut self.chance) || self.config.down {
             self.counters.lost.add(bytes);
             return;
+        }
+        if let Some(ecn) = item.ecn() {
+            let Some(left) = self.config.bits.pass(*ecn) else {
+                self.counters.lost.add(bytes);
+                return;
+            };
+            *ecn = left;
         }
         if self.config.corrupt.hits(&mut self.chance) {
             item.corrupt(self.chance.next_u64());

@@ -120,7 +120,8 @@ impl World {
             return;
         }
         let local = Some(datagram.to.ip());
-        let arrival = Arrival { carrier: Carrier::Udp, remote: datagram.from, local };
+        let arrival =
+            Arrival { carrier: Carrier::Udp, remote: datagram.from, local, ecn: datagram.ecn };
         let mut bytes = datagram.bytes;
         self.drive(host, |node, now| {
             node.handle_message(arrival, &mut bytes, now);
@@ -206,7 +207,8 @@ impl World {
             let Some(from) = self.hosts[id.0].source_for(transmit.remote, transmit.local) else {
                 continue;
             };
-            let datagram = Datagram { from, to: transmit.remote, bytes: message.to_vec() };
+            let datagram =
+                Datagram { from, to: transmit.remote, bytes: message.to_vec(), ecn: transmit.ecn };
             if let Some(records) = &mut self.records {
                 records.push(Record { at: self.now, by: id, datagram: datagram.clone() });
             }

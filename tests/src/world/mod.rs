@@ -27,7 +27,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
-    Command, Contact, Event, NodeStats, PeerConfig, PeerState, PeerStats, Traffic, Way,
+    Command, Contact, Ecn, Event, NodeStats, PeerConfig, PeerState, PeerStats, Traffic, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
@@ -364,7 +364,7 @@ impl World {
     /// Sends bytes to a host; `from` need not be the sender's own address
     pub fn inject(&mut self, from: SocketAddr, to: HostId, bytes: Vec<u8>) {
         let target = self.endpoint(to);
-        self.transmit(OUTSIDE, Datagram { from, to: target, bytes });
+        self.transmit(OUTSIDE, Datagram { from, to: target, bytes, ecn: Ecn::Incapable });
     }
 
     /// Returns what was sent to a stranger

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use fastvpn_proto::node::Ecn;
 use fastvpn_proto::time::Instant;
 
 use super::HostId;
@@ -26,6 +27,8 @@ pub struct Datagram {
     pub to: SocketAddr,
     /// UDP payload
     pub bytes: Vec<u8>,
+    /// What its IP header says of congestion
+    pub ecn: Ecn,
 }
 
 impl Datagram {
@@ -42,6 +45,10 @@ impl Datagram {
 impl Cargo for Datagram {
     fn corrupt(&mut self, chance: u64) {
         self.bytes.corrupt(chance);
+    }
+
+    fn ecn(&mut self) -> Option<&mut Ecn> {
+        Some(&mut self.ecn)
     }
 }
 

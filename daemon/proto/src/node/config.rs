@@ -50,6 +50,8 @@ pub struct PeerConfig {
     pub endpoints: Vec<SocketAddr>,
     /// Which carrier may be used to reach it; the endpoints are that carrier's
     pub carrier: Choice,
+    /// Whether TCP connections with it are split; nothing: as [`Engine::split`] says
+    pub split: Option<bool>,
     /// The node through which it may be reached where no direct way works
     pub relay: Option<PublicKey>,
     /// When a session with it is made

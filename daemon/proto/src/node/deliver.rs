@@ -1,15 +1,15 @@
 //! Where the output of sessions goes: to the TUN, to the control side, to other peers, to the wire.
 
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 
 use super::peer::Parked;
 use super::{
-    BootId, Carrier, DownReason, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
+    BootId, Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
 };
 use crate::crypto::PublicKey;
 use crate::ip::{Packet, icmp};
 use crate::limits::SESSION_SILENCE;
-use crate::session::{Goodbye, Output, Session, Wish};
+use crate::session::{Goodbye, Output, Sealed, Session, Wish};
 use crate::tcp::{Change, Connections, Ends, Parity};
 use crate::time::Instant;
 
@@ -43,7 +43,7 @@ impl Node {
 
     /// Collects messages of equal size to one address
     fn batch(&mut self, key: &PublicKey, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        let mut first: Option<((Carrier, SocketAddr), Option<IpAddr>, usize)> = None;
+        let mut first: Option<(Transmit, usize)> = None;
         let mut messages = 0;
         while messages < BATCH_MESSAGES && buffer.len() < BATCH_BYTES {
             let start = buffer.len();
@@ -65,25 +65,26 @@ impl Node {
                     continue;
                 }
             };
-            let Some((to, from, segment)) = first else {
-                first = Some(((carrier, remote), sealed.local, sealed.len));
+            let Sealed { local, ecn, len, .. } = sealed;
+            let own = Transmit { carrier, remote, local, ecn, segment: None };
+            let Some((batch, segment)) = first else {
+                first = Some((own, len));
                 messages = 1;
                 continue;
             };
-            if (to, from) != ((carrier, remote), sealed.local) || sealed.len > segment {
+            if batch != own || len > segment {
                 // It starts a batch of its own.
                 let bytes = buffer.split_off(start);
-                let local = sealed.local;
-                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
+                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
                 break;
             }
             messages += 1;
-            if sealed.len < segment {
+            if len < segment {
                 break;
             }
         }
-        let ((carrier, remote), local, segment) = first?;
-        Some(Transmit { carrier, remote, local, segment: (messages > 1).then_some(segment) })
+        let (batch, segment) = first?;
+        Some(Transmit { segment: (messages > 1).then_some(segment), ..batch })
     }
 
     /// Takes what a session has for us, and gives it the keys it wishes for
@@ -194,7 +195,9 @@ impl Node {
             return self.refuse(Refusal::NotMember);
         }
         let way = Way::Relayed(*from);
-        if let Err(refusal) = self.dispatch(way, None, Some(other), &mut message, now) {
+        if let Err(refusal) =
+            self.dispatch(way, (None, Ecn::Incapable), Some(other), &mut message, now)
+        {
             self.refuse(refusal);
         }
     }
@@ -208,13 +211,15 @@ impl Node {
         bytes: Vec<u8>,
         now: Instant,
     ) {
+        // Handshakes tell of no marks.
+        let ecn = Ecn::Incapable;
         match way {
             Way::Direct(remote) => {
                 let carrier = Carrier::Udp;
-                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
+                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
             }
             Way::Stream(carrier, remote) => {
-                self.outgoing.push_back(Outgoing { carrier, remote, local, bytes });
+                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
             }
             Way::Relayed(relay) => self.send_relayed(relay, key, bytes, now),
         }

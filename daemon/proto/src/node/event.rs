@@ -121,6 +121,20 @@ pub struct Arrival {
     pub remote: SocketAddr,
     /// Our address that it was sent to, where known
     pub local: Option<IpAddr>,
+    /// What its IP header said of congestion
+    pub ecn: Ecn,
+}
+
+/// What an outer IP header says of congestion (RFC 3168)
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Ecn {
+    /// It may not be marked (Not-ECT), or the carrier does not say
+    #[default]
+    Incapable,
+    /// It may be marked, and is not (ECT(0))
+    Capable,
+    /// It met congestion (CE)
+    Congested,
 }
 
 /// What a message proved of its sender, by being taken or refused
@@ -159,6 +173,8 @@ pub struct Transmit {
     pub remote: SocketAddr,
     /// Source address to use, where it matters
     pub local: Option<IpAddr>,
+    /// What their IP headers are to say: capable or not
+    pub ecn: Ecn,
     /// Size of each message but the last, where there are several
     pub segment: Option<usize>,
 }

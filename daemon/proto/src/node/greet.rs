@@ -7,8 +7,8 @@ use rand_chacha::rand_core::RngCore;
 use super::admission::{Source, Verdict};
 use super::peer::{Call, Peer, Reason};
 use super::{
-    Admission, Choice, Contact, DownReason, Event, Node, PeerConfig, REPLY_MAX, Refusal, Ticket,
-    Way,
+    Admission, Choice, Contact, DownReason, Ecn, Event, Node, PeerConfig, REPLY_MAX, Refusal,
+    Ticket, Way,
 };
 use crate::crypto::PublicKey;
 use crate::handshake::{Established, Initiator, Received, receive};
@@ -38,7 +38,7 @@ impl Node {
     pub(super) fn dispatch(
         &mut self,
         way: Way,
-        local: Option<IpAddr>,
+        (local, ecn): (Option<IpAddr>, Ecn),
         origin: Option<&PublicKey>,
         bytes: &mut [u8],
         now: Instant,
@@ -47,7 +47,7 @@ impl Node {
             Kind::Init => self.on_init(way, local, origin, bytes, now),
             Kind::Response => self.on_response(way, local, origin, bytes, now),
             Kind::Cookie => self.on_cookie(origin, bytes, now),
-            Kind::Data => self.on_data(way, local, origin, bytes, now),
+            Kind::Data => self.on_data(way, (local, ecn), origin, bytes, now),
         }
     }
 
@@ -216,7 +216,7 @@ impl Node {
     fn on_data(
         &mut self,
         way: Way,
-        local: Option<IpAddr>,
+        (local, ecn): (Option<IpAddr>, Ecn),
         origin: Option<&PublicKey>,
         bytes: &mut [u8],
         now: Instant,
@@ -224,7 +224,7 @@ impl Node {
         let header = DataHeader::parse(bytes)?;
         let key = self.owner(header.receiver, origin)?;
         let peer = self.peers.get_mut(&key).ok_or(Refusal::UnknownSession)?;
-        let intake = Intake { way, local, bytes: bytes.len() };
+        let intake = Intake { way, local, bytes: bytes.len(), ecn };
         let known = peer.session.as_ref().is_some_and(|s| s.has_index(header.receiver));
         if !known {
             return self.confirm(&key, header, bytes, intake, now);
@@ -342,6 +342,7 @@ impl Node {
         let choice = peer.config.carrier;
         let Some(session) = &mut peer.session else { return };
         session.try_ways(ways, choice, now);
+        session.split = peer.config.split;
         for packet in peer.waiting.take() {
             if !session.send_packet(packet, &mut self.shared, now) {
                 self.dropped += 1;

@@ -41,7 +41,7 @@ use tracing::trace;
 
 use self::admission::Gate;
 pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
-pub use self::event::{Arrival, Credential, DownReason, Event, Transmit, Why};
+pub use self::event::{Arrival, Credential, DownReason, Ecn, Event, Transmit, Why};
 use self::flows::Flows;
 use self::greet::Held;
 use self::peer::{Peer, Reason};
@@ -108,6 +108,7 @@ struct Outgoing {
     carrier: Carrier,
     remote: SocketAddr,
     local: Option<IpAddr>,
+    ecn: Ecn,
     bytes: Vec<u8>,
 }
 
@@ -171,7 +172,7 @@ impl Node {
     ) -> Credential {
         self.received.count(bytes.len());
         let way = Way::over(arrival.carrier, arrival.remote);
-        let result = self.dispatch(way, arrival.local, None, bytes, now);
+        let result = self.dispatch(way, (arrival.local, arrival.ecn), None, bytes, now);
         if let Err(refusal) = result {
             self.refuse(refusal);
         }
@@ -334,6 +335,7 @@ impl Node {
         NodeStats {
             refusals: self.refusals,
             dropped: self.dropped,
+            overflowed: 0,
             relayed: self.relayed,
             sent: self.sent,
             received: self.received,
@@ -348,8 +350,8 @@ impl Node {
         loop {
             if let Some(outgoing) = self.outgoing.pop_front() {
                 buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { carrier, remote, local, .. } = outgoing;
-                return Some(Transmit { carrier, remote, local, segment: None });
+                let Outgoing { carrier, remote, local, ecn, .. } = outgoing;
+                return Some(Transmit { carrier, remote, local, ecn, segment: None });
             }
             let key = self.dirty.first().copied()?;
             if let Some(transmit) = self.drain_peer(&key, buffer, now) {
@@ -373,6 +375,7 @@ impl Node {
         let restarted = match &mut peer.session {
             Some(session) => {
                 session.try_ways(ways, choice, now);
+                session.split = peer.config.split;
                 peer.config.boot.is_some_and(|boot| boot != session.boot)
             }
             None => false,

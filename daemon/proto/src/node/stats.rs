@@ -12,6 +12,8 @@ pub struct NodeStats {
     pub refusals: Refusals,
     /// Packets dropped because a queue was full or their session did not come up
     pub dropped: u64,
+    /// Messages that the system dropped before they were read; only who reads them can tell
+    pub overflowed: u64,
     /// Bytes and packets relayed between peers
     pub relayed: Traffic,
     /// Messages given to carriers, for whomever, and their bytes
@@ -77,6 +79,8 @@ pub struct PathStats {
     pub sent: Traffic,
     /// Messages of ours that were lost
     pub lost: u64,
+    /// Messages of ours that met congestion, by the marks of routers
+    pub congested: u64,
     /// Bytes a second that the path is believed to deliver; nothing before the first round trip
     pub rate: Option<u64>,
     /// Queue that stands at the bottleneck

@@ -62,6 +62,7 @@ impl Net {
             prefixes: vec![Prefix::host(overlay(of))],
             endpoints: vec![self.addrs[of]],
             carrier: Choice::Udp,
+            split: None,
             relay: None,
             contact,
             hello: b"hello".to_vec(),
@@ -145,7 +146,8 @@ impl Net {
 
     /// Brings a message to a node, whoever sent it, and wherever it claims to come from
     pub(super) fn inject(&mut self, from: SocketAddr, to: usize, bytes: &[u8]) {
-        let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None };
+        let arrival =
+            Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn: Ecn::Incapable };
         self.nodes[to].handle_message(arrival, &mut bytes.to_vec(), self.now);
         self.drain(to);
     }
@@ -175,7 +177,12 @@ impl Net {
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= next) {
                 let (from, to, mut bytes) = entry.remove();
                 let Some(at) = self.addrs.iter().position(|addr| *addr == to) else { continue };
-                let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None };
+                let arrival = Arrival {
+                    carrier: Carrier::Udp,
+                    remote: from,
+                    local: None,
+                    ecn: Ecn::Incapable,
+                };
                 self.nodes[at].handle_message(arrival, &mut bytes, self.now);
                 self.drain(at);
             }

@@ -17,6 +17,7 @@
 
 pub mod flow;
 pub mod heartbeat;
+pub mod marking;
 pub mod mtu;
 pub mod rtt;
 pub mod select;
@@ -27,11 +28,12 @@ use std::collections::VecDeque;
 
 use self::flow::Flow;
 use self::heartbeat::{Due, Heartbeat};
+use self::marking::Marking;
 use self::mtu::Mtu;
 use self::rtt::Rtt;
 use self::sent::{AckResult, Model, Sent};
 use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
-use crate::node::{PathStats, Spent, Traffic, Way, Why};
+use crate::node::{Ecn, PathStats, Spent, Traffic, Way, Why};
 use crate::rate::{Rate, Stamp};
 use crate::sched::Capacity;
 use crate::tcp::Piece;
@@ -57,6 +59,8 @@ pub struct Path {
     pub rate: Rate,
     /// How much may leave, where the carrier knows
     flow: Option<Flow>,
+    /// Whether routers may mark what leaves
+    marking: Marking,
     /// Messages sent
     pub traffic: Traffic,
     /// What was in them
@@ -83,6 +87,8 @@ pub struct Content {
     pub probe: bool,
     /// Size of the message
     pub size: u16,
+    /// Whether it could be marked on the way
+    pub capable: bool,
 }
 
 /// Something of a lane in a message
@@ -156,6 +162,7 @@ impl Path {
             },
             rate: Rate::new(),
             flow: way.is_stream().then(Flow::new),
+            marking: Marking::new(),
             traffic: Traffic::default(),
             spent: Spent::default(),
             replaces: None,
@@ -193,6 +200,16 @@ impl Path {
     /// Goes on with the numbers of an earlier path
     pub fn go_on_from(&mut self, count: u64) {
         self.sent = sent_on(self.way, count);
+        self.marking = if count == 0 { Marking::new() } else { Marking::going_on() };
+    }
+
+    /// Returns what the IP header of the next message is to say of congestion
+    pub fn next_mark(&mut self, now: Instant) -> Ecn {
+        match self.way {
+            Way::Direct(_) if self.is_proven() => self.marking.next(now),
+            // A stream's marks are its own, a relay's those of its sessions.
+            Way::Direct(_) | Way::Relayed(_) | Way::Stream(..) => Ecn::Incapable,
+        }
     }
 
     /// Records that a reliable carrier has written `bytes` of what it was given
@@ -281,7 +298,9 @@ impl Path {
         let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
         if self.sent.handle_timeout(model, now, lost) {
             self.dues.ping = true;
+            self.marking.on_probe(now);
         }
+        self.marking.on_lost(capable(lost), now);
         if !self.is_proven() {
             return Fate::Lives;
         }
@@ -349,6 +368,8 @@ impl Path {
     }
 
     /// Takes an acknowledgement of what was sent here; appends what arrived and what was lost
+    ///
+    /// Both vectors come empty.
     pub fn on_ack(
         &mut self,
         ack: &Ack<'_>,
@@ -358,7 +379,15 @@ impl Path {
     ) -> AckResult {
         let stamp = Stamp { written: ack.written, delay: ack.delay };
         let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
-        self.sent.on_ack(ack.ranges(), stamp, model, now, acked, lost)
+        let result = self.sent.on_ack(ack.ranges(), stamp, model, now, acked, lost);
+        if result.newly {
+            self.marking.on_lost(capable(lost), now);
+            let congested = self.marking.on_ack(ack.marks, capable(acked), now);
+            if congested > 0 {
+                self.rate.on_marks(self.sent.in_flight(), now);
+            }
+        }
+        result
     }
 
     /// Returns how many bytes of load may leave now
@@ -453,6 +482,7 @@ impl Path {
             mtu: u16::try_from(self.mtu.current()).unwrap_or(u16::MAX),
             sent: self.traffic,
             lost: self.sent.lost_total(),
+            congested: self.marking.congested(),
             rate: self.capacity().rate,
             queue_delay: self.rate.queue_delay(),
             own_loss_ppm: self.rate.own_loss_ppm(),
@@ -476,6 +506,12 @@ pub enum Fate {
 fn sent_on(way: Way, count: u64) -> Sent<Content> {
     let sent = Sent::starting_at(count);
     if way.is_stream() { sent.reliable() } else { sent }
+}
+
+/// Returns how many messages with these contents could be marked
+fn capable(contents: &[Content]) -> u32 {
+    let count = contents.iter().filter(|content| content.capable).count();
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
 fn inner_size(way: Way, outer: usize) -> usize {

@@ -366,7 +366,8 @@ impl Cycle {
         (1.0 + (PROBE + 1.2 * view.noise) / view.trip.max(0.001)).clamp(UP_MIN, UP_MAX)
     }
 
-    fn enter(&mut self, phase: Phase, now: Instant) {
+    /// Begins a phase
+    pub(super) fn enter(&mut self, phase: Phase, now: Instant) {
         self.phase = phase;
         self.number += 1;
         self.began = now;

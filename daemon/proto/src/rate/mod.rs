@@ -9,6 +9,7 @@
 //! - `loss`: what the path loses by itself, which is no congestion;
 //! - `queue`: how long messages wait at the bottleneck;
 //! - `opening`: what may leave until the first of that is known;
+//! - `marks`: what routers say of their queues;
 //! - `cycle`: what to do with all that;
 //! - `pacer`: when the next message may leave.
 //!
@@ -24,6 +25,7 @@ mod cycle;
 mod fall;
 mod filter;
 mod loss;
+mod marks;
 mod opening;
 mod pacer;
 mod queue;
@@ -33,6 +35,7 @@ use self::cycle::{Cycle, Phase, View};
 use self::fall::{Evidence, Fall};
 use self::filter::Largest;
 use self::loss::OwnLoss;
+use self::marks::Marks;
 use self::opening::Opening;
 use self::pacer::{MESSAGE, Pacer};
 use self::queue::Queue;
@@ -60,6 +63,7 @@ pub struct Rate {
     window: f64,
     opening: Opening,
     fall: Fall,
+    marks: Marks,
     /// Mean of what the path carried since there has been a queue
     full: Option<f64>,
     /// Whether a full load was seen in the present slot of the filters
@@ -93,6 +97,7 @@ impl Rate {
             window: opening::FIRST,
             opening: Opening::new(),
             fall: Fall::default(),
+            marks: Marks::default(),
             full: None,
             tried: false,
             last_load: Instant::ZERO,
@@ -175,6 +180,18 @@ impl Rate {
         self.cycle.on_time(&self.view(in_flight, now));
         self.on_phase(before, now);
         self.set_pace(in_flight, now);
+    }
+
+    /// Takes the news that messages met congestion, by the marks of routers
+    pub fn on_marks(&mut self, in_flight: usize, now: Instant) {
+        let Some(rate) = self.carries.value() else { return };
+        let trip = seconds(self.queue.trip());
+        let Some(answer) = self.marks.on_marks(self.cycle.phase(), trip, now) else { return };
+        let before = self.cycle.number();
+        self.cycle.enter(answer.phase, now);
+        self.carries.lower(rate * answer.keep);
+        self.on_phase(before, now);
+        self.set_pace(in_flight as f64, now);
     }
 
     /// Records that there was nothing to send although it was allowed

@@ -6,11 +6,10 @@
 use core::net::IpAddr;
 
 use super::inbound::Inbound;
-use super::received::cadence;
 use super::{Goodbye, Output, Session, Shared};
 use crate::limits::PATHS_MAX;
-use crate::node::{Refusal, Way};
-use crate::path::{Content, Item};
+use crate::node::{Ecn, Refusal, Way};
+use crate::path::{Content, Item, Path};
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
 use crate::wire::message::{DataHeader, count_of, path_of};
@@ -24,6 +23,8 @@ pub struct Intake {
     pub local: Option<IpAddr>,
     /// Its size on that way
     pub bytes: usize,
+    /// What was said of congestion on that way
+    pub ecn: Ecn,
 }
 
 impl Session {
@@ -94,8 +95,12 @@ impl Session {
         eliciting |= frames.unknown() > 0;
         if let Some(inbound) = self.inbound.get_mut(&path) {
             let back = self.paths.iter().find(|path| path.way == inbound.way);
-            let pause = cadence(back.and_then(|path| path.rtt.smoothed()));
+            let rtt = back.and_then(|path| path.rtt.smoothed());
+            // A way that was never full has room, and may carry much more than it was seen to.
+            let rate = back.map(Path::capacity).filter(|back| back.proven);
+            let pause = inbound.received.pause(rtt, rate.and_then(|back| back.rate));
             inbound.received.on_message(count, eliciting, pause, now);
+            inbound.received.on_mark(intake.ecn);
         }
         self.choose_path(now);
         result
@@ -208,6 +213,7 @@ impl Session {
                 }
             }
             Frame::Lane(frame) => {
+                self.tcp.declines = !self.splits(shared);
                 let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
                 self.drain_tcp();
                 if result.is_err() {

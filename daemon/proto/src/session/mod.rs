@@ -60,6 +60,8 @@ pub struct Session {
     /// When it is our turn to send load, where a person set bounds
     slot: Option<Slot>,
     tcp: Connections,
+    /// Whether connections with the other node are split, where it is not as with all others
+    pub split: Option<bool>,
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
@@ -151,6 +153,7 @@ impl Session {
             load: Scheduler::default(),
             slot: None,
             tcp,
+            split: None,
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
@@ -185,7 +188,9 @@ impl Session {
     /// Takes an inner packet; tells whether there was room
     #[must_use]
     pub fn send_packet(&mut self, packet: Vec<u8>, shared: &mut Shared, now: Instant) -> bool {
-        if shared.engine.split || !self.tcp.is_empty() {
+        let splits = self.splits(shared);
+        if splits || !self.tcp.is_empty() {
+            self.tcp.declines = !splits;
             let handling = self.tcp.handle_packet(&packet, &mut shared.pool, now);
             self.drain_tcp();
             while let Some(plain) = self.tcp.poll_plain() {
@@ -332,6 +337,11 @@ impl Session {
     /// or too many did
     pub fn take_dropped(&mut self) -> u64 {
         self.load.take_dropped()
+    }
+
+    /// Tells whether new TCP connections are split
+    fn splits(&self, shared: &Shared) -> bool {
+        self.split.unwrap_or(shared.engine.split)
     }
 
     /// Returns what there is for the node

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 use super::{Goodbye, Session, Shared};
 use crate::limits::{DATA_HEADER_LEN, MESSAGE_MIN, TAG_LEN};
-use crate::node::Way;
+use crate::node::{Ecn, Way};
 use crate::path::{Content, Owed, Path};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::{FRAME_HEADER, Frame};
@@ -23,6 +23,8 @@ pub struct Sealed {
     pub local: Option<IpAddr>,
     /// Its length
     pub len: usize,
+    /// Whether it may be marked on the way
+    pub ecn: Ecn,
 }
 
 /// A message in the making
@@ -252,6 +254,8 @@ impl Session {
         let path = &mut self.paths[at];
         let len = buffer.len() - draft.start + TAG_LEN;
         draft.content.size = u16::try_from(len).unwrap_or(u16::MAX);
+        let ecn = path.next_mark(now);
+        draft.content.capable = ecn == Ecn::Capable;
         let count = path.on_sent(draft.eliciting, draft.content, now);
         let number = number(path.number, count);
         let header = DataHeader { receiver: epoch.keys.remote_index, number };
@@ -261,7 +265,7 @@ impl Session {
         let tag = epoch.keys.seal.seal(number, head, body);
         epoch.on_sealed();
         buffer.extend_from_slice(&tag);
-        Some(Sealed { way: path.way, local: path.local, len })
+        Some(Sealed { way: path.way, local: path.local, len, ecn })
     }
 }
 

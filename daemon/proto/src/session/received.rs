@@ -16,9 +16,12 @@
 
 use std::collections::VecDeque;
 
-use crate::limits::{ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN};
+use crate::limits::{
+    ACK_DELAY, ACK_EVERY, ACK_LEAST, ACK_MOST, ACK_PAUSE_MIN, ACK_SHARE, DATA_HEADER_LEN, TAG_LEN,
+};
+use crate::node::Ecn;
 use crate::time::{Duration, Instant};
-use crate::wire::frame::{AckHead, encode_ack_within};
+use crate::wire::frame::{AckHead, Marks, encode_ack_within};
 
 /// Numbers of one remote path that are to be acknowledged
 #[derive(Clone, Debug)]
@@ -35,15 +38,19 @@ pub struct Received {
     early: u32,
     /// Lowest number that arrived since each of the last acknowledgements
     lowest: [u64; REPEATS],
+    marks: Marks,
+    /// Bytes of the last acknowledgement on the wire, where it travels alone
+    size: usize,
 }
 
 /// Returns the time between two acknowledgements on a path with such a round trip
 ///
-/// One in [`ACK_DELAY`], but no more than [`ACK_MOST`] in a round trip and no fewer than
-/// [`ACK_LEAST`], or one in [`ACK_PAUSE_MIN`].
-pub fn cadence(rtt: Option<Duration>) -> Duration {
+/// One in [`ACK_DELAY`], or in `affordable` if that is longer; but no more than [`ACK_MOST`] in a round
+/// trip and no fewer than [`ACK_LEAST`], or one in [`ACK_PAUSE_MIN`].
+pub fn cadence(rtt: Option<Duration>, affordable: Duration) -> Duration {
     let Some(rtt) = rtt else { return ACK_DELAY };
-    ACK_DELAY.max(rtt / ACK_MOST).min((rtt / ACK_LEAST).max(ACK_PAUSE_MIN))
+    let pause = ACK_DELAY.max(rtt / ACK_MOST).max(affordable);
+    pause.min((rtt / ACK_LEAST).max(ACK_PAUSE_MIN))
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +79,8 @@ impl Received {
             last_ack: None,
             early: 0,
             lowest: [u64::MAX; REPEATS],
+            marks: Marks { capable: 0, congested: 0 },
+            size: HEADERS,
         }
     }
 
@@ -107,6 +116,22 @@ impl Received {
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
+    /// Returns the time that is to pass between two acknowledgements on a way back with such a round
+    /// trip, which carries `rate` bytes a second, if that is known
+    pub fn pause(&self, rtt: Option<Duration>, rate: Option<u64>) -> Duration {
+        let nanos = |rate: u64| self.size as u64 * ACK_SHARE * 1_000_000_000 / rate.max(1);
+        cadence(rtt, rate.map_or(Duration::ZERO, |rate| Duration::from_nanos(nanos(rate))))
+    }
+
+    /// Counts what the message's IP header said of congestion
+    pub fn on_mark(&mut self, ecn: Ecn) {
+        match ecn {
+            Ecn::Incapable => {}
+            Ecn::Capable => self.marks.capable += 1,
+            Ecn::Congested => self.marks.congested += 1,
+        }
+    }
+
     /// Drops what an acknowledgement up to `largest` told, as that one has arrived
     ///
     /// The largest number of all stays: each acknowledgement begins with it.
@@ -135,7 +160,8 @@ impl Received {
             .take_while(|(at, range)| *at < RANGES_NEWEST || range.end >= deep)
             .map(|(_, range)| range.start..=range.end);
         let written = (now.as_nanos() / 1000) as u32;
-        let head = AckHead { path, delay: now.since(arrived), written };
+        let head = AckHead { path, delay: now.since(arrived), written, marks: self.marks };
+        let before = out.len();
         let told = encode_ack_within(head, ranges, room, out);
         if told == 0 {
             return false;
@@ -145,6 +171,7 @@ impl Received {
         for range in self.ranges.range_mut(..untold) {
             range.since = range.since.max(Some(largest));
         }
+        self.size = HEADERS + out.len() - before;
         self.eliciting = 0;
         self.due = None;
         self.last_ack = Some(now);
@@ -219,6 +246,8 @@ const REPEATS: usize = 8;
 const EARLY: u32 = 4;
 /// Time without acknowledgements after which a burst begins
 const QUIET: Duration = Duration::from_millis(20);
+/// Bytes on the wire of a message without frames, IPv4 and UDP included
+const HEADERS: usize = DATA_HEADER_LEN + TAG_LEN + 28;
 /// Ranges that are repeated without asking for an acknowledgement of the acknowledgement
 const RANGES_CALM: usize = 4;
 
@@ -239,6 +268,22 @@ mod tests {
         received.on_message(1, true, ACK_DELAY, at(11));
 
         assert_eq!(received.ack_due(), Some(at(10) + ACK_DELAY));
+    }
+
+    #[test]
+    fn acknowledgements_take_little_of_a_narrow_way_back_but_never_become_rare() {
+        let mut received = Received::new();
+        let (trip, small) = (Some(Duration::from_millis(200)), HEADERS + FRAMES);
+        received.on_message(0, true, ACK_DELAY, at(0));
+        take(&mut received, at(0));
+        let pause = |rate: Option<u64>| received.pause(trip, rate);
+
+        assert_eq!(pause(None), ACK_DELAY);
+        assert_eq!(pause(Some(12_500_000)), ACK_DELAY);
+        // a hundred a second, of 2 % of the rate
+        assert_eq!(pause(Some(small as u64 * 5_000)), Duration::from_millis(10));
+        assert_eq!(pause(Some(10_000)), Duration::from_millis(25));
+        assert_eq!(received.pause(None, Some(1)), ACK_DELAY);
     }
 
     #[test]
@@ -378,6 +423,9 @@ mod tests {
             prop_assert!(missing.is_empty(), "{missing:?}");
         }
     }
+
+    /// Bytes of an acknowledgement of one range
+    const FRAMES: usize = 3 + 17 + 2 + 1;
 
     fn take(received: &mut Received, now: Instant) -> Option<Vec<(u64, u64)>> {
         let mut out = Vec::new();

@@ -19,7 +19,7 @@ pub struct Shared {
 /// How the engine is set; may change while the node runs
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Engine {
-    /// Whether TCP connections are split
+    /// Whether TCP connections are split, where nothing else is said of the peer
     pub split: bool,
     /// Bytes of memory for split connections
     pub memory: usize,
@@ -49,8 +49,7 @@ impl Shared {
     /// Takes other settings
     pub fn configure(&mut self, engine: Engine, now: Instant) {
         self.engine = engine;
-        // Without memory every new connection is plain.
-        self.pool.size = if engine.split { engine.memory } else { 0 };
+        self.pool.size = engine.memory;
         self.shaper.set(engine.rate, engine.packet_rate, now);
     }
 }

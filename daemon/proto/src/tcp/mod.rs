@@ -53,6 +53,8 @@ use crate::wire::lane::LaneFrame;
 /// Connections that are split with one other node
 #[derive(Debug, Default)]
 pub struct Connections {
+    /// Whether new connections are not to be split; those that are go on
+    pub declines: bool,
     /// Lower bit of the lanes that we open; the other node's have the other one
     parity: u32,
     /// Lane to open next, but for the lower bit

@@ -29,7 +29,7 @@ impl Connections {
         let Filtered::Split(offer, options) = filter(segment.options) else {
             return Handling::Plain;
         };
-        let Some(credit) = pool.first().filter(|_| self.lanes.len() < LANES_MAX) else {
+        let Some(credit) = self.promise(pool) else {
             return Handling::Plain;
         };
         let conv = self.free_conv();
@@ -120,8 +120,7 @@ impl Connections {
                 self.settle(old);
             }
         }
-        let mine = pool.first().filter(|_| self.lanes.len() < LANES_MAX);
-        let Some(promise) = mine else {
+        let Some(promise) = self.promise(pool) else {
             self.packets.push_back(syn.encode());
             return Ok(());
         };
@@ -135,6 +134,11 @@ impl Connections {
         self.insert(conv, connection);
         self.packets.push_back(Segment { window, ..syn }.encode());
         Ok(())
+    }
+
+    /// Returns what a new connection is promised in each direction; nothing where it is to be plain
+    fn promise(&self, pool: &Pool) -> Option<usize> {
+        pool.first().filter(|_| !self.declines && self.lanes.len() < LANES_MAX)
     }
 
     fn insert(&mut self, conv: u32, connection: Connection) {

@@ -73,10 +73,14 @@ fn signed_connections_and_unknown_ones_pass() {
 }
 
 #[test]
-fn node_without_memory_leaves_a_connection_plain() {
-    for side in [CLIENT, SERVER] {
+fn node_without_memory_or_that_declines_leaves_a_connection_plain() {
+    for (side, declines) in [(CLIENT, false), (SERVER, false), (CLIENT, true), (SERVER, true)] {
         let mut pair = Pair::new();
-        pair.pools[side].size = 0;
+        if declines {
+            pair.nodes[side].declines = true;
+        } else {
+            pair.pools[side].size = 0;
+        }
         let taken = syn(&mut pair, &OPTIONS);
         assert_eq!(taken, if side == CLIENT { Handling::Plain } else { Handling::Taken });
         pair.pump();
@@ -88,6 +92,17 @@ fn node_without_memory_leaves_a_connection_plain() {
         assert!(pair.nodes.iter().all(Connections::is_empty));
         assert_eq!(pair.pools[CLIENT].promised, 0);
     }
+}
+
+#[test]
+fn connection_that_is_split_stays_so_when_new_ones_are_declined() {
+    let mut pair = Pair::open();
+    pair.nodes.iter_mut().for_each(|node| node.declines = true);
+
+    pair.says(CLIENT, 0, 0, b"goes on");
+    pair.pump();
+
+    assert_eq!(pair.bytes(SERVER), b"goes on");
 }
 
 #[test]

@@ -116,6 +116,8 @@ pub struct Ack<'a> {
     pub written: u32,
     /// Largest number that arrived
     pub largest: u64,
+    /// How many messages of the path came with marks, so far
+    pub marks: Marks,
     /// First run, then gaps and runs
     runs: &'a [u8],
 }
@@ -129,6 +131,17 @@ pub struct AckHead {
     pub delay: Duration,
     /// When it is written, in microseconds
     pub written: u32,
+    /// How many messages of the path came with marks, so far
+    pub marks: Marks,
+}
+
+/// How many messages came with which mark of explicit congestion notification
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Marks {
+    /// ECT(0): they could have been marked
+    pub capable: u64,
+    /// CE: they met congestion
+    pub congested: u64,
 }
 
 /// Frames of a message, one after another
@@ -166,7 +179,7 @@ pub fn encode_ack_within(
     let Some(first) = ranges_descending.next() else { return 0 };
     let run = first.end().saturating_sub(*first.start());
     let mut left = room.min(usize::from(u16::MAX));
-    let needed = FRAME_HEADER + ACK_HEADER + varint::len(run);
+    let needed = FRAME_HEADER + ACK_HEADER + head.marks.len() + varint::len(run);
     if left < needed {
         return 0;
     }
@@ -178,6 +191,7 @@ pub fn encode_ack_within(
     out.extend_from_slice(&delay.to_be_bytes());
     out.extend_from_slice(&head.written.to_be_bytes());
     out.extend_from_slice(&first.end().to_be_bytes());
+    head.marks.encode(out);
     varint::write(run, out);
     let mut lowest = *first.start();
     let mut count = 1;
@@ -246,7 +260,7 @@ impl<'a> Frame<'a> {
         FRAME_HEADER
             + match self {
                 Self::Ping => 0,
-                Self::Ack(ack) => ACK_HEADER + ack.runs.len(),
+                Self::Ack(ack) => ACK_HEADER + ack.marks.len() + ack.runs.len(),
                 Self::Challenge(_) | Self::Answer(_) | Self::Echo(_) | Self::EchoReply(_) => 8,
                 Self::Segment(segment) => SEGMENT_HEADER + segment.data.len(),
                 Self::Window { .. } => WINDOW_LEN - FRAME_HEADER,
@@ -373,11 +387,13 @@ impl Frames<'_> {
 
 impl<'a> Ack<'a> {
     fn parse(body: &'a [u8]) -> Result<Self, Malformed> {
-        let (header, runs) = body.split_first_chunk::<ACK_HEADER>().ok_or(Malformed)?;
+        let (header, mut runs) = body.split_first_chunk::<ACK_HEADER>().ok_or(Malformed)?;
         let [path, d0, d1, d2, d3, w0, w1, w2, w3, largest @ ..] = *header;
         let delay = Duration::from_micros(u32::from_be_bytes([d0, d1, d2, d3]).into());
         let written = u32::from_be_bytes([w0, w1, w2, w3]);
-        let ack = Self { path, delay, written, largest: u64::from_be_bytes(largest), runs };
+        let largest = u64::from_be_bytes(largest);
+        let marks = Marks::parse(&mut runs).ok_or(Malformed)?;
+        let ack = Self { path, delay, written, largest, marks, runs };
         ack.validate().ok_or(Malformed)?;
         Ok(ack)
     }
@@ -404,6 +420,7 @@ impl<'a> Ack<'a> {
         out.extend_from_slice(&delay.to_be_bytes());
         out.extend_from_slice(&self.written.to_be_bytes());
         out.extend_from_slice(&self.largest.to_be_bytes());
+        self.marks.encode(out);
         out.extend_from_slice(self.runs);
     }
 
@@ -417,6 +434,21 @@ impl<'a> Ack<'a> {
             ranges += 1;
         }
         (self.largest <= COUNT_MAX && ranges <= ACK_RANGES_MAX).then_some(())
+    }
+}
+
+impl Marks {
+    fn parse(bytes: &mut &[u8]) -> Option<Self> {
+        Some(Self { capable: varint::read(bytes)?, congested: varint::read(bytes)? })
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        varint::write(self.capable, out);
+        varint::write(self.congested, out);
+    }
+
+    fn len(&self) -> usize {
+        varint::len(self.capable) + varint::len(self.congested)
     }
 }
 

@@ -98,7 +98,8 @@ fn each_mistake_of_a_peer_names_its_line_and_key() {
             "public_key",
             "key",
             7,
-            "hub.key: is no key of [[hub]]; remove it; known are endpoint, public_key, carrier",
+            "hub.key: is no key of [[hub]]; remove it; known are endpoint, public_key, carrier, \
+             tcp",
         ),
         ("public_key", "carrier = \"x\"\npublic_key", 7, "hub.carrier: \"x\" is no carrier; write"),
         (
@@ -106,6 +107,18 @@ fn each_mistake_of_a_peer_names_its_line_and_key() {
             "[[peer]]\nname = \"tokyo\"\n[[hub]]",
             5,
             "peer.carrier: is missing; add what is to be different",
+        ),
+        (
+            "public_key",
+            "tcp = \"x\"\npublic_key",
+            7,
+            "hub.tcp: \"x\" is no way to carry TCP; write",
+        ),
+        (
+            "[[hub]]",
+            "[[peer]]\nname = \"tokyo\"\ntcp = \"x\"\n[[hub]]",
+            7,
+            "peer.tcp: \"x\" is no way to carry TCP; write",
         ),
         ("[[hub]]", "[[peer]]\ncarrier = \"tcp\"\n[[hub]]", 5, "peer.name: is missing; add name ="),
         (

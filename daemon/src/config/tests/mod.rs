@@ -162,14 +162,16 @@ fn every_key_is_taken() {
 }
 
 #[test]
-fn keys_of_the_engine_are_taken_and_a_carrier_holds_until_a_nearer_one() {
+fn keys_of_the_engine_are_taken_and_carrier_and_tcp_hold_until_nearer_ones() {
     let place = Place::new();
     let engine = "tcp = 'plain'\nmemory = '1GiB'\nrate = '100mbit'\npacket_rate = 50000\n\
                   quota = '1TB/month'\nredundancy = '5%'\ncarrier = 'tcp'\n";
-    let hub = format!("[[hub]]\nendpoint = 'other:1'\npublic_key = '{KEY_B}'\ncarrier = 'kcp'\n");
+    let hub = format!(
+        "[[hub]]\nendpoint = 'other:1'\npublic_key = '{KEY_B}'\ncarrier = 'kcp'\ntcp = 'split'\n"
+    );
     let peers = format!(
         "[[peer]]\nname = 'tokyo'\ncarrier = 'udp'\n\
-         [[peer]]\npublic_key = '{KEY_A}'\ncarrier = 'auto'\n"
+         [[peer]]\npublic_key = '{KEY_A}'\ntcp = 'split'\n"
     );
     place.write("etc/home.toml", &format!("{engine}{PEER}{hub}{peers}"));
 
@@ -182,8 +184,11 @@ fn keys_of_the_engine_are_taken_and_a_carrier_holds_until_a_nearer_one() {
     let RoleConfig::Peer(peer) = network.role else { panic!("a hub") };
     let carriers: Vec<_> = peer.hubs.iter().map(|hub| hub.carrier).collect();
     assert_eq!((&carriers[..], peer.carrier), (&[Choice::Tcp, Choice::Kcp][..], Choice::Tcp));
-    let tokyo = PeerSetting { who: PeerName::Name("tokyo".to_owned()), carrier: Choice::Udp };
-    let other = PeerSetting { who: PeerName::Key(KEY_A.parse().unwrap()), carrier: Choice::Auto };
+    assert_eq!(peer.hubs.iter().map(|hub| hub.split).collect::<Vec<_>>(), [None, Some(true)]);
+    let who = PeerName::Name("tokyo".to_owned());
+    let tokyo = PeerSetting { who, carrier: Choice::Udp, split: None };
+    let who = PeerName::Key(KEY_A.parse().unwrap());
+    let other = PeerSetting { who, carrier: Choice::Tcp, split: Some(true) };
     assert_eq!(peer.peers, [tokyo, other]);
 }
 

@@ -304,18 +304,20 @@ fn given_address_that_the_configuration_gives_to_another_is_taken_back() {
 }
 
 #[test]
-fn changed_carrier_of_a_member_is_told_and_changes_nothing_else() {
+fn changed_carrier_or_tcp_of_a_member_is_told_and_changes_nothing_else() {
     let mut world = World::new(2);
     world.join(1);
     world.join(2);
     let mut config = config(2, Addresses::Configured);
     config.members[0].carrier = Choice::Tcp;
+    config.members[1].split = Some(false);
 
     world.hub.on_config(config, &mut world.out);
 
     let said = world.poll();
-    let [Command::SetPeer(peer)] = &said[..] else { panic!("{said:?}") };
-    assert_eq!((peer.key, peer.carrier), (key(1), Choice::Tcp));
+    let [Command::SetPeer(one), Command::SetPeer(two)] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((one.key, one.carrier, one.split), (key(1), Choice::Tcp, None));
+    assert_eq!((two.key, two.carrier, two.split), (key(2), Choice::Auto, Some(false)));
 }
 
 #[test]
@@ -511,6 +513,7 @@ fn config(members: u16, addresses: Addresses) -> HubConfig {
         addresses: if addresses == Addresses::Configured { vec![overlay(n)] } else { Vec::new() },
         subnets: Vec::new(),
         carrier: Choice::Auto,
+        split: None,
     };
     HubConfig {
         endpoint: None,

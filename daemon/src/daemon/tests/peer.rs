@@ -299,15 +299,20 @@ fn addresses_that_change_before_we_are_registered_are_told_afterwards() {
 }
 
 #[test]
-fn carrier_is_that_of_the_hub_or_the_peer_and_may_change_while_sessions_last() {
+fn carrier_and_tcp_are_those_of_the_hub_or_the_peer_and_may_change_while_sessions_last() {
     let mut world = World::up(&[1, 2]);
     let hub = HubAddress {
         endpoint: "192.0.2.1:8796".into(),
         public_key: key(HUB),
         carrier: Choice::Tcp,
+        split: None,
     };
-    let one = PeerSetting { who: PeerName::Key(key(1)), carrier: Choice::Kcp };
-    let two = PeerSetting { who: PeerName::Name("peer-2".into()), carrier: Choice::Udp };
+    let one = PeerSetting { who: PeerName::Key(key(1)), carrier: Choice::Kcp, split: None };
+    let two = PeerSetting {
+        who: PeerName::Name("peer-2".into()),
+        carrier: Choice::Udp,
+        split: Some(false),
+    };
     let mut config = PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() };
     config.peers = vec![one, two];
 
@@ -315,12 +320,16 @@ fn carrier_is_that_of_the_hub_or_the_peer_and_may_change_while_sessions_last() {
 
     let told = |steps: Vec<Step>| -> Vec<_> {
         let told = steps.into_iter().map(|step| match step {
-            Step::Node(Command::SetPeer(peer)) => (peer.key, peer.carrier),
+            Step::Node(Command::SetPeer(peer)) => (peer.key, peer.carrier, peer.split),
             step => panic!("{step:?}"),
         });
         told.collect()
     };
-    let want = [(key(1), Choice::Kcp), (key(2), Choice::Udp), (key(HUB), Choice::Tcp)];
+    let want = [
+        (key(1), Choice::Kcp, None),
+        (key(2), Choice::Udp, Some(false)),
+        (key(HUB), Choice::Tcp, None),
+    ];
     assert_eq!(told(world.take()), want);
     world.peer.on_config(config, world.now, &mut world.out);
     assert_eq!(told(world.take()), [], "nothing has changed");
@@ -346,6 +355,7 @@ impl World {
             endpoint: (*endpoint).to_owned(),
             public_key: key(HUB + n as u16),
             carrier: Choice::Auto,
+            split: None,
         };
         let hubs = hubs.iter().enumerate().map(hub).collect();
         let register = Register { name: "box".into(), ..Register::default() };

@@ -695,6 +695,7 @@ fn peer() -> NetworkConfig {
         endpoint: "192.0.2.1:8796".into(),
         public_key: key(HUB),
         carrier: Choice::Auto,
+        split: None,
     };
     network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() }))
 }
@@ -706,6 +707,7 @@ fn hub() -> NetworkConfig {
         addresses: vec![overlay(1)],
         subnets: Vec::new(),
         carrier: Choice::Auto,
+        split: None,
     };
     let config = HubConfig {
         endpoint: None,

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fastvpn_proto::node::{Arrival, Carrier, Choice, Credential, Node, Transmit};
+use fastvpn_proto::node::{Arrival, Carrier, Choice, Credential, Ecn, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use fastvpn_proto::wire::message::{Kind, parse_kind};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -246,7 +246,8 @@ impl Carriers {
             node.handle_broken(carrier, remote, now);
         }
         if let Some(mut message) = knock {
-            let proven = node.handle_message(Arrival { carrier, remote, local }, &mut message, now);
+            let arrival = Arrival { carrier, remote, local, ecn: Ecn::Incapable };
+            let proven = node.handle_message(arrival, &mut message, now);
             if proven == Credential::Nothing {
                 // Without its outbox the connection ends; nobody is remembered as a caller.
                 return;
@@ -267,7 +268,8 @@ impl Carriers {
     fn take(&mut self, id: Id, message: &mut [u8], node: &mut Node, now: Instant) -> Credential {
         let Some(link) = self.links.get(&id) else { return Credential::Nothing };
         let Link { carrier, remote, local, .. } = *link;
-        let proven = node.handle_message(Arrival { carrier, remote, local }, message, now);
+        let arrival = Arrival { carrier, remote, local, ecn: Ecn::Incapable };
+        let proven = node.handle_message(arrival, message, now);
         let ours = link.began != Began::Accepted;
         if ours && proven == Credential::Identity && !link.outbox.is_proven() {
             self.dialled.on_proven(carrier, remote);

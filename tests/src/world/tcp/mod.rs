@@ -34,6 +34,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::SocketAddr;
 
+use fastvpn_proto::node::Ecn;
 use fastvpn_proto::time::{Duration, Instant};
 use rand_chacha::rand_core::RngCore;
 use smoltcp::socket::tcp::State;
@@ -465,7 +466,10 @@ impl World {
                     let Some(tuple) = Tuple::of_arriving(&bytes) else { continue };
                     let [from, to] = [tuple.remote, tuple.local];
                     let [from, to] = [from, to].map(|at| SocketAddr::new(at.ip(), RAW_PORT));
-                    self.transmit(self.hosts[host.0].site, Datagram { from, to, bytes });
+                    self.transmit(
+                        self.hosts[host.0].site,
+                        Datagram { from, to, bytes, ecn: Ecn::Incapable },
+                    );
                 }
             }
         }

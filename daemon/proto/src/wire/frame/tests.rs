@@ -35,14 +35,18 @@ fn acknowledgement_looks_as_the_protocol_says() {
     let mut out = Vec::new();
     let ranges = [95..=100, 90..=92, 10..=10];
 
-    let head = AckHead { path: 3, delay: Duration::from_micros(260), written: 0x0102_0304 };
+    let marks = Marks { capable: 95, congested: 2 };
+    let head = AckHead { path: 3, delay: Duration::from_micros(260), written: 0x0102_0304, marks };
     let told = encode_ack(head, ranges.clone().into_iter(), &mut out);
 
-    let bytes: &[u8] =
-        &[2, 0, 23, 3, 0, 0, 1, 4, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 100, 5, 1, 2, 0x40, 78, 0];
+    let bytes: &[u8] = &[
+        2, 0, 26, 3, 0, 0, 1, 4, 1, 2, 3, 4, 0, 0, 0, 0, 0, 0, 0, 100, 0x40, 95, 2, 5, 1, 2, 0x40,
+        78, 0,
+    ];
     assert_eq!((told, out.as_slice()), (3, bytes));
     let Some(Ok(Frame::Ack(ack))) = frames(&out).next() else { panic!() };
     assert_eq!((ack.path, ack.delay, ack.written, ack.largest), (3, head.delay, 0x0102_0304, 100));
+    assert_eq!(ack.marks, marks);
     assert_eq!(ack.ranges().collect::<Vec<_>>(), ranges);
     assert_eq!(encoded(&Frame::Ack(ack)), out);
 }
@@ -69,9 +73,10 @@ fn acknowledgement_takes_no_more_than_its_room_and_its_number_of_ranges() {
 fn impossible_acknowledgements_are_refused() {
     let refused = |largest: u64, runs: &[u8]| {
         let mut body = vec![2];
-        body.extend((17 + runs.len() as u16).to_be_bytes());
+        body.extend((19 + runs.len() as u16).to_be_bytes());
         body.extend([0; 9]);
         body.extend(largest.to_be_bytes());
+        body.extend([0; 2]);
         body.extend(runs);
         parsed(&body) == [Err(Malformed)]
     };
