@@ -35,6 +35,7 @@ fn stream_fills_20_mbit_of_300_ms_and_20_percent() {
     let figures = bulk("20 % link", 3_030, lossy20(), lossy20());
 
     assert!(figures.rate >= 13.5);
+    assert!(figures.ping.loss() <= 0.02, "thin traffic pays for nobody's repeats");
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Cycle {
             Phase::Drain | Phase::Resume => 0.5,
             Phase::Rival if self.growth.1 < 3 => UP_MAX,
             Phase::Rival => RIVAL[self.rounds as usize % RIVAL.len()],
-            Phase::Cruise => CRUISE,
+            Phase::Cruise => self.cruise_gain(view),
             Phase::Up => self.up_gain(view),
             // At most what arrives, so that it is a trial of own loss.
             Phase::Down => self.down_gain(view),
@@ -362,6 +362,12 @@ impl Cycle {
         (DOWN * needed.min(1.0)).min(ARRIVING * arriving).max(DOWN_MIN)
     }
 
+    /// A little less while there is some queue, so that what late wake-ups have piled up goes away
+    fn cruise_gain(&self, view: &View) -> f64 {
+        let excess = (view.standing - view.noise).max(0.0) / view.trip.max(0.001);
+        CRUISE - (excess * EASE).min(EASE_MAX)
+    }
+
     fn up_gain(&self, view: &View) -> f64 {
         (1.0 + (PROBE + 1.2 * view.noise) / view.trip.max(0.001)).clamp(UP_MIN, UP_MAX)
     }
@@ -405,6 +411,9 @@ const DOWN_TRIPS: f64 = 2.5;
 const DOWN_TRIPS_MAX: f64 = 8.0;
 /// A little less than the rate, so that errors do not add up to a queue
 const CRUISE: f64 = 0.995;
+/// Share of a standing queue that cruising removes in a round trip, and at most how much less is sent
+const EASE: f64 = 0.25;
+const EASE_MAX: f64 = 0.02;
 const UP_MIN: f64 = 1.05;
 const UP_MAX: f64 = 1.25;
 /// Growth of the rate in one round that is worth going on

@@ -31,6 +31,7 @@ pub(super) struct Copies {
     /// When a spare is due that is not yet; may be too early, never too late
     spare_due: Option<Instant>,
     thin_taken: Window,
+    repeat_taken: Window,
     spare_taken: Window,
     steps: u64,
 }
@@ -51,6 +52,8 @@ pub(super) struct Copy {
     gap: Duration,
     /// When it first left
     first: Instant,
+    /// Whether a piece that was lost, and not the flow that it is of, is why it is copied
+    repeat: bool,
 }
 
 /// What left
@@ -87,7 +90,7 @@ struct Spare {
 impl Copy {
     /// Takes note of what leaves for the first time
     pub(super) fn new(what: What, bytes: usize, now: Instant) -> Self {
-        Self { what, bytes, sent: 1, gap: Duration::ZERO, first: now }
+        Self { what, bytes, sent: 1, gap: Duration::ZERO, first: now, repeat: false }
     }
 
     /// Tells whether it is likely enough that all that left were lost, and the copy not too late
@@ -124,6 +127,7 @@ impl Copies {
     /// was thin
     pub(super) fn push_repeat(&mut self, mut copy: Copy, most: u8, policy: &Policy, now: Instant) {
         copy.sent += policy.transmissions - most.min(policy.transmissions);
+        copy.repeat = true;
         if copy.sent < policy.transmissions {
             self.push_thin(copy, policy, now);
         }
@@ -137,7 +141,7 @@ impl Copies {
             let sent = policy.transmissions - policy.repeats;
             let what = What::Piece(piece);
             self.steps += 1;
-            let copy = Copy { what, bytes, sent, gap: Duration::ZERO, first: now };
+            let copy = Copy { what, bytes, sent, gap: Duration::ZERO, first: now, repeat: true };
             self.ladder.insert((now, self.steps), copy);
         }
     }
@@ -153,9 +157,9 @@ impl Copies {
         self.add_spare(Spare { copy, due, tail: true });
     }
 
-    /// Returns the copy of a thin flow that is due, if one is allowed
+    /// Returns the copy of a thin flow, or of a piece that was lost, that is due, if one is allowed
     ///
-    /// What exceeds the share of thin flows may still use idle capacity.
+    /// What exceeds their share, each its own, may still use idle capacity.
     pub(super) fn next_thin(&mut self, policy: &Policy, now: Instant) -> Option<Place> {
         while let Some((step, copy)) = self.ladder.first_key_value() {
             if step.0 > now {
@@ -163,7 +167,8 @@ impl Copies {
             }
             let place = Place::Ladder(*step);
             let useful = copy.is_useful(policy, now);
-            if useful && self.thin_taken.fits(copy.cost(), policy.thin_copies, now) {
+            let taken = if copy.repeat { &mut self.repeat_taken } else { &mut self.thin_taken };
+            if useful && taken.fits(copy.cost(), policy.thin_copies, now) {
                 return Some(place);
             }
             if let Some(copy) = self.remove(place).filter(|_| useful) {
@@ -235,8 +240,9 @@ impl Copies {
         let cost = self.get(place).map_or(0, Copy::cost);
         match place {
             Place::Ladder(_) => {
-                self.thin_taken.count(cost, now);
                 let Some(mut copy) = self.remove(place) else { return };
+                let taken = if copy.repeat { &mut self.repeat_taken } else { &mut self.thin_taken };
+                taken.count(cost, now);
                 copy.sent += 1;
                 if copy.sent < policy.transmissions {
                     self.push_thin(copy, policy, now);
