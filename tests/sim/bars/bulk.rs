@@ -32,7 +32,9 @@ fn stream_fills_50_mbit_of_250_ms_and_10_percent() {
 
 #[test]
 fn stream_fills_20_mbit_of_300_ms_and_20_percent() {
-    let figures = bulk("20 % link", 3_030, lossy20(), lossy20());
+    // ten seconds of such a link say little
+    let runs = [3_030, 3_031, 3_032].map(|seed| bulk("20 % link", seed, lossy20(), lossy20()));
+    let figures = middle(runs.into());
 
     assert!(figures.rate >= 13.5);
     assert!(figures.ping.loss() <= 0.02, "thin traffic pays for nobody's repeats");
@@ -118,7 +120,11 @@ fn bulk(bar: &str, seed: u64, there: LinkConfig, back: LinkConfig) -> Figures {
         figures.print(bar);
         figures
     };
-    let mut all = each_seed(seed, measure);
+    middle(each_seed(seed, measure))
+}
+
+/// Returns the one of median rate
+fn middle(mut all: Vec<Figures>) -> Figures {
     all.sort_by(|one, other| one.rate.total_cmp(&other.rate));
     all.swap_remove(all.len() / 2)
 }

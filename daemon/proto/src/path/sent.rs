@@ -24,7 +24,7 @@ use core::ops::RangeInclusive;
 use std::collections::VecDeque;
 
 use super::rtt::Rtt;
-use crate::limits::{INITIAL_RTT, REORDER_MESSAGES};
+use crate::limits::{ACK_LEAST, INITIAL_RTT, REORDER_MESSAGES};
 use crate::rate::{Mark, Rate, Stamp};
 use crate::time::{Duration, Instant};
 
@@ -200,7 +200,9 @@ impl<T> Sent<T> {
             return AckResult { largest, invalid: true, ..AckResult::default() };
         }
 
-        if self.unanswered.is_some_and(|(_, sent)| now.since(sent) > rtt.pto()) {
+        // An acknowledgement may be held back so long where the way back is narrow.
+        let held = rtt.smoothed().unwrap_or_default() / ACK_LEAST;
+        if self.unanswered.is_some_and(|(_, sent)| now.since(sent) > rtt.pto() + held) {
             self.interrupted = self.next_count();
         }
         let mut news = News::default();

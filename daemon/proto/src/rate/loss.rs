@@ -21,6 +21,8 @@ pub(super) struct OwnLoss {
     /// Messages of past trials, the recent ones weighing more, and those lost of them
     seen: f64,
     lost: f64,
+    /// Messages of all trials that have spoken
+    known: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -111,9 +113,9 @@ impl OwnLoss {
         if self.seen < 1.0 { 0.0 } else { (self.lost / self.seen).min(SHARE_MAX) }
     }
 
-    /// Returns how many messages this is known from, the older ones weighing less
-    pub(super) fn weight(&self) -> f64 {
-        self.seen
+    /// Returns how many messages this was learnt from so far
+    pub(super) fn known(&self) -> f64 {
+        self.known
     }
 
     fn trial(&mut self, phase: u32) -> Option<&mut Trial> {
@@ -138,6 +140,7 @@ impl OwnLoss {
             } else {
                 (1.0 - sent / MESSAGES).clamp(KEEP_MIN, KEEP_MAX)
             };
+            self.known += sent;
             self.seen = self.seen * keep + sent;
             self.lost = self.lost * keep + lost;
         }
@@ -172,6 +175,14 @@ mod tests {
         trial(&mut loss, 3, 100, 0);
 
         assert!(loss.share() < 0.03);
+    }
+
+    #[test]
+    fn what_is_known_grows_with_each_trial() {
+        let mut loss = OwnLoss::default();
+        (0..20).for_each(|phase| trial(&mut loss, phase, 19, 1));
+
+        assert_eq!(loss.known(), 400.0);
     }
 
     #[test]

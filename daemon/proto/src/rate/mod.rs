@@ -57,8 +57,8 @@ pub struct Rate {
     queue: Queue,
     cycle: Cycle,
     pacer: Pacer,
-    /// Rate at which the first train came through
-    train: Option<f64>,
+    /// Rates at which the last two trains came through
+    trains: [Option<f64>; 2],
     /// Most that may be in flight
     window: f64,
     opening: Opening,
@@ -93,7 +93,7 @@ impl Rate {
             queue: Queue::new(),
             cycle: Cycle::new(),
             pacer: Pacer::new(),
-            train: None,
+            trains: [None; 2],
             window: opening::FIRST,
             opening: Opening::new(),
             fall: Fall::default(),
@@ -125,6 +125,7 @@ impl Rate {
         if bytes >= LOAD {
             if now.since(self.last_load) > MEMORY {
                 self.cycle.resume(now);
+                self.opening = Opening::new();
                 self.set_pace(in_flight as f64, now);
             }
             self.last_load = now;
@@ -185,11 +186,18 @@ impl Rate {
     /// Takes the news that messages met congestion, by the marks of routers
     pub fn on_marks(&mut self, in_flight: usize, now: Instant) {
         let Some(rate) = self.carries.value() else { return };
-        let trip = seconds(self.queue.trip());
+        let trip = seconds(self.queue.trip() + self.queue.standing());
+        // Somebody else made the queue, and what we know of the path is only what we sent.
+        let unseen = self.cycle.phase() == Phase::Startup && !self.opening.is_seen();
+        if self.sampler.is_limited() || unseen {
+            return;
+        }
         let Some(answer) = self.marks.on_marks(self.cycle.phase(), trip, now) else { return };
         let before = self.cycle.number();
         self.cycle.enter(answer.phase, now);
-        self.carries.lower(rate * answer.keep);
+        if answer.keep < 1.0 {
+            self.carries.lower(rate * answer.keep);
+        }
         self.on_phase(before, now);
         self.set_pace(in_flight as f64, now);
     }
@@ -277,8 +285,7 @@ impl Rate {
         }
         let carried = self.carried(sample);
         if sample.sent > 2.0 * sample.transit && self.cycle.phase() == Phase::Startup {
-            // Whoever comes late pulls a train apart, and nobody pushes it together.
-            self.train = Some(self.train.map_or(carried, |train| train.max(carried)));
+            self.trains = [self.trains[1], Some(carried)];
             return;
         }
         if self.queue.standing() > self.threshold() {
@@ -317,7 +324,7 @@ impl Rate {
 
     /// Returns what the path may lose by itself on top of what is known, `most` of it in the beginning
     fn unknown_loss(&self, most: f64) -> f64 {
-        most * (1.0 - self.loss.weight() / LOSS_KNOWN).max(0.0)
+        most * (1.0 - self.loss.known() / LOSS_KNOWN).max(0.0)
     }
 
     /// Returns the mean of samples while there is a queue
@@ -398,21 +405,15 @@ impl Rate {
             return;
         };
         let view = self.view(in_flight, now);
-        let mut pace = carries * self.cycle.gain(&view);
         let starting = self.cycle.phase() == Phase::Startup;
-        if starting {
-            pace = pace.max(self.opening.pace(view.trip));
-            if let Some(train) = self.train.filter(|train| *train > carries) {
-                pace = pace.min(train.max(carries * TRAIN_GAIN));
-            }
-        }
-        if let Some(bound) = self.bound {
-            pace = pace.min(bound as f64);
-        }
+        let bound = self.bound.map_or(f64::INFINITY, |bound| bound as f64);
+        let most = if starting { bound.min(self.train_bound(carries)) } else { bound };
+        let mut pace = (carries * self.cycle.gain(&view)).min(most);
         let trip = view.trip.max(0.000_1);
         pace = pace.max(PACE_MIN * MESSAGE / trip.clamp(PACE_TRIP.0, PACE_TRIP.1));
-        self.pacer.set_rate(pace);
-        let spare = view.threshold + 4.0 * self.queue.trip_noise() + ACK_SPARE;
+        let opening = if starting { self.opening.pace(trip).min(most) } else { 0.0 };
+        self.pacer.set_rate(pace.max(opening));
+        let spare = self.queue.threshold() + 4.0 * self.queue.trip_noise() + ACK_SPARE;
         let held = pace.max(carries) * (trip * WINDOW + spare) + WINDOW_SPARE;
         self.window = held;
         if self.cycle.has_rivals() {
@@ -421,6 +422,15 @@ impl Rate {
         if starting {
             self.window = self.window.max(self.opening.window());
         }
+    }
+
+    /// Returns the most that may leave in startup, by the spacing of trains
+    ///
+    /// Whoever comes late pulls a train apart, and some links push it together: the faster of two is
+    /// taken, and none that is slower than what is known already.
+    fn train_bound(&self, carries: f64) -> f64 {
+        let train = self.trains.iter().flatten().copied().fold(0.0, f64::max);
+        if train > carries { train.max(carries * TRAIN_GAIN) } else { f64::INFINITY }
     }
 
     /// Returns what may be in flight beside rivals, as a multiple of what the path holds
@@ -483,7 +493,7 @@ impl Default for Rate {
 }
 
 /// Bytes in flight at any time
-const WINDOW_SPARE: f64 = 8.0 * MESSAGE;
+const WINDOW_SPARE: f64 = 14.0 * MESSAGE;
 /// What may be in flight, as a multiple of what the path holds
 const WINDOW: f64 = 1.25;
 /// The same beside somebody who fills the queue: one who cuts back at losses, and one who never does
@@ -596,6 +606,27 @@ mod tests {
     }
 
     #[test]
+    fn first_window_after_a_call_is_that_of_a_path_of_which_nothing_is_known() {
+        let mut path = Bench::new(10e6);
+        path.trickle(60_000);
+        path.run(10);
+
+        let sent = path.flight.len();
+        assert!((20..=33).contains(&sent), "{sent}");
+    }
+
+    #[test]
+    fn marks_that_others_have_caused_cost_a_call_nothing() {
+        let mut path = Bench::new(10e6);
+        path.trickle(60_000);
+        let before = path.rate.delivery_rate();
+
+        path.rate.on_marks(0, at(path.now));
+
+        assert_eq!((path.rate.phase(), path.rate.delivery_rate()), ("startup", before));
+    }
+
+    #[test]
     fn acknowledgements_that_failed_to_come_make_no_path_slow() {
         let mut path = Bench::new(10e6);
         path.run(3000);
@@ -694,8 +725,8 @@ mod tests {
             let end = self.now + millis;
             while self.now < end {
                 let sent = at(self.now + 180);
-                self.rate.on_idle();
                 let mark = self.rate.on_sent(400, 0, sent);
+                self.rate.on_idle();
                 self.now += 200;
                 self.rate.on_acked(&mark, 400, sent, Some(at(self.now)));
                 self.acknowledge();

@@ -40,6 +40,9 @@ impl Opening {
 
     /// A round ends on a path with such a round trip, in seconds
     pub(super) fn on_round(&mut self, trip: f64, now: Instant) {
+        if trip <= 0.0 {
+            return;
+        }
         let took = now.since(self.began).as_secs_f64().max(trip);
         let arrived = self.acked * trip / took;
         self.window = self.window.min((1.0 + GROWTH) * arrived).max(FIRST);
@@ -50,6 +53,11 @@ impl Opening {
     /// A sample was taken of a path under full load
     pub(super) fn on_seen(&mut self) {
         self.seen = true;
+    }
+
+    /// Tells whether the path was seen under full load
+    pub(super) fn is_seen(&self) -> bool {
+        self.seen
     }
 
     /// Returns the bytes that may be in flight

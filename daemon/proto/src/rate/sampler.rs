@@ -152,13 +152,15 @@ impl Sampler {
         if !is_new || self.last.is_some_and(|last| last.mark.position >= mark.position) {
             return told;
         }
-        let arrived = written - i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX / 2);
+        let held = i64::try_from(delay.as_nanos()).unwrap_or(i64::MAX / 2);
+        let arrived = written.saturating_sub(held);
         let most = i64::try_from((round * 4).max(INTERRUPTION).as_nanos()).unwrap_or(i64::MAX);
-        if self.last.is_some_and(|last| arrived - last.arrived > most) {
+        if self.last.is_some_and(|last| arrived.saturating_sub(last.arrived) > most) {
             // A silence is no rate.
             self.from = None;
         }
-        told.delay = Some(arrived - i64::try_from(sent.as_nanos()).unwrap_or(i64::MAX / 2));
+        told.delay =
+            Some(arrived.saturating_sub(i64::try_from(sent.as_nanos()).unwrap_or(i64::MAX / 2)));
         self.points += 1;
         self.last = Some(Point { mark, arrived, delivered: self.delivered });
         if self.from.is_none() {
@@ -171,7 +173,8 @@ impl Sampler {
     /// came close together and arrived apart may make a shorter one
     pub(super) fn take(&mut self, least: Duration, short: Option<Duration>) -> Option<Sample> {
         let (from, to) = (self.from?, self.last?);
-        let arrivals = Duration::from_nanos(u64::try_from(to.arrived - from.arrived).ok()?);
+        let arrivals =
+            Duration::from_nanos(u64::try_from(to.arrived.saturating_sub(from.arrived)).ok()?);
         let bytes = (to.mark.position - from.mark.position) as f64;
         let departures = to.mark.left.since(from.mark.left);
         let long = arrivals >= least && self.points >= POINTS && bytes >= BYTES;
@@ -209,7 +212,7 @@ impl Clock {
         };
         self.last = Some(micros);
         self.heard = now;
-        self.nanos += i64::from(step) * 1000;
+        self.nanos = self.nanos.saturating_add(i64::from(step) * 1000);
         Some(self.nanos)
     }
 }

@@ -403,9 +403,9 @@ impl Scheduler {
             _ if thin => return self.copies.push_thin(copy, &self.policy, now),
             What::Piece(piece) => {
                 let first = self.flows[seat].on_piece(piece, copy.bytes, now);
-                // Round trips were lost already, and these are few; the more were, the fewer.
+                // Round trips were lost already, and few pieces come to that.
                 let most = if first { self.policy.repeats.max(losses) } else { losses };
-                if losses > 0 && most > 1 {
+                if losses > 0 && (first || most > 1) {
                     return self.copies.push_repeat(copy, most, &self.policy, now);
                 }
                 first
