@@ -25,6 +25,10 @@ pub(super) struct Net {
     pub(super) loss: u64,
     /// Drops each message whose number this divides
     pub(super) lossy: Option<u64>,
+    /// Whether nothing passes that is ECN-capable
+    pub(super) mute: bool,
+    /// How many ECN-capable messages each node has sent
+    pub(super) capable: Vec<usize>,
     pub(super) events: Vec<Vec<Event>>,
     pub(super) packets: Vec<Vec<Vec<u8>>>,
     /// All that was sent, lost or not, where a test wants to know
@@ -49,6 +53,8 @@ impl Net {
             deaf: Vec::new(),
             loss: 0,
             lossy: None,
+            mute: false,
+            capable: vec![0; count.into()],
             events: vec![Vec::new(); count.into()],
             packets: vec![Vec::new(); count.into()],
             tape: None,
@@ -89,8 +95,12 @@ impl Net {
                 if let Some(tape) = &mut self.tape {
                     tape.push((self.addrs[at], transmit.remote, message.to_vec()));
                 }
+                let capable = transmit.ecn == Ecn::Capable;
+                self.capable[at] += usize::from(capable);
                 let to = self.addrs.iter().position(|addr| *addr == transmit.remote);
-                let blocked = to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
+                let blocked = self.mute && capable;
+                let blocked =
+                    blocked || to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
                 let narrow = |(from, of, size): &(usize, usize, usize)| {
                     *from == at && Some(*of) == to && message.len() > *size
                 };

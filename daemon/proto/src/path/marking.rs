@@ -9,6 +9,7 @@
 //! # Contract
 //!
 //! - Counts run on while a path has its number, and never fall.
+//! - Only messages that ask for an acknowledgement are capable: of others it is never told what became.
 //! - Of each acknowledgement first the losses that it told, then the acknowledgement itself.
 //!
 //! # Not here
@@ -30,7 +31,7 @@ pub struct Marking {
     /// Capable messages that were acknowledged since
     acked: u64,
     /// Capable messages of this trial that were lost
-    lost: u32,
+    lost: u64,
     /// Probes of a silent tail since any message was acknowledged
     probes: u32,
     /// Times that capable messages vanished, since marks last came through
@@ -88,7 +89,7 @@ impl Marking {
 
     /// Records that so many capable messages were lost
     pub fn on_lost(&mut self, capable: u32, now: Instant) {
-        self.lost = self.lost.saturating_add(capable);
+        self.lost += u64::from(capable);
         let tried = matches!(self.state, State::Trial { .. });
         if tried && self.acked == 0 && self.lost >= LOSSES {
             self.on_vanished(now);
@@ -118,13 +119,18 @@ impl Marking {
         self.told.congested = self.told.congested.max(told.congested);
         let Some(base) = self.base else {
             self.base = Some(self.told);
+            if let State::Trial { left, .. } = &mut self.state {
+                // What came before cannot be judged.
+                *left += capable;
+            }
             return 0;
         };
         self.acked += u64::from(capable);
         let clean = self.told.capable.saturating_sub(base.capable);
         let congested = self.told.congested.saturating_sub(base.congested);
         let cleared = clean + congested < self.acked;
-        let always = clean == 0 && congested >= u64::from(TRIAL);
+        let all_tried = !matches!(self.state, State::Trial { left: 1.., .. });
+        let always = clean == 0 && all_tried && self.acked + self.lost >= u64::from(TRIAL);
         match self.state {
             State::Resting { .. } => 0,
             State::Trial { .. } | State::Sound if cleared || always => {
@@ -165,7 +171,7 @@ const TRIAL: u32 = 16;
 /// Messages of a trial that leave incapable before each capable one
 const BETWEEN: u32 = 3;
 /// Capable messages of a trial that were lost, and none acknowledged, before marking is blamed
-const LOSSES: u32 = 8;
+const LOSSES: u64 = 8;
 /// Probes without an answer before marking is blamed
 const PROBES: u32 = 2;
 /// Time without marking where capable messages vanished for the first time
@@ -216,6 +222,23 @@ mod tests {
         let news: u64 = (1..=16).map(|n| marking.on_ack(marks(0, n), 1, at(n))).sum();
 
         assert_eq!((news, capable(&mut marking, 100)), (0, 0));
+    }
+
+    #[test]
+    fn lost_message_of_a_trial_does_not_hide_that_marks_are_always_set() {
+        for mut marking in [Marking::new(), Marking::going_on()] {
+            capable(&mut marking, 64);
+            marking.on_ack(marks(0, 2), 2, at(1));
+            capable(&mut marking, 64);
+
+            marking.on_lost(1, at(2));
+            for n in 3..=17 {
+                marking.on_ack(marks(0, n), 1, at(n));
+            }
+
+            assert_eq!(capable(&mut marking, 100), 0);
+            assert!(tries_again(&mut marking, at(17) + MANGLED));
+        }
     }
 
     #[test]
