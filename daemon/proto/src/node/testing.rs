@@ -12,7 +12,7 @@ pub(super) struct Net {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Node>,
     pub(super) addrs: Vec<SocketAddr>,
-    pub(super) wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(super) wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>, Ecn)>,
     pub(super) sent: u64,
     pub(super) delay: Duration,
     /// Pairs of nodes that cannot hear one another directly
@@ -111,7 +111,8 @@ impl Net {
                 let blocked = blocked || self.narrow.iter().any(narrow);
                 if !blocked && self.lossy.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                     let due = (self.now + self.delay, self.sent);
-                    self.wire.insert(due, (self.addrs[at], transmit.remote, message.to_vec()));
+                    let message = (self.addrs[at], transmit.remote, message.to_vec(), transmit.ecn);
+                    self.wire.insert(due, message);
                 }
             }
         }
@@ -185,14 +186,9 @@ impl Net {
             assert!(idle < 1000, "busy at {next:?}: {deadlines:?}");
             self.now = next;
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= next) {
-                let (from, to, mut bytes) = entry.remove();
+                let (from, to, mut bytes, ecn) = entry.remove();
                 let Some(at) = self.addrs.iter().position(|addr| *addr == to) else { continue };
-                let arrival = Arrival {
-                    carrier: Carrier::Udp,
-                    remote: from,
-                    local: None,
-                    ecn: Ecn::Incapable,
-                };
+                let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn };
                 self.nodes[at].handle_message(arrival, &mut bytes, self.now);
                 self.drain(at);
             }

@@ -344,17 +344,18 @@ fn a_failed_delivery_is_told_each_time() {
 fn a_network_that_drops_what_is_capable_silences_no_quiet_session() {
     let mut net = Net::triangle();
     net.mute = true;
-    net.run(secs(5));
     let (mut last, mut gap) = (0, 0);
-    for second in 0..240 {
-        net.send(1, 0, 0);
-        net.run(secs(1));
-        last = if net.packets[0].is_empty() { last } else { second };
-        gap = gap.max(second - last);
+    for tenth in 0..2400 {
+        if tenth % 10 == 0 {
+            net.send(1, 0, 0);
+        }
+        net.run(millis(100));
+        last = if net.packets[0].is_empty() { last } else { tenth };
+        gap = gap.max(tenth - last);
         net.packets[0].clear();
     }
 
-    assert!(gap < 2, "nothing came for {gap} s");
+    assert!(gap < 20, "nothing came for {gap} tenths of a second, {:?}", net.capable);
     assert!(net.capable[1] > 8, "it was tried again: {:?}", net.capable);
 }
 
@@ -368,6 +369,6 @@ fn who_only_acknowledges_sends_nothing_capable() {
         net.run(millis(10));
     }
 
-    assert!(net.packets[0].len() >= 200);
-    assert!(net.capable[0] - before < 3, "{}", net.capable[0] - before);
+    assert!(net.packets[0].len() >= 200 && net.capable[1] > 200, "{:?}", net.capable);
+    assert!(net.capable[0] - before < 10, "{} of {:?}", net.capable[0] - before, net.capable);
 }
