@@ -7,12 +7,15 @@ use crate::crypto::{NetworkKey, PrivateKey};
 use crate::ip::Prefix;
 use crate::session::Session;
 
+/// From whom and to whom a message is, and what its IP header says of congestion
+type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
+
 /// A few nodes and the wire between them
 pub(super) struct Net {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Node>,
     pub(super) addrs: Vec<SocketAddr>,
-    pub(super) wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>, Ecn)>,
+    pub(super) wire: BTreeMap<(Instant, u64), OnWire>,
     pub(super) sent: u64,
     pub(super) delay: Duration,
     /// Pairs of nodes that cannot hear one another directly
