@@ -14,9 +14,10 @@ use socket2::Socket;
 /// If this process may not, or the socket is connected.
 pub fn begin_at(socket: &Socket, number: u32) -> io::Result<()> {
     set(socket, libc::TCP_REPAIR, 1)?;
-    set(socket, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)?;
-    set(socket, libc::TCP_QUEUE_SEQ, number.cast_signed())?;
-    set(socket, libc::TCP_REPAIR, 0)
+    let done = set(socket, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)
+        .and_then(|()| set(socket, libc::TCP_QUEUE_SEQ, number.cast_signed()));
+    // Even if that failed: in repair a socket would connect without a word to anybody.
+    done.and(set(socket, libc::TCP_REPAIR, 0))
 }
 
 #[allow(unsafe_code)]
