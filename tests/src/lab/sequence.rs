@@ -51,6 +51,8 @@ mod tests {
 
         assert!(begin_at(&near, 7).is_err());
 
+        let queue = set(&near, libc::TCP_REPAIR_QUEUE, SEND_QUEUE);
+        assert!(queue.is_err(), "which is for sockets in repair");
         (&near).write_all(b"on").unwrap();
         let mut read = [0; 2];
         far.read_exact(&mut read).unwrap();
