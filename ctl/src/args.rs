@@ -153,8 +153,9 @@ peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               state, hub,
               path: {kind, endpoint, rtt_ms, rtt_min_ms, loss, mtu, rate,
                 queue_delay_ms, own_loss, overhead,
-                counters: {messages, bytes, lost, fresh_frames, fresh_bytes,
-                repeat_frames, repeat_bytes, copy_frames, copy_bytes}} or null,
+                counters: {messages, bytes, lost, congested, fresh_frames,
+                fresh_bytes, repeat_frames, repeat_bytes, copy_frames,
+                copy_bytes}} or null,
               traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes},
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}

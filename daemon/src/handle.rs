@@ -237,7 +237,8 @@ pub struct NetworkView {
     pub received: Counted,
     /// Packets dropped because a queue was full or a session did not come up
     pub dropped: u64,
-    /// Messages that the system dropped because the socket's buffer was full
+    /// Messages that the system dropped before they were read: the socket's buffer was full, or their
+    /// checksum bad
     pub overflowed: u64,
     /// Messages that left, for whomever, and their bytes
     pub wire_sent: Counted,

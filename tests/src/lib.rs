@@ -1,5 +1,7 @@
 //! The laboratory of fastvpn.
 
+#![deny(unsafe_code)]
+
 pub mod bench;
 pub mod bottleneck;
 pub mod fuzz;

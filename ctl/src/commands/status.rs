@@ -79,7 +79,7 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
     let hub = if known.hub_key.is_empty() { Cell::new("") } else { hub(network) };
     let overflowed = match counter(network, "wire-rx-overflowed") {
         0 => String::new(),
-        count => format!("{count} messages dropped by the system, raise net.core.rmem_max"),
+        count => format!("{count} messages dropped by the system before they were read"),
     };
     let lines = [
         ("network", Cell::new(&known.name)),
@@ -219,6 +219,18 @@ mod tests {
 
         assert!(text.contains("hub.example.net:8796 (silent)"), "{text}");
         assert!(text.ends_with("office: no answer from hub.example.net:8796\n"), "{text}");
+    }
+
+    #[test]
+    fn details_tell_what_was_dropped_unread_without_blaming_a_limit() {
+        let mut tree = tree();
+        let office = tree.networks.values_mut().next().unwrap();
+        office.figures.statistics.insert("wire-rx-overflowed".to_owned(), 7);
+
+        let text = details(&tree, chosen(&tree, Some("office")).unwrap()[0], 1_701_000_000, PAPER);
+
+        let line = "overflowed: 7 messages dropped by the system before they were read\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -290,11 +290,15 @@ impl Network {
         self.tuning.budget.on_wall(zero);
     }
 
-    /// Does what is due, and answers who waits for what has come true
-    pub(super) fn settle(&mut self, now: Instant) -> Settled {
+    /// Begins anew where that is due; before the networks get their shares
+    pub(super) fn wake(&mut self, now: Instant) {
         if self.phase == Phase::Waiting && self.retry_at.is_some_and(|at| now >= at) {
             self.begin();
         }
+    }
+
+    /// Does what is due, and answers who waits for what has come true
+    pub(super) fn settle(&mut self, now: Instant) -> Settled {
         if self.phase == Phase::Running {
             let mut steps = Vec::new();
             match &mut self.role {
@@ -316,7 +320,7 @@ impl Network {
         Settled { actions: core::mem::take(&mut self.out), replies }
     }
 
-    /// Returns when [`Self::settle`] will next have something to do
+    /// Returns when [`Self::wake`] or [`Self::settle`] will next have something to do
     pub(super) fn deadline(&self) -> Instant {
         let phase = match self.phase {
             Phase::Running => {
@@ -395,7 +399,7 @@ impl Network {
             RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
         };
         let listen = self.config.listen;
-        let engine = self.tuning.on_start(&self.config.engine);
+        let engine = self.config.engine.engine();
         self.out.push(Action::Start(Start { admission, engine, listen, relay, silence }));
     }
 
@@ -575,6 +579,12 @@ impl Network {
             Phase::Down | Phase::Starting | Phase::Waiting => tuning::Plane::Waiting,
         };
         self.tuning.settle(&self.config.engine, plane, now, &mut self.out);
+        for action in &mut self.out {
+            if let Action::Start(start) = action {
+                // Only now the network has its share of what the node may send.
+                start.engine = self.tuning.on_start(&self.config.engine);
+            }
+        }
     }
 
     fn settle_state(&mut self, now: Instant, replies: &mut Vec<(RequestId, Answer)>) {

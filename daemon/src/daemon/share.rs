@@ -5,8 +5,8 @@
 //! left; if it does not fit, those that want least get it first, and the rest share alike. So the sum
 //! of the shares is the bound, an idle network leaves nearly all of it to the others, and one that
 //! begins has its fair part a few seconds later. Whenever that second is not to be waited for (a network
-//! begins or ends, the bounds change, the quota is used up) they are given anew at once, so that nobody
-//! ever sends without a share.
+//! begins or ends, the bounds change, the quota is used up) they are given anew at once, by what was last
+//! measured, so that nobody ever sends without a share.
 
 use fastvpn_proto::node::Engine;
 use fastvpn_proto::time::{Duration, Instant};
@@ -59,20 +59,28 @@ impl Node {
         self.budget.set(bounds.quota, now)
     }
 
-    /// Gives each network its share, where that is due
+    /// Gives each network that may send its share, where that is due
     pub(super) fn share<'a>(
         &mut self,
         networks: impl Iterator<Item = &'a mut Network>,
         now: Instant,
     ) {
-        let elapsed = now.since(self.shared_at);
-        let mut tunings: Vec<_> = networks.map(|network| &mut network.tuning).collect();
-        if elapsed < EVERY && self.shared == Some(self.basis(tunings.len())) {
+        let mut tunings = Vec::new();
+        for network in networks {
+            if network.may_send() {
+                tunings.push(&mut network.tuning);
+            } else {
+                network.tuning.share = None;
+            }
+        }
+        let all = tunings.iter().all(|tuning| tuning.share.is_some());
+        let fresh = now.since(self.shared_at) < EVERY;
+        if all && fresh && self.shared == Some(self.basis(tunings.len())) {
             return;
         }
         self.shared_at = now;
-        let spent: Vec<_> = tunings.iter_mut().map(|tuning| tuning.take_spent()).collect();
-        self.budget.on_sent(spent.iter().map(|spent| spent.bytes).sum(), now);
+        let spent = tunings.iter_mut().map(|tuning| tuning.take_spent());
+        self.budget.on_sent(spent.sum(), now);
         let basis = self.basis(tunings.len());
         self.shared = Some(basis);
         let level = basis.level;
@@ -80,16 +88,14 @@ impl Node {
             (Level::Spent, rate) => Some(rate.map_or(TRICKLE, |rate| rate.min(TRICKLE))),
             (Level::Free | Level::Warned | Level::Lean, rate) => rate,
         };
-        let elapsed = elapsed.max(SPAN_MIN).as_secs_f64();
-        let a_second = |count: u64| (count as f64 / elapsed) as u64;
-        let bytes: Vec<_> = spent.iter().map(|spent| a_second(spent.bytes)).collect();
-        let packets: Vec<_> = spent.iter().map(|spent| a_second(spent.packets)).collect();
+        let bytes: Vec<_> = tunings.iter().map(|tuning| tuning.pace().bytes).collect();
+        let packets: Vec<_> = tunings.iter().map(|tuning| tuning.pace().packets).collect();
         let rates = rate.map(|rate| divide(rate, &bytes));
         let packet_rates = self.bounds.packet_rate.map(|rate| divide(rate.into(), &packets));
         for (index, tuning) in tunings.iter_mut().enumerate() {
             let of = |shares: &Option<Vec<u64>>| shares.as_ref().map(|shares| shares[index]);
             let packet_rate = of(&packet_rates).map(|rate| u32::try_from(rate).unwrap_or(u32::MAX));
-            tuning.share = Share { rate: of(&rates), packet_rate, level };
+            tuning.share = Some(Share { rate: of(&rates), packet_rate, level });
         }
     }
 
@@ -139,8 +145,6 @@ fn divide(all: u64, used: &[u64]) -> Vec<u64> {
 
 /// Time between two divisions
 const EVERY: Duration = Duration::from_secs(1);
-/// Shortest time from which it is told what a network sends in a second
-const SPAN_MIN: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests {

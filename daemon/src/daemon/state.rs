@@ -334,6 +334,7 @@ impl State {
     }
 
     fn settle(&mut self, now: Instant, effects: &mut Effects) {
+        self.networks.values_mut().for_each(|network| network.wake(now));
         self.settle_node(now, effects);
         for (name, network) in &mut self.networks {
             let settled = network.settle(now);
@@ -357,8 +358,7 @@ impl State {
         if self.node.budget.recall() {
             effects.push(Effect::Recall);
         }
-        let sending = self.networks.values_mut().filter(|network| network.may_send());
-        self.node.share(sending, now);
+        self.node.share(self.networks.values_mut(), now);
         effects.extend(self.node.budget.poll(now).map(Effect::Keep));
     }
 }

@@ -4,7 +4,7 @@
 //! whole may send, and knows what the node was told, so that it is told only what is new.
 
 use fastvpn_proto::node::{Command, Engine, Traffic};
-use fastvpn_proto::time::Instant;
+use fastvpn_proto::time::{Duration, Instant};
 
 use super::action::Action;
 use super::budget::Budget;
@@ -15,14 +15,26 @@ use crate::config::EngineConfig;
 #[derive(Debug)]
 pub(super) struct Tuning {
     pub(super) budget: Budget,
-    /// What it may send of what the node as a whole may
-    pub(super) share: Share,
-    /// What was sent since this was asked for, headers included
-    spent: Traffic,
+    /// What it may send of what the node as a whole may; nothing while nothing may be sent
+    pub(super) share: Option<Share>,
+    /// Bytes that were sent since this was asked for, headers included
+    spent: u64,
     /// What the running plane has told so far
     counted: Traffic,
+    pace: Pace,
     /// What the node was told
     told: Engine,
+}
+
+/// How much the running plane sends in a second
+#[derive(Debug, Default)]
+struct Pace {
+    /// When that was last measured; nothing before the plane told anything
+    since: Option<Instant>,
+    /// What was sent since
+    sent: Traffic,
+    /// What was measured
+    measured: Traffic,
 }
 
 /// Whether the plane of a network runs
@@ -41,9 +53,10 @@ impl Tuning {
     pub(super) fn new(owner: String) -> Self {
         Self {
             budget: Budget::new(owner),
-            share: Share::default(),
-            spent: Traffic::default(),
+            share: None,
+            spent: 0,
             counted: Traffic::default(),
+            pace: Pace::default(),
             told: Engine::default(),
         }
     }
@@ -51,6 +64,7 @@ impl Tuning {
     /// Returns how a node begins that is about to be started
     pub(super) fn on_start(&mut self, config: &EngineConfig) -> Engine {
         self.counted = Traffic::default();
+        self.pace = Pace::default();
         self.told = self.engine(config);
         self.told
     }
@@ -60,14 +74,19 @@ impl Tuning {
         let packets = sent.packets.saturating_sub(self.counted.packets);
         let bytes = sent.bytes.saturating_sub(self.counted.bytes) + packets * HEADERS;
         self.counted = sent;
-        self.spent.packets += packets;
-        self.spent.bytes += bytes;
+        self.spent += bytes;
+        self.pace.on_sent(Traffic { packets, bytes }, now);
         self.budget.on_sent(bytes, now);
     }
 
-    /// Takes what was sent since this was last asked for
-    pub(super) fn take_spent(&mut self) -> Traffic {
+    /// Takes how many bytes were sent since this was last asked for
+    pub(super) fn take_spent(&mut self) -> u64 {
         core::mem::take(&mut self.spent)
+    }
+
+    /// Returns what the running plane sends in a second
+    pub(super) fn pace(&self) -> Traffic {
+        self.pace.measured
     }
 
     /// Does what is due: reads and writes the used quota, sets the engine
@@ -101,11 +120,33 @@ impl Tuning {
     fn engine(&self, config: &EngineConfig) -> Engine {
         let mut engine = config.engine();
         self.budget.restrict(&mut engine);
-        self.share.restrict(&mut engine);
+        if let Some(share) = &self.share {
+            share.restrict(&mut engine);
+        }
         engine
     }
 }
 
+impl Pace {
+    fn on_sent(&mut self, sent: Traffic, now: Instant) {
+        self.sent.packets += sent.packets;
+        self.sent.bytes += sent.bytes;
+        // What a plane tells first it has sent within about that time.
+        let elapsed = self.since.map_or(SPAN, |since| now.since(since));
+        if elapsed < SPAN_MIN {
+            return;
+        }
+        let a_second = |count: u64| (count as f64 / elapsed.as_secs_f64()) as u64;
+        let Traffic { packets, bytes } = core::mem::take(&mut self.sent);
+        self.measured = Traffic { packets: a_second(packets), bytes: a_second(bytes) };
+        self.since = Some(now);
+    }
+}
+
+/// Time between two words of a plane on what it has sent
+const SPAN: Duration = Duration::from_secs(1);
+/// Shortest time from which it is told what is sent in a second
+const SPAN_MIN: Duration = Duration::from_millis(500);
 /// Bytes of the IPv6 and UDP headers of a message; of IPv4 they are fewer, which errs on the safe side
 const HEADERS: u64 = 48;
 
@@ -124,8 +165,23 @@ mod tests {
         tuning.on_start(&config);
         tuning.on_total(Traffic { packets: 1, bytes: 1_000 }, secs(3));
 
-        let spent = Traffic { packets: 21, bytes: 21_000 + 21 * 48 };
-        assert_eq!(tuning.take_spent(), spent);
-        assert_eq!(tuning.take_spent(), Traffic::default());
+        assert_eq!(tuning.take_spent(), 21_000 + 21 * 48);
+        assert_eq!(tuning.take_spent(), 0);
+    }
+
+    #[test]
+    fn pace_is_of_the_time_between_two_words_and_no_short_one_is_believed() {
+        let mut tuning = Tuning::new("home".to_owned());
+        let total = |packets| Traffic { packets, bytes: packets * 952 };
+        let pace = |packets| Traffic { packets, bytes: packets * 1000 };
+
+        tuning.on_total(total(10), secs(1));
+        assert_eq!(tuning.pace(), pace(10));
+        tuning.on_total(total(50), secs(3));
+        assert_eq!(tuning.pace(), pace(20));
+        tuning.on_total(total(100), secs(3) + Duration::from_millis(100));
+        assert_eq!(tuning.pace(), pace(20));
+        tuning.on_total(total(110), secs(4));
+        assert_eq!(tuning.pace(), pace(60));
     }
 }

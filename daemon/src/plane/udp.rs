@@ -118,8 +118,10 @@ impl Udp {
         self.refused
     }
 
-    /// Returns how many messages the kernel dropped because its buffer was full, or as it had no memory
+    /// Returns how many messages the kernel dropped before they were read
     ///
+    /// Mostly because the socket's buffer was full; but those with a bad checksum, or for which there was
+    /// no memory, are counted as well.
     /// Nobody misses any of 2^32 between two calls.
     pub(super) fn overflowed(&mut self) -> u64 {
         let (total, before) = self.overflowed;

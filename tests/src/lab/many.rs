@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -106,7 +107,9 @@ impl Many {
                 let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
                 socket.set_nonblocking(true)?;
                 match socket.connect(&target.into()) {
-                    Err(error) if error.raw_os_error() != Some(IN_PROGRESS) => Err(error),
+                    Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => {
+                        Err(error)
+                    }
                     Ok(()) | Err(_) => Ok(TcpStream::from(socket)),
                 }
             };
@@ -255,7 +258,7 @@ fn wait(epoll: &OwnedFd) -> Result<Vec<u64>> {
     let mut events = Vec::with_capacity(512);
     let time = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
     match epoll::wait(epoll, rustix::buffer::spare_capacity(&mut events), Some(&time)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Ok(_) | Err(Errno::INTR) => {}
         Err(error) => return Err(error.into()),
     }
     Ok(events.iter().map(|event| event.data.u64()).collect())
@@ -264,5 +267,3 @@ fn wait(epoll: &OwnedFd) -> Result<Vec<u64>> {
 /// Connections that begin at the same time
 const AT_ONCE: usize = 250;
 const LISTENER: u64 = u64::MAX;
-/// EINPROGRESS
-const IN_PROGRESS: i32 = 115;

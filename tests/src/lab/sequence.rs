@@ -14,9 +14,10 @@ use socket2::Socket;
 /// If this process may not, or the socket is connected.
 pub fn begin_at(socket: &Socket, number: u32) -> io::Result<()> {
     set(socket, libc::TCP_REPAIR, 1)?;
-    set(socket, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)?;
-    set(socket, libc::TCP_QUEUE_SEQ, number.cast_signed())?;
-    set(socket, libc::TCP_REPAIR, 0)
+    let done = set(socket, libc::TCP_REPAIR_QUEUE, SEND_QUEUE)
+        .and_then(|()| set(socket, libc::TCP_QUEUE_SEQ, number.cast_signed()));
+    // Even if that failed: in repair a socket would connect without a word to anybody.
+    done.and(set(socket, libc::TCP_REPAIR, 0))
 }
 
 #[allow(unsafe_code)]
@@ -32,3 +33,29 @@ fn set(socket: &Socket, option: libc::c_int, value: libc::c_int) -> io::Result<(
 
 /// TCP_SEND_QUEUE
 const SEND_QUEUE: libc::c_int = 2;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn connected_socket_is_refused_and_goes_on_as_before() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = Socket::from(TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        let (mut far, _) = listener.accept().unwrap();
+        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+
+        assert!(begin_at(&near, 7).is_err());
+
+        let queue = set(&near, libc::TCP_REPAIR_QUEUE, SEND_QUEUE);
+        assert!(queue.is_err(), "which is for sockets in repair");
+        (&near).write_all(b"on").unwrap();
+        let mut read = [0; 2];
+        far.read_exact(&mut read).unwrap();
+        assert_eq!(&read, b"on");
+    }
+}

@@ -47,9 +47,12 @@ fn a_handshake_proves_no_address_that_did_not_take_part() {
                 [net.addrs[1], net.addrs[2]].contains(from)
                     && [net.addrs[1], net.addrs[2]].contains(to)
             };
-            let found =
-                net.wire.iter().find(|(_, (from, to, bytes))| direct(from, to) && bytes[0] == kind);
-            if let Some((due, (_, to, bytes))) = found.map(|(due, message)| (*due, message.clone()))
+            let found = net
+                .wire
+                .iter()
+                .find(|(_, (from, to, bytes, _))| direct(from, to) && bytes[0] == kind);
+            if let Some((due, (_, to, bytes, _))) =
+                found.map(|(due, message)| (*due, message.clone()))
             {
                 net.wire.remove(&due);
                 break (to, bytes);

@@ -7,12 +7,15 @@ use crate::crypto::{NetworkKey, PrivateKey};
 use crate::ip::Prefix;
 use crate::session::Session;
 
+/// From whom and to whom a message is, and what its IP header says of congestion
+type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
+
 /// A few nodes and the wire between them
 pub(super) struct Net {
     pub(super) now: Instant,
     pub(super) nodes: Vec<Node>,
     pub(super) addrs: Vec<SocketAddr>,
-    pub(super) wire: BTreeMap<(Instant, u64), (SocketAddr, SocketAddr, Vec<u8>)>,
+    pub(super) wire: BTreeMap<(Instant, u64), OnWire>,
     pub(super) sent: u64,
     pub(super) delay: Duration,
     /// Pairs of nodes that cannot hear one another directly
@@ -25,6 +28,10 @@ pub(super) struct Net {
     pub(super) loss: u64,
     /// Drops each message whose number this divides
     pub(super) lossy: Option<u64>,
+    /// Whether nothing passes that is ECN-capable
+    pub(super) mute: bool,
+    /// How many ECN-capable messages each node has sent
+    pub(super) capable: Vec<usize>,
     pub(super) events: Vec<Vec<Event>>,
     pub(super) packets: Vec<Vec<Vec<u8>>>,
     /// All that was sent, lost or not, where a test wants to know
@@ -49,6 +56,8 @@ impl Net {
             deaf: Vec::new(),
             loss: 0,
             lossy: None,
+            mute: false,
+            capable: vec![0; count.into()],
             events: vec![Vec::new(); count.into()],
             packets: vec![Vec::new(); count.into()],
             tape: None,
@@ -89,8 +98,12 @@ impl Net {
                 if let Some(tape) = &mut self.tape {
                     tape.push((self.addrs[at], transmit.remote, message.to_vec()));
                 }
+                let capable = transmit.ecn == Ecn::Capable;
+                self.capable[at] += usize::from(capable);
                 let to = self.addrs.iter().position(|addr| *addr == transmit.remote);
-                let blocked = to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
+                let blocked = self.mute && capable;
+                let blocked =
+                    blocked || to.is_none_or(|to| self.blocked.contains(&(at.min(to), at.max(to))));
                 let narrow = |(from, of, size): &(usize, usize, usize)| {
                     *from == at && Some(*of) == to && message.len() > *size
                 };
@@ -101,7 +114,8 @@ impl Net {
                 let blocked = blocked || self.narrow.iter().any(narrow);
                 if !blocked && self.lossy.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                     let due = (self.now + self.delay, self.sent);
-                    self.wire.insert(due, (self.addrs[at], transmit.remote, message.to_vec()));
+                    let message = (self.addrs[at], transmit.remote, message.to_vec(), transmit.ecn);
+                    self.wire.insert(due, message);
                 }
             }
         }
@@ -175,14 +189,9 @@ impl Net {
             assert!(idle < 1000, "busy at {next:?}: {deadlines:?}");
             self.now = next;
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= next) {
-                let (from, to, mut bytes) = entry.remove();
+                let (from, to, mut bytes, ecn) = entry.remove();
                 let Some(at) = self.addrs.iter().position(|addr| *addr == to) else { continue };
-                let arrival = Arrival {
-                    carrier: Carrier::Udp,
-                    remote: from,
-                    local: None,
-                    ecn: Ecn::Incapable,
-                };
+                let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn };
                 self.nodes[at].handle_message(arrival, &mut bytes, self.now);
                 self.drain(at);
             }

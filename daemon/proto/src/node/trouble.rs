@@ -339,3 +339,36 @@ fn a_failed_delivery_is_told_each_time() {
     let told = net.events[0].iter().filter(|event| **event == Event::Undelivered { peer }).count();
     assert_eq!(told, 2);
 }
+
+#[test]
+fn a_network_that_drops_what_is_capable_silences_no_quiet_session() {
+    let mut net = Net::triangle();
+    net.mute = true;
+    let (mut last, mut gap) = (0, 0);
+    for tenth in 0..2400 {
+        if tenth % 10 == 0 {
+            net.send(1, 0, 0);
+        }
+        net.run(millis(100));
+        last = if net.packets[0].is_empty() { last } else { tenth };
+        gap = gap.max(tenth - last);
+        net.packets[0].clear();
+    }
+
+    assert!(gap < 20, "nothing came for {gap} tenths of a second, {:?}", net.capable);
+    assert!(net.capable[1] > 8, "it was tried again: {:?}", net.capable);
+}
+
+#[test]
+fn who_only_acknowledges_sends_nothing_capable() {
+    let mut net = Net::triangle();
+    net.run(secs(20));
+    let before = net.capable[0];
+    for _ in 0..200 {
+        net.send(1, 0, 0);
+        net.run(millis(10));
+    }
+
+    assert!(net.packets[0].len() >= 200 && net.capable[1] > 200, "{:?}", net.capable);
+    assert!(net.capable[0] - before < 10, "{} of {:?}", net.capable[0] - before, net.capable);
+}

@@ -254,7 +254,7 @@ impl Session {
         let path = &mut self.paths[at];
         let len = buffer.len() - draft.start + TAG_LEN;
         draft.content.size = u16::try_from(len).unwrap_or(u16::MAX);
-        let ecn = path.next_mark(now);
+        let ecn = if draft.eliciting { path.next_mark(now) } else { Ecn::Incapable };
         draft.content.capable = ecn == Ecn::Capable;
         let count = path.on_sent(draft.eliciting, draft.content, now);
         let number = number(path.number, count);

@@ -405,17 +405,45 @@ fn bounds_of_the_node_are_shared_and_its_quota_counts_all_networks() {
 }
 
 #[test]
-fn network_that_begins_is_bounded_before_it_carries_anything() {
-    let node = Bounds { rate: Some(100_000), ..Bounds::default() };
-    let mut world = World::new(peer());
-    world.apply(Input::Config(Some(RequestId(1)), Ok(Config { node, ..configs(vec![peer()]) })));
+fn network_that_begins_has_its_share_from_the_start() {
+    let config = bounded(100_000, vec![peer()]);
+    let (_, effects) = State::new("box".into(), config, ms(0));
+
+    assert_eq!(starts(&effects), [(name(), Some(100_000))]);
+}
+
+#[test]
+fn network_that_comes_as_another_goes_has_its_share_from_the_start() {
+    let mut world = World::up(peer());
+    world.apply(Input::Config(None, Ok(bounded(100_000, vec![peer()]))));
+    world.effects.clear();
+    world.now += ms(300).since(ms(0));
+
+    let other = NetworkConfig { name: "other".parse().unwrap(), ..peer() };
+    world.apply(Input::Config(None, Ok(bounded(100_000, vec![other.clone()]))));
+
+    assert_eq!(starts(&world.effects), [(other.name, Some(100_000))]);
+}
+
+#[test]
+fn shares_given_early_go_by_what_was_last_measured() {
+    let mut world = World::up(peer());
+    world.apply(Input::Config(None, Ok(bounded(100_000, vec![peer()]))));
+    for second in 1..4 {
+        world.now = secs(second);
+        world.sent(20_000 * second);
+    }
+    world.now += ms(100).since(ms(0));
     world.effects();
 
-    world.started();
+    let other = NetworkConfig { name: "other".parse().unwrap(), ..peer() };
+    world.apply(Input::Config(None, Ok(bounded(100_000, vec![peer(), other.clone()]))));
 
-    let bound = Engine { rate: Some(100_000), ..Engine::default() };
-    let actions = world.effects();
-    assert!(actions.contains(&Action::Node(NodeCommand::Configure(bound))), "{actions:?}");
+    // Half as much again as the one sends in a second, a tenth for the other, half of what is left.
+    let share = 30_000 + (100_000 - 30_000 - 5_000) / 2;
+    let bound = Engine { rate: Some(share), ..Engine::default() };
+    assert_eq!(starts(&world.effects), [(other.name, Some(100_000 - share))]);
+    assert_eq!(world.effects(), [Action::Node(NodeCommand::Configure(bound))]);
 }
 
 #[test]
@@ -682,6 +710,20 @@ impl World {
 
 fn name() -> NetworkName {
     "office".parse().unwrap()
+}
+
+fn bounded(rate: u64, networks: Vec<NetworkConfig>) -> Config {
+    let node = Bounds { rate: Some(rate), ..Bounds::default() };
+    Config { node, ..configs(networks) }
+}
+
+/// The networks that begin, and how fast they may send
+fn starts(effects: &[Effect]) -> Vec<(NetworkName, Option<u64>)> {
+    let start = |effect: &Effect| match effect {
+        Effect::Network(name, _, Action::Start(start)) => Some((name.clone(), start.engine.rate)),
+        _ => None,
+    };
+    effects.iter().filter_map(start).collect()
 }
 
 fn configs(networks: Vec<NetworkConfig>) -> Config {
