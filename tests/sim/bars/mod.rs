@@ -25,7 +25,7 @@ fn lossy5() -> LinkConfig {
 /// 20 Mbit/s, 300 ms there and back, 20 % lost each way, up to 20 ms of jitter
 fn lossy20() -> LinkConfig {
     let link = LinkConfig::new().rate(mbit(20)).queue(ms(100)).delay(ms(150));
-    link.loss(percent(20)).jitter(ms(20))
+    link.loss(percent(20)).reordering_jitter(ms(20))
 }
 
 /// Most that a link can deliver to an application, in bits a second

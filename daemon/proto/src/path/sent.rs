@@ -511,7 +511,9 @@ impl Reordering {
         let base = span(rtt);
         let needed = age.saturating_sub(base) * 5 / 4;
         let least = (base / 4).max(GRANULARITY);
-        self.window = self.window.max(needed).max(least).min(base * REORDERING_MAX);
+        // One that came very late is no pattern, and waiting for its like would delay every repair.
+        let most = self.window.max(least) * 2;
+        self.window = self.window.max(needed.min(most)).max(least).min(base * REORDERING_MAX);
         self.changed = now;
     }
 
@@ -605,7 +607,7 @@ const GRANULARITY: Duration = Duration::from_millis(1);
 /// Largest allowance for reordering, in round trips
 const REORDERING_MAX: u32 = 4;
 /// Time without a late message after which the allowance is halved
-const REORDERING_KEPT: Duration = Duration::from_secs(30);
+const REORDERING_KEPT: Duration = Duration::from_secs(10);
 /// Weight of one message, large enough to be halved several times
 const LOSS_UNIT: u64 = 1 << 16;
 /// Weight at which the past is always halved

@@ -37,6 +37,8 @@ pub(super) struct Cycle {
     up: Option<(u32, f64)>,
     /// Rate at the last growth, and rounds since
     growth: (f64, u32),
+    /// Whether the rate has grown in the last round
+    grew: bool,
     /// Rounds of this phase
     rounds: u32,
     /// Downs in a row that did not empty the queue, and the rate before the first of them
@@ -113,6 +115,7 @@ impl Cycle {
             cruise: 3.0,
             up: None,
             growth: (0.0, 0),
+            grew: false,
             rounds: 0,
             stuck: (0, 0.0),
             fights: 0,
@@ -146,7 +149,7 @@ impl Cycle {
 
     /// Tells whether the rate has grown in the last round
     pub(super) fn is_growing(&self) -> bool {
-        self.growth.0 > 0.0 && self.growth.1 == 0
+        self.grew
     }
 
     /// Returns the pace, as a multiple of the rate
@@ -179,11 +182,11 @@ impl Cycle {
                     // Each round is a trial of own loss of its own.
                     self.number += 1;
                 }
-                if view.limited || view.rate == 0.0 {
-                    return;
-                }
-                if view.rate > self.growth.0 * GROWTH {
+                self.grew = view.rate > self.growth.0 * GROWTH;
+                if self.grew {
                     self.growth = (view.rate, 0);
+                } else if view.limited || view.rate == 0.0 {
+                    return;
                 } else {
                     self.growth.1 += 1;
                 }
@@ -449,6 +452,19 @@ mod tests {
         rounds(&mut cycle, &mut view, 4, 1.0);
 
         assert_eq!(cycle.phase(), Phase::Drain);
+    }
+
+    #[test]
+    fn round_without_growth_is_none_of_growth_even_for_want_of_load() {
+        let (mut cycle, mut view) = (Cycle::new(), view());
+        rounds(&mut cycle, &mut view, 2, 2.0);
+        assert!(cycle.is_growing());
+
+        view.limited = true;
+        view.rate /= 2.0;
+        cycle.on_round(&view);
+
+        assert!(!cycle.is_growing() && cycle.phase() == Phase::Startup);
     }
 
     #[test]
