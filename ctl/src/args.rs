@@ -190,6 +190,30 @@ mod tests {
     }
 
     #[test]
+    fn manual_names_each_command_and_option() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../man/fastvpnctl.1");
+        let page = std::fs::read_to_string(page).unwrap();
+        let program = Arguments::command();
+        let commands: Vec<_> = program.get_subcommands().collect();
+        assert!(commands.len() > 5);
+        for command in &commands {
+            let item = format!(".It Cm {}", command.get_name());
+            let is_it = |line: &str| line.split(' ').take(3).eq(item.split(' '));
+            assert!(page.lines().any(is_it), "{item}");
+        }
+        for one in commands.into_iter().chain([&program]) {
+            for long in one.get_arguments().filter_map(|option| option.get_long()) {
+                let said = page.lines().any(|line| {
+                    let words: Vec<_> = line.split(' ').collect();
+                    words.contains(&"Fl") && words.contains(&format!("-{long}").as_str())
+                        || line.starts_with(&format!(".Fl -{long}"))
+                });
+                assert!(said, "{} --{long}", one.get_name());
+            }
+        }
+    }
+
+    #[test]
     fn nothing_said_means_status_on_the_system_bus() {
         let arguments = parse(&[]).unwrap();
 

@@ -456,6 +456,30 @@ fn manual_names_every_key_and_its_examples_are_good() {
     }
 }
 
+#[test]
+fn first_network_of_the_manual_and_of_the_readme_is_good() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let begin = ".Bd -literal -offset indent\n";
+    let keys = [("TOKYO", KEY_A), ("PARIS", KEY_B), ("THE HUB", KEY_A)];
+    for (document, begin, end) in
+        [("man/fastvpn.7", begin, ".Ed"), ("README.md", "```toml\n", "```")]
+    {
+        let text = fs::read_to_string(format!("{root}/{document}")).unwrap();
+        let blocks = text.split(begin).skip(1).filter(|block| block.starts_with("role = "));
+        let blocks: Vec<_> = blocks.map(|block| block.split(end).next().unwrap()).collect();
+        let place = Place::new();
+        let hubs = blocks.iter().filter(|block| {
+            let text = block.replace("/var/lib/fastvpn/keys/home", "keys/own");
+            let text = keys.iter().fold(text, |text, (name, key)| {
+                text.replace(&format!("PUBLIC KEY OF {name}"), key)
+            });
+            place.write("etc/home.toml", &text);
+            matches!(place.network().role, RoleConfig::Hub(_))
+        });
+        assert_eq!((hubs.count(), blocks.len()), (1, 2), "{document}");
+    }
+}
+
 proptest! {
     #[test]
     fn random_text_never_panics(text in "\\PC*") {
