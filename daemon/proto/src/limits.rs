@@ -4,7 +4,7 @@
 
 use crate::time::Duration;
 
-/// First byte pair of the Noise prologue and of each init: the version of the protocol
+/// Version of the protocol: the last byte of the Noise prologue, and the second one of each init
 pub const VERSION: u8 = 1;
 
 // --- sizes, in bytes -------------------------------------------------------------------------
