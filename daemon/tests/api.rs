@@ -7,7 +7,6 @@
 mod support;
 
 use std::collections::{BTreeSet, HashMap};
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use fastvpnd::handle::{NetworkState, Snapshot};
 use futures_util::StreamExt;
 use support::bus::PrivateBus;
 use support::fake::{Fake, key, name, network, office, path, tokyo};
-use support::{run, within};
+use support::{as_nobody, run, within};
 use zbus::fdo::IntrospectableProxy;
 use zbus::{Connection, MatchRule, MessageStream, Variant};
 
@@ -242,21 +241,20 @@ fn other_users_may_read_and_ping_but_not_change() {
     run(async {
         let world = World::new(office()).await;
         let address = world.bus.address();
-        let as_nobody = async |arguments: &'static [&'static str]| {
-            let address = address.clone();
-            let busctl = move || busctl_as_nobody(&address, arguments);
-            tokio::task::spawn_blocking(busctl).await.unwrap()
+        let call = async |arguments: &[&str]| {
+            let mut busctl = Command::new("busctl");
+            busctl.arg(format!("--address={address}")).args(arguments);
+            as_nobody(busctl).await
         };
 
-        let read = as_nobody(&["get-property", BUS_NAME, ROOT, MANAGER, "Version"]).await;
-        let ping =
-            as_nobody(&["call", BUS_NAME, ROOT, MANAGER, "Ping", "ssu", "office", "tokyo", "9"]);
+        let read = call(&["get-property", BUS_NAME, ROOT, MANAGER, "Version"]).await;
+        let ping = call(&["call", BUS_NAME, ROOT, MANAGER, "Ping", "ssu", "office", "tokyo", "9"]);
         let ping = ping.await;
         let connect =
-            as_nobody(&["call", BUS_NAME, ROOT, MANAGER, "Connect", "sa{sv}", "office", "0"]).await;
+            call(&["call", BUS_NAME, ROOT, MANAGER, "Connect", "sa{sv}", "office", "0"]).await;
         let disconnect =
-            as_nobody(&["call", BUS_NAME, ROOT, MANAGER, "Disconnect", "s", "office"]).await;
-        let reload = as_nobody(&["call", BUS_NAME, ROOT, MANAGER, "Reload"]).await;
+            call(&["call", BUS_NAME, ROOT, MANAGER, "Disconnect", "s", "office"]).await;
+        let reload = call(&["call", BUS_NAME, ROOT, MANAGER, "Reload"]).await;
 
         assert_eq!(read, Ok(format!("s \"{}\"\n", env!("CARGO_PKG_VERSION"))));
         assert!(ping.as_ref().is_ok_and(|out| out.contains("true 31200")), "{ping:?}");
@@ -476,18 +474,6 @@ fn thousands_of_peers_are_published() {
 
         assert_eq!(world.tree().await.peers.len(), 2);
     });
-}
-
-fn busctl_as_nobody(address: &str, arguments: &[&str]) -> Result<String, String> {
-    let output = Command::new("busctl")
-        .arg(format!("--address={address}"))
-        .args(arguments)
-        .uid(65534)
-        .gid(65534)
-        .output()
-        .expect("busctl is installed");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
 /// Each member of an interface with its arguments and annotations, one a line

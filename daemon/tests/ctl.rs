@@ -12,7 +12,6 @@ mod support;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -21,7 +20,7 @@ use fastvpnd::api::Availability;
 use fastvpnd::handle::NetworkState;
 use support::bus::PrivateBus;
 use support::fake::{Fake, name, network, office};
-use support::run;
+use support::{run, tool};
 
 /// What a run of the tool gave
 #[derive(Debug)]
@@ -306,17 +305,6 @@ fn with_daemon(body: impl AsyncFnOnce(&PrivateBus, &mut Fake)) {
         fake.wait_until(Availability::Serving).await;
         body(&bus, &mut fake).await;
     });
-}
-
-/// The tool beside these tests
-fn tool() -> Option<PathBuf> {
-    let tests = std::env::current_exe().unwrap();
-    let tool = tests.parent().unwrap().parent().unwrap().join("fastvpnctl");
-    if tool.exists() {
-        return Some(tool);
-    }
-    eprintln!("skipped: {} is not built", tool.display());
-    None
 }
 
 async fn ctl(bus: &PrivateBus, arguments: &[&str]) -> Run {

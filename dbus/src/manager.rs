@@ -36,6 +36,9 @@ pub struct ReloadAnswer {
 }
 
 /// The daemon as a whole
+///
+/// With the methods that polkit decides about, polkit may ask for a password: they wait for that,
+/// and zbus does not bound them by the connection's `method_timeout`.
 #[proxy(
     interface = "org.fastvpn.Manager1",
     default_service = "org.fastvpn",
@@ -43,6 +46,7 @@ pub struct ReloadAnswer {
 )]
 pub trait Manager {
     /// Brings a network up; returns its object when it is up, at once if it is up already
+    #[zbus(allow_interactive_auth)]
     fn connect(
         &self,
         name: &str,
@@ -50,6 +54,7 @@ pub trait Manager {
     ) -> Result<OwnedObjectPath, Error>;
 
     /// Takes a network down until the next `connect` or start of the daemon
+    #[zbus(allow_interactive_auth)]
     fn disconnect(&self, name: &str) -> Result<(), Error>;
 
     /// Asks a peer once, through its session
@@ -58,6 +63,7 @@ pub trait Manager {
     fn ping(&self, network: &str, peer: &str, timeout_ms: u32) -> Result<PingAnswer, Error>;
 
     /// Reads the configuration again
+    #[zbus(allow_interactive_auth)]
     fn reload(&self) -> Result<ReloadAnswer, Error>;
 
     /// Version of the daemon

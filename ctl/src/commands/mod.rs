@@ -1,5 +1,6 @@
 //! The commands, one function each.
 
+mod agent;
 mod follow;
 mod keygen;
 mod monitor;
@@ -9,6 +10,7 @@ mod status;
 pub(crate) mod top;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastvpn_dbus::tree::{Network, Tree};
@@ -44,8 +46,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
 async fn connect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Start, Patience::Long).await?;
     let manager = daemon.manager().await?;
-    let connected = manager.connect(network, &HashMap::new()).await;
-    connected.map_err(|error| daemon.failure(error))?;
+    daemon.change(manager.connect(network, &HashMap::new())).await?;
     match output.form {
         Form::Json => output.json(&ChangedDocument { network, state: "up" }),
         Form::Text => output.line(&format!("{network} is up")),
@@ -54,8 +55,8 @@ async fn connect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failur
 
 async fn disconnect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Fail, Patience::Long).await?;
-    let disconnected = daemon.manager().await?.disconnect(network).await;
-    disconnected.map_err(|error| daemon.failure(error))?;
+    let manager = daemon.manager().await?;
+    daemon.change(manager.disconnect(network)).await?;
     match output.form {
         Form::Json => output.json(&ChangedDocument { network, state: "down" }),
         Form::Text => output.line(&format!("{network} is down")),
@@ -64,8 +65,8 @@ async fn disconnect(bus: &Bus, output: &Output, network: &str) -> Result<(), Fai
 
 async fn reload(bus: &Bus, output: &Output) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Fail, Patience::Long).await?;
-    let reloaded = daemon.manager().await?.reload().await;
-    let reloaded = reloaded.map_err(|error| daemon.failure(error))?;
+    let manager = daemon.manager().await?;
+    let reloaded = daemon.change(manager.reload()).await?;
     if output.form == Form::Json {
         return output.json(&reloaded);
     }
@@ -114,7 +115,7 @@ enum Patience {
 impl<'a> Daemon<'a> {
     async fn open(bus: &'a Bus, absent: Absent, patience: Patience) -> Result<Self, Failure> {
         let answer = match patience {
-            Patience::Long => Duration::from_secs(300),
+            Patience::Long => CHANGE_PATIENCE,
             Patience::Short => Duration::from_secs(25),
         };
         let connecting = bus.builder().method_timeout(answer).build();
@@ -158,6 +159,15 @@ impl<'a> Daemon<'a> {
         ManagerProxy::new(&self.connection).await.map_err(|error| self.bus_failure(&error))
     }
 
+    /// Waits for the answer to a change, while polkit may ask people about it
+    async fn change<T>(&self, call: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+        // zbus bounds no call that people may be asked about.
+        match agent::beside(self.bus, timeout(CHANGE_PATIENCE, call)).await? {
+            Ok(answer) => answer.map_err(|error| self.failure(error)),
+            Err(_) => Err(Failure::Unreachable("fastvpnd does not answer".to_owned())),
+        }
+    }
+
     /// Asks for everything that the daemon shows
     async fn tree(&self) -> Result<Tree, Failure> {
         Tree::load(&self.connection).await.map_err(|error| self.bus_failure(&error))
@@ -195,6 +205,8 @@ fn unix_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
+/// How long a change may take: people with their password, then the daemon
+const CHANGE_PATIENCE: Duration = Duration::from_secs(300);
 /// How long the bus may take to let us in
 const BUS_PATIENCE: Duration = Duration::from_secs(25);
 

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_dbus::{Error, network_path};
+use fastvpn_dbus::{Bus, Error, network_path};
 use zbus::message::Header;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, interface};
 
@@ -23,8 +23,9 @@ pub(super) struct Manager {
 }
 
 impl Manager {
-    pub(super) fn new(daemon: Handle, rounds: Arc<Rounds>) -> Self {
-        Self { access: Access::new(), daemon, rounds }
+    /// Translates for callers on `bus`
+    pub(super) fn new(bus: &Bus, daemon: Handle, rounds: Arc<Rounds>) -> Self {
+        Self { access: Access::new(bus), daemon, rounds }
     }
 }
 

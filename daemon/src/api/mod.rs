@@ -15,6 +15,7 @@ mod error;
 mod manager;
 mod network;
 mod peer;
+mod polkit;
 mod publish;
 
 use std::convert::Infallible;
@@ -95,7 +96,7 @@ pub async fn serve(
 /// Connects, builds the object tree, takes the name
 async fn open(bus: &Bus, handle: &Handle) -> Result<Publisher, OpenError> {
     let rounds = Rounds::new();
-    let manager = Manager::new(handle.clone(), rounds.clone());
+    let manager = Manager::new(bus, handle.clone(), rounds.clone());
     let builder = bus.builder().serve_at(ROOT, ObjectManager).serve_at(ROOT, manager);
     let connection = timeout(BUS_PATIENCE, builder.build()).await??;
     let mut publisher = Publisher::new(connection.clone(), handle.snapshots(), rounds);

@@ -1,9 +1,14 @@
-//! What the tests of the API need: a message bus of their own, and a daemon that is not there.
+//! What the tests of the API need: a message bus of their own, a daemon and a polkit that are not
+//! there.
 
 pub(crate) mod bus;
 pub(crate) mod fake;
+pub(crate) mod polkit;
 
 use std::future::Future;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 /// Runs the body of a test as the daemon runs: on one thread
@@ -19,3 +24,27 @@ pub(crate) async fn within<T>(seconds: u64, what: &str, future: impl Future<Outp
         Err(_) => panic!("{what} took more than {seconds} s"),
     }
 }
+
+/// Runs a program as a user who is neither root nor the daemon's, while the daemon goes on beside
+/// it; returns what it says, on standard error where it fails
+pub(crate) async fn as_nobody(mut command: Command) -> Result<String, String> {
+    command.uid(NOBODY).gid(NOBODY);
+    let run = move || command.output().expect("the program is installed");
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+/// The tool beside these tests
+pub(crate) fn tool() -> Option<PathBuf> {
+    let tests = std::env::current_exe().unwrap();
+    let tool = tests.parent().unwrap().parent().unwrap().join("fastvpnctl");
+    if tool.exists() {
+        return Some(tool);
+    }
+    eprintln!("skipped: {} is not built", tool.display());
+    None
+}
+
+/// A user who is neither root nor the daemon's
+pub(crate) const NOBODY: u32 = 65534;
