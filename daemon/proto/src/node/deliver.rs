@@ -66,16 +66,16 @@ impl Node {
                 }
             };
             let Sealed { local, ecn, len, .. } = sealed;
-            let own = Transmit { carrier, remote, local, ecn, segment: None };
+            let transmit = Transmit { carrier, remote, local, ecn, segment: None };
             let Some((batch, segment)) = first else {
-                first = Some((own, len));
+                first = Some((transmit, len));
                 messages = 1;
                 continue;
             };
-            if batch != own || len > segment {
+            if batch != transmit || len > segment {
                 // It starts a batch of its own.
                 let bytes = buffer.split_off(start);
-                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
+                self.outgoing.push_back(Outgoing { transmit, bytes });
                 break;
             }
             messages += 1;
@@ -211,18 +211,14 @@ impl Node {
         bytes: Vec<u8>,
         now: Instant,
     ) {
+        let (carrier, remote) = match way {
+            Way::Direct(remote) => (Carrier::Udp, remote),
+            Way::Stream(carrier, remote) => (carrier, remote),
+            Way::Relayed(relay) => return self.send_relayed(relay, key, bytes, now),
+        };
         // Handshakes tell of no marks.
-        let ecn = Ecn::Incapable;
-        match way {
-            Way::Direct(remote) => {
-                let carrier = Carrier::Udp;
-                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
-            }
-            Way::Stream(carrier, remote) => {
-                self.outgoing.push_back(Outgoing { carrier, remote, local, ecn, bytes });
-            }
-            Way::Relayed(relay) => self.send_relayed(relay, key, bytes, now),
-        }
+        let transmit = Transmit { carrier, remote, local, ecn: Ecn::Incapable, segment: None };
+        self.outgoing.push_back(Outgoing { transmit, bytes });
     }
 
     fn send_relayed(&mut self, relay: PublicKey, to: &PublicKey, message: Vec<u8>, now: Instant) {

@@ -105,10 +105,8 @@ pub struct Node {
 /// A message that is ready to go
 #[derive(Debug)]
 struct Outgoing {
-    carrier: Carrier,
-    remote: SocketAddr,
-    local: Option<IpAddr>,
-    ecn: Ecn,
+    /// How it goes, alone
+    transmit: Transmit,
     bytes: Vec<u8>,
 }
 
@@ -350,8 +348,7 @@ impl Node {
         loop {
             if let Some(outgoing) = self.outgoing.pop_front() {
                 buffer.extend_from_slice(&outgoing.bytes);
-                let Outgoing { carrier, remote, local, ecn, .. } = outgoing;
-                return Some(Transmit { carrier, remote, local, ecn, segment: None });
+                return Some(outgoing.transmit);
             }
             let key = self.dirty.first().copied()?;
             if let Some(transmit) = self.drain_peer(&key, buffer, now) {
