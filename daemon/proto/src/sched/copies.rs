@@ -139,9 +139,8 @@ impl Copies {
         let is_it = |copy: &Copy| matches!(copy.what, What::Piece(known) if known == piece);
         if self.ladder.len() < LADDER_MAX && !self.ladder.values().any(is_it) {
             let sent = policy.transmissions - policy.repeats;
-            let what = What::Piece(piece);
             self.steps += 1;
-            let copy = Copy { what, bytes, sent, gap: Duration::ZERO, first: now, repeat: true };
+            let copy = Copy { sent, repeat: true, ..Copy::new(What::Piece(piece), bytes, now) };
             self.ladder.insert((now, self.steps), copy);
         }
     }

@@ -13,7 +13,7 @@ struct Bench {
     /// Pieces that each lane still has to send, of 1,000 bytes
     lanes: BTreeMap<u32, u32>,
     next_sn: u32,
-    /// Whether what lanes send was lost before
+    /// How often what lanes send was lost before
     losses: u8,
 }
 
@@ -51,6 +51,28 @@ impl Bench {
 
     fn relay(&mut self, node: u8, len: usize) {
         self.load.push_relayed(key(node), vec![node; len], self.now);
+    }
+
+    /// Lets all leave that may of so many things, a piece of lane 1 among them that was lost so often;
+    /// returns the number of that piece
+    fn send_again(&mut self, count: usize, losses: u8) -> Option<u32> {
+        self.losses = losses;
+        let sent = self.send(count);
+        self.losses = 0;
+        sent.into_iter().find_map(|sent| match sent {
+            Sent::Lane(1, sn) => Some(sn),
+            _ => None,
+        })
+    }
+
+    /// Returns the pieces that are copied in so many milliseconds, in each of which so many things may leave
+    fn copies(&mut self, millis: u64, count: usize) -> Vec<u32> {
+        let mut copies = Vec::new();
+        for _ in 0..millis {
+            self.pass(1);
+            copies.extend(self.send(count).iter().filter_map(piece));
+        }
+        copies
     }
 
     fn wake(&mut self, conv: u32, pieces: u32) {
@@ -426,11 +448,7 @@ fn where_few_copies_are_allowed_each_piece_has_its_share() {
     bench.wake(1, 100);
     bench.send(100);
 
-    let mut copies = Vec::new();
-    for _ in 0..200 {
-        bench.pass(1);
-        copies.extend(bench.send(1).iter().filter_map(piece));
-    }
+    let copies = bench.copies(200, 1);
 
     let count = |sn| copies.iter().filter(|copy| **copy == sn).count();
     // 200 KB, and some beside for the thin beginning
@@ -445,19 +463,10 @@ fn piece_that_was_lost_before_leaves_several_times_beside_other_load() {
     bench.wake(2, 100_000);
     bench.send(300);
     bench.pass(300);
-    bench.losses = 1;
     bench.wake(1, 1);
-    let repeated = bench.send(400).into_iter().find_map(|sent| match sent {
-        Sent::Lane(1, sn) => Some(sn),
-        _ => None,
-    });
-    bench.losses = 0;
+    let repeated = bench.send_again(400, 1);
 
-    let mut copies = Vec::new();
-    for _ in 0..100 {
-        bench.pass(1);
-        copies.extend(bench.send(3).iter().filter_map(piece));
-    }
+    let copies = bench.copies(100, 3);
 
     assert_eq!(copies.iter().filter(|sn| Some(**sn) == repeated).count(), 2, "{copies:?}");
 }
@@ -468,18 +477,9 @@ fn piece_of_a_long_stream_leaves_as_often_as_it_was_lost() {
         let mut bench = Bench::new(20);
         bench.wake(1, 2_000_000);
         bench.send(1000);
-        bench.losses = losses;
-        let repeated = bench.send(1).into_iter().find_map(|sent| match sent {
-            Sent::Lane(1, sn) => Some(sn),
-            _ => None,
-        });
-        bench.losses = 0;
+        let repeated = bench.send_again(1, losses);
 
-        let mut copies = Vec::new();
-        for _ in 0..100 {
-            bench.pass(1);
-            copies.extend(bench.send(3).iter().filter_map(piece));
-        }
+        let copies = bench.copies(100, 3);
 
         let count = copies.iter().filter(|sn| Some(**sn) == repeated).count();
         assert_eq!(count, usize::from(losses) - 1, "{losses}");

@@ -148,14 +148,12 @@ impl Pieces {
 
     /// Returns a piece that is not known to have arrived
     pub(super) fn outstanding(&self, sn: u32) -> Option<Part> {
-        let at = usize::try_from(sn.wrapping_sub(self.first)).ok()?;
-        self.ring.get(at).filter(|entry| !entry.arrived).map(|entry| entry.part)
+        self.missing(sn).map(|entry| entry.part)
     }
 
     /// Tells whether a piece is not known to have arrived, and a message with it is on its way
     pub(super) fn is_under_way(&self, sn: u32) -> bool {
-        let at = usize::try_from(sn.wrapping_sub(self.first)).ok();
-        at.and_then(|at| self.ring.get(at)).is_some_and(|entry| !entry.arrived && entry.flying > 0)
+        self.missing(sn).is_some_and(|entry| entry.flying > 0)
     }
 
     /// Tells whether anything may wait to be sent again
@@ -167,6 +165,12 @@ impl Pieces {
     pub(super) fn clear(&mut self) {
         let first = self.first.wrapping_add(self.ring.len() as u32);
         *self = Self { first, ..Self::default() };
+    }
+
+    /// Returns a piece that is not known to have arrived
+    fn missing(&self, sn: u32) -> Option<&Entry> {
+        let at = usize::try_from(sn.wrapping_sub(self.first)).ok()?;
+        self.ring.get(at).filter(|entry| !entry.arrived)
     }
 
     fn entry(&mut self, sn: u32) -> Option<&mut Entry> {
