@@ -50,6 +50,8 @@ pub(super) struct Network {
     pub(super) role: Option<Role>,
     pub(super) interface: Interface,
     pub(super) stats: NodeStats,
+    /// Messages that the system dropped before the plane read them
+    pub(super) overflowed: u64,
     pub(super) listening: Option<Listening>,
     /// Why it is not up
     pub(super) trouble: Option<HandleError>,
@@ -109,6 +111,7 @@ impl Network {
             role: None,
             interface: Interface::default(),
             stats: NodeStats::default(),
+            overflowed: 0,
             listening: None,
             trouble: None,
             hostname,
@@ -418,6 +421,7 @@ impl Network {
                 self.listening = None;
                 self.carried = None;
                 self.stats = NodeStats::default();
+                self.overflowed = 0;
             }
         }
     }
@@ -492,7 +496,7 @@ impl Network {
             }
             match event {
                 PlaneEvent::Node(event) => self.on_event(event, now),
-                PlaneEvent::Stats(stats) => {
+                PlaneEvent::Stats { node: stats, overflowed } => {
                     let mut steps = Vec::new();
                     match &mut self.role {
                         Some(Role::Hub(hub)) => hub.on_stats(&stats, now, &mut steps),
@@ -501,6 +505,7 @@ impl Network {
                     }
                     self.tuning.on_total(stats.sent, now);
                     self.stats = *stats;
+                    self.overflowed = overflowed;
                     self.take(steps, now);
                 }
                 PlaneEvent::TunLost(error) => {

@@ -44,7 +44,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         sent,
         received,
         dropped: stats.dropped,
-        overflowed: stats.overflowed,
+        overflowed: network.overflowed,
         wire_sent: counted(stats.sent),
         wire_received: counted(stats.received),
         quota: network.tuning.budget.view(),

@@ -69,7 +69,12 @@ pub enum PlaneEvent {
     /// From the node
     Node(NodeEvent),
     /// All numbers, once a second and when asked for
-    Stats(Box<NodeStats>),
+    Stats {
+        /// Those of the node
+        node: Box<NodeStats>,
+        /// Messages that the system dropped before they were read
+        overflowed: u64,
+    },
     /// The TUN device is gone or broken
     TunLost(io::Error),
     /// The thread ended; with an error unless it was told to stop
@@ -250,7 +255,7 @@ mod tests {
     fn plane_tells_numbers_by_itself_and_is_healthy() {
         let (handle, mut events, _) = start("home");
 
-        let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats(_)));
+        let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats { .. }));
 
         assert!(told.is_some());
         assert!(handle.healthy(Duration::from_secs(2)));
@@ -320,9 +325,9 @@ mod tests {
 
         let dropped = (0..500).find_map(|_| {
             handle.send(PlaneCommand::Stats);
-            let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats(_)));
+            let told = wait_for(&mut events, |event| matches!(event, PlaneEvent::Stats { .. }));
             match told {
-                Some(PlaneEvent::Stats(stats)) if stats.dropped == 300 => Some(stats.dropped),
+                Some(PlaneEvent::Stats { node, .. }) if node.dropped == 300 => Some(node.dropped),
                 _ => None,
             }
         });
@@ -340,7 +345,7 @@ mod tests {
         let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
         assert!(lost.is_some());
         handle.send(PlaneCommand::Stop);
-        let next = wait_for(&mut events, |event| !matches!(event, PlaneEvent::Stats(_)));
+        let next = wait_for(&mut events, |event| !matches!(event, PlaneEvent::Stats { .. }));
         assert!(matches!(next, Some(PlaneEvent::Ended(None))), "{next:?}");
     }
 

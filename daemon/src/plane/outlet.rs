@@ -34,7 +34,7 @@ impl Outlet {
 
     /// Adds an event to the next batch
     pub(super) fn push(&mut self, event: PlaneEvent) {
-        let stats = |event: &PlaneEvent| matches!(event, PlaneEvent::Stats(_));
+        let stats = |event: &PlaneEvent| matches!(event, PlaneEvent::Stats { .. });
         if stats(&event) {
             self.waiting.retain(|waiting| !stats(waiting));
         }
@@ -105,7 +105,7 @@ mod tests {
         let numbers: Vec<_> = merged
             .iter()
             .filter_map(|event| match event {
-                PlaneEvent::Stats(stats) => Some(stats.dropped),
+                PlaneEvent::Stats { node, .. } => Some(node.dropped),
                 _ => None,
             })
             .collect();
@@ -126,6 +126,7 @@ mod tests {
     }
 
     fn stats(dropped: u64) -> PlaneEvent {
-        PlaneEvent::Stats(Box::new(NodeStats { dropped, ..NodeStats::default() }))
+        let node = NodeStats { dropped, ..NodeStats::default() };
+        PlaneEvent::Stats { node: Box::new(node), overflowed: 0 }
     }
 }

@@ -413,17 +413,13 @@ impl Turn {
     fn tell_stats(&mut self, now: Instant) {
         let mut stats = self.node.stats(now);
         stats.dropped += self.dropped.refused + self.dropped.not_carried;
-        stats.overflowed = self.udp.overflowed();
-        if stats.overflowed > self.dropped.overflowed {
-            let count = stats.overflowed - self.dropped.overflowed;
+        let overflowed = self.udp.overflowed();
+        if let Some(count) = grown(&mut self.dropped.overflowed, overflowed) {
             debug!(count, "messages that the system dropped before we read them");
-            self.dropped.overflowed = stats.overflowed;
         }
-        self.outlet.push(PlaneEvent::Stats(Box::new(stats)));
-        let unsent = self.udp.refused();
-        if unsent > self.dropped.unsent {
-            debug!(count = unsent - self.dropped.unsent, "messages that the system did not send");
-            self.dropped.unsent = unsent;
+        self.outlet.push(PlaneEvent::Stats { node: Box::new(stats), overflowed });
+        if let Some(count) = grown(&mut self.dropped.unsent, self.udp.refused()) {
+            debug!(count, "messages that the system did not send");
         }
     }
 
@@ -446,6 +442,12 @@ impl Turn {
 
 fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64) -> io::Result<()> {
     Ok(epoll::add(epoll, fd, data(token), interest(token, false))?)
+}
+
+/// Returns by how much a count has grown since it was last seen, if it has
+fn grown(seen: &mut u64, count: u64) -> Option<u64> {
+    let before = std::mem::replace(seen, count);
+    count.checked_sub(before).filter(|more| *more > 0)
 }
 
 /// Tells whether the numbers look different after an event: people wait for that

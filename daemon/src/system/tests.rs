@@ -309,7 +309,7 @@ fn device_that_goes_down_is_served_again_when_it_is_up_and_one_that_is_gone_is_t
             handle.send(PlaneCommand::Stats);
             for event in events.recv().await.unwrap() {
                 match event {
-                    PlaneEvent::Stats(stats) if stats.dropped >= least => return stats.dropped,
+                    PlaneEvent::Stats { node, .. } if node.dropped >= least => return node.dropped,
                     PlaneEvent::TunLost(error) => panic!("{error}"),
                     _ => {}
                 }

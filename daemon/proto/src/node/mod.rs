@@ -333,7 +333,6 @@ impl Node {
         NodeStats {
             refusals: self.refusals,
             dropped: self.dropped,
-            overflowed: 0,
             relayed: self.relayed,
             sent: self.sent,
             received: self.received,

@@ -12,8 +12,6 @@ pub struct NodeStats {
     pub refusals: Refusals,
     /// Packets dropped because a queue was full or their session did not come up
     pub dropped: u64,
-    /// Messages that the system dropped before they were read; only who reads them can tell
-    pub overflowed: u64,
     /// Bytes and packets relayed between peers
     pub relayed: Traffic,
     /// Messages given to carriers, for whomever, and their bytes

@@ -624,7 +624,7 @@ impl World {
     fn sent(&mut self, bytes: u64) {
         let sent = Traffic { packets: 0, bytes };
         let stats = NodeStats { sent, ..NodeStats::default() };
-        self.news(News::Plane(vec![PlaneEvent::Stats(Box::new(stats))]));
+        self.news(News::Plane(vec![PlaneEvent::Stats { node: Box::new(stats), overflowed: 0 }]));
     }
 
     fn command(&mut self, id: u64, command: Command) {
