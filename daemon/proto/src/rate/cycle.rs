@@ -5,14 +5,16 @@
 //!
 //! | phase | pace | until |
 //! |---|---|---|
-//! | startup | 2.5, less where a train told the rate | the first queue, or three rounds without growth |
+//! | startup | 2.5, less where a train told the rate, more while `opening` knows more | the first queue, or three rounds without growth |
 //! | drain | 0.5 | no more is in flight than the path holds |
-//! | cruise | 1 | 3 to 5 round trips, or a queue |
+//! | cruise | 1, a little less while there is some queue | 3 to 5 round trips, or a queue |
 //! | up | enough to make [`PROBE`] of queue in one round trip | that round trip |
 //! | down | 0.85 | the queue is gone; it is also the trial of own loss |
 //! | fast | 1.6 | as startup, one round without growth |
 //! | rival | 1.25, 0.75, six times 1; twice what the path holds in flight | the queue is empty for three rounds, or 4 to 32 s |
 //! | resume | 0.5 | one round trip has confirmed the rate after a long idle time |
+//!
+//! Marks of congestion end startup, cruise, up, fast and rival as a queue does (`marks`).
 //!
 //! Where Down cannot empty the queue twice in a row although we have given way, somebody else keeps it
 //! full: then we do as BBR does, for which delay is nothing, until the queue is found empty or some time has

@@ -76,7 +76,7 @@ impl Opening {
 
 /// Bytes in flight before anything is known
 pub(super) const FIRST: f64 = 32.0 * MESSAGE;
-/// Growth of the window for each byte that arrives: a round trip multiplies it by 2.5
+/// Growth of the window for each byte that arrives: a round trip multiplies it by 2.5 at most
 const GROWTH: f64 = 1.5;
 /// How much faster than evenly over a round trip the first window leaves
 const AT_ONCE: f64 = 8.0;
