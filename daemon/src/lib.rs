@@ -7,6 +7,7 @@ pub mod args;
 pub mod config;
 pub mod daemon;
 pub mod handle;
+pub mod invitation;
 pub mod logging;
 #[cfg(test)]
 mod netns;

@@ -10,12 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with what it may use of this crate: a module, or a single item of one
-const MAY_USE: [(&str, &[&str]); 10] = [
+const MAY_USE: [(&str, &[&str]); 11] = [
     ("api", &["handle"]),
     ("args", &["logging"]),
     ("config", &["handle::NetworkName", "handle::Role"]),
     ("daemon", &["config", "handle", "logging", "notify", "plane", "registry", "system"]),
     ("handle", &[]),
+    ("invitation", &["handle::NetworkName"]),
     ("logging", &[]),
     ("notify", &[]),
     ("plane", &[]),
