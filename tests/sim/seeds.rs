@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
 use fastvpn_proto::node::{BootId, Contact};
 use fastvpn_proto::time::Duration;
 use fastvpn_proto::wire::frame::{AckHead, Fragment, Frame, Marks, encode_ack};
@@ -51,6 +51,7 @@ fn control() -> Seeds {
         name: "home".into(),
         addresses: vec![ip("10.0.0.2")],
         endpoints: vec!["192.168.1.2:8796".parse().unwrap()],
+        secret: Some(InvitationSecret::from_bytes([7; 16])),
     };
     vec![
         ("list", Message::List(list).encode()),
@@ -60,6 +61,7 @@ fn control() -> Seeds {
         ("endpoints", Message::Endpoints(register.endpoints.clone()).encode()),
         ("register", register.encode()),
         ("welcome", welcome.encode()),
+        ("pending", Reply::Pending.encode()),
         ("refused", Reply::Refused { reason: "taken".into() }.encode()),
     ]
 }

@@ -472,7 +472,9 @@ impl Network {
             (RoleConfig::Peer(config), _) => {
                 let addresses = self.config.addresses.iter().map(Prefix::addr).collect();
                 let endpoints = self.candidates();
-                let register = Register { name: self.hostname.clone(), addresses, endpoints };
+                let name_here = self.hostname.clone();
+                let register =
+                    Register { name: name_here, addresses, endpoints, ..Register::default() };
                 let mut peer = Peer::new(name, self.own, config.clone(), register, now);
                 peer.start(now, &mut steps);
                 self.role = Some(Role::Peer(Box::new(peer)));

@@ -28,6 +28,9 @@ use crate::handle::{HandleError, NetworkName};
 
 /// Time after which a hub that does not answer gives way to the next, and names are resolved anew
 const ROUND: Duration = Duration::from_secs(10);
+/// What is said while somebody has to approve us
+const PENDING: &str =
+    "the hub waits for its administrator to approve this node (fastvpnctl member approve)";
 /// Unknown keys that the hub is asked about at one time
 const STRANGERS_MAX: usize = 64;
 
@@ -44,6 +47,8 @@ pub(super) struct Peer {
     /// What the node was told of the hub
     told: Option<PeerConfig>,
     hub_session: bool,
+    /// Whether the hub waits for somebody to approve us
+    pending: bool,
     /// Whether our addresses changed since the hub heard of them
     moved: bool,
     registered: Option<Registered>,
@@ -91,6 +96,7 @@ impl Peer {
             endpoints: Vec::new(),
             told: None,
             hub_session: false,
+            pending: false,
             moved: false,
             registered: None,
             pulse: Pulse::new(now),
@@ -143,7 +149,12 @@ impl Peer {
             Event::SessionUp { peer, greeting, initiator, .. } if peer == hub => {
                 self.on_hub_up(&greeting, initiator, now, out);
             }
-            Event::SessionDown { peer, .. } if peer == hub => self.hub_session = false,
+            Event::SessionDown { peer, .. } if peer == hub => {
+                self.hub_session = false;
+                if !self.is_registered() {
+                    self.round_until = Some(now + ROUND);
+                }
+            }
             Event::Control { peer, message } if peer == hub => self.on_message(&message, now, out),
             Event::Pong { peer, rtt, .. } if peer == hub && self.registered.is_some() => {
                 if self.pulse.on_answer(rtt, now) {
@@ -331,6 +342,7 @@ impl Peer {
             Ok(Reply::Welcome { addresses, hub, list }) if !addresses.is_empty() => {
                 self.on_welcome(addresses, hub, list, now, out);
             }
+            Ok(Reply::Pending) => self.on_pending(),
             Ok(Reply::Refused { reason }) => {
                 out.push(Step::Fail(HandleError::Conflict(format!("the hub refused: {reason}"))));
             }
@@ -339,6 +351,16 @@ impl Peer {
                 out.push(Step::Fail(HandleError::System(text)));
             }
         }
+    }
+
+    /// The hub keeps the session, and ends it when somebody has approved us: then we register anew
+    fn on_pending(&mut self) {
+        if !self.pending {
+            info!(network = %self.network, "waiting for approval by the hub's administrator");
+        }
+        self.pending = true;
+        self.round_until = None;
+        self.detail = PENDING.to_owned();
     }
 
     fn on_welcome(
@@ -351,6 +373,7 @@ impl Peer {
     ) {
         let with = self.hub().public_key;
         let before = self.registered.replace(Registered { with, addresses, hub });
+        self.pending = false;
         self.detail.clear();
         self.round_until = None;
         if self.pulse.on_alive(now) {

@@ -5,7 +5,7 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::DecodeError;
-use crate::crypto::PublicKey;
+use crate::crypto::{InvitationSecret, PublicKey};
 use crate::ip::Prefix;
 use crate::node::BootId;
 
@@ -49,6 +49,10 @@ impl<'a> Reader<'a> {
         self.array().map(PublicKey::from_bytes)
     }
 
+    pub(super) fn secret(&mut self) -> Result<InvitationSecret, DecodeError> {
+        self.array().map(InvitationSecret::from_bytes)
+    }
+
     pub(super) fn boot(&mut self) -> Result<BootId, DecodeError> {
         self.array().map(BootId)
     }
@@ -82,6 +86,22 @@ impl<'a> Reader<'a> {
     pub(super) fn prefix(&mut self) -> Result<Prefix, DecodeError> {
         let address = self.address()?;
         Prefix::new(address, self.u8()?).map_err(|_| DecodeError::Value)
+    }
+
+    /// What may follow at the end: nothing, or `mark` and a value
+    pub(super) fn optional<V>(
+        &mut self,
+        mark: u8,
+        value: impl Fn(&mut Self) -> Result<V, DecodeError>,
+    ) -> Result<Option<V>, DecodeError> {
+        match self.rest.first() {
+            None => Ok(None),
+            Some(first) if *first == mark => {
+                self.rest = &self.rest[1..];
+                value(self).map(Some)
+            }
+            Some(_) => Err(DecodeError::Value),
+        }
     }
 
     /// A count in one byte, and as many values

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 pub use codec::{ADDRESSES_MAX, NAME_MAX, REASON_MAX, SUBNETS_MAX};
 
-use crate::crypto::PublicKey;
+use crate::crypto::{InvitationSecret, PublicKey};
 use crate::ip::Prefix;
 use crate::node::{BootId, REPLY_MAX};
 use codec::Reader;
@@ -30,11 +30,15 @@ pub struct Register {
     pub addresses: Vec<IpAddr>,
     /// Underlay addresses of the peer's own interfaces, with its port
     pub endpoints: Vec<SocketAddr>,
+    /// The secret of the invitation that a newcomer comes by
+    pub secret: Option<InvitationSecret>,
 }
 
 /// What the hub says at once (the reply of its response)
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Reply {
+    /// The peer is known, but somebody has to approve it before it is a member
+    Pending,
     /// The peer is registered
     Welcome {
         /// The peer's overlay addresses, each with the length of its subnet
@@ -44,7 +48,7 @@ pub enum Reply {
         /// The first part of the list: as much as fits
         list: List,
     },
-    /// The peer is a member, but cannot be registered as it wishes
+    /// The peer cannot be registered: as it wishes, or by the invitation that it has
     Refused {
         /// A sentence for the administrator of the peer
         reason: String,
@@ -157,6 +161,10 @@ impl Register {
         codec::text(&self.name, NAME_MAX, &mut out);
         codec::list(&self.addresses, ADDRESSES_MAX, codec::address, &mut out);
         codec::list(&self.endpoints, ADDRESSES_MAX, codec::endpoint, &mut out);
+        if let Some(secret) = &self.secret {
+            out.push(SECRET);
+            out.extend_from_slice(secret.as_bytes());
+        }
         out
     }
 
@@ -173,6 +181,7 @@ impl Register {
             name: reader.text(NAME_MAX)?,
             addresses: reader.list(ADDRESSES_MAX, Reader::address)?,
             endpoints: reader.list(ADDRESSES_MAX, Reader::endpoint)?,
+            secret: reader.optional(SECRET, Reader::secret)?,
         };
         reader.end()?;
         Ok(register)
@@ -205,6 +214,7 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match self {
+            Self::Pending => out.push(PENDING),
             Self::Welcome { addresses, hub, list } => {
                 out.push(WELCOME);
                 codec::list(addresses, ADDRESSES_MAX, codec::prefix, &mut out);
@@ -226,6 +236,7 @@ impl Reply {
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(bytes);
         let reply = match reader.u8()? {
+            PENDING => Self::Pending,
             WELCOME => Self::Welcome {
                 addresses: reader.list(ADDRESSES_MAX, Reader::prefix)?,
                 hub: reader.list(ADDRESSES_MAX, Reader::address)?,
@@ -410,6 +421,9 @@ const LIST: u8 = 0x15;
 const SNAPSHOT_REQUEST: u8 = 0x16;
 const WHO_IS: u8 = 0x17;
 const ANSWER: u8 = 0x18;
+const PENDING: u8 = 0x19;
+/// What follows at the end of a registration is the secret of an invitation
+const SECRET: u8 = 1;
 
 #[cfg(test)]
 mod tests;

@@ -24,10 +24,14 @@ fn register_looks_as_the_protocol_says() {
         name: "a".into(),
         addresses: vec![[10, 0, 0, 1].into()],
         endpoints: vec![SocketAddr::from(([192, 0, 2, 1], 8796))],
+        secret: None,
     };
     let bytes = [0x11, 1, b'a', 1, 4, 10, 0, 0, 1, 1, 4, 192, 0, 2, 1, 0x22, 0x5c];
 
     assert_eq!(register.encode(), bytes);
+    let secret = Some(InvitationSecret::from_bytes([9; 16]));
+    let with_secret = [&bytes[..], &[1], &[9; 16]].concat();
+    assert_eq!(Register { secret, ..register }.encode(), with_secret);
 }
 
 #[test]
@@ -91,6 +95,7 @@ fn what_exceeds_the_limits_is_left_out() {
         name: format!("a\n{}é", "x".repeat(61)),
         addresses: vec!["fd00::1".parse().unwrap(); 20],
         endpoints: vec!["[fd00::1]:1".parse().unwrap(); 20],
+        secret: Some(InvitationSecret::from_bytes([9; 16])),
     };
 
     let bytes = register.encode();
@@ -115,6 +120,8 @@ fn each_kind_of_bad_bytes_has_its_error() {
     assert_eq!(Register::decode(&[REGISTER, 2, b'a', 7, 0, 0]), Err(DecodeError::Value));
     assert_eq!(Register::decode(&[REGISTER, 1, 0xff, 0, 0]), Err(DecodeError::Value));
     assert_eq!(Register::decode(&[REGISTER, 64]), Err(DecodeError::TooLong));
+    assert_eq!(Register::decode(&[REGISTER, 0, 0, 0, 2]), Err(DecodeError::Value));
+    assert_eq!(Register::decode(&[REGISTER, 0, 0, 0, SECRET, 9]), Err(DecodeError::Truncated));
     let many = [[LIST].as_slice(), &[0; 17], &[0xff, 0xff]].concat();
     assert_eq!(Message::decode(&many), Err(DecodeError::Truncated), "before it allocates");
 }
@@ -143,8 +150,14 @@ fn largest_entry_fits_into_a_part() {
 
 proptest! {
     #[test]
-    fn registers_round_trip(name in name(), addresses in addresses(), endpoints in endpoints()) {
-        let register = Register { name, addresses, endpoints };
+    fn registers_round_trip(
+        name in name(),
+        addresses in addresses(),
+        endpoints in endpoints(),
+        secret in prop::option::of(any::<[u8; 16]>()),
+    ) {
+        let secret = secret.map(InvitationSecret::from_bytes);
+        let register = Register { name, addresses, endpoints, secret };
         prop_assert_eq!(Register::decode(&register.encode()), Ok(register));
     }
 
@@ -155,7 +168,8 @@ proptest! {
         list in list(),
         reason in name(),
     ) {
-        for reply in [Reply::Welcome { addresses, hub, list }, Reply::Refused { reason }] {
+        let welcome = Reply::Welcome { addresses, hub, list };
+        for reply in [welcome, Reply::Refused { reason }, Reply::Pending] {
             prop_assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
         }
     }

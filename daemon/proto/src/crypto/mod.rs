@@ -28,6 +28,10 @@ pub struct PrivateKey([u8; 32]);
 #[derive(Clone, Default, Zeroize, ZeroizeOnDrop)]
 pub struct NetworkKey([u8; 32]);
 
+/// What an invitation lets its bearer prove: that it was invited
+#[derive(Clone, Eq, PartialEq, Zeroize, ZeroizeOnDrop)]
+pub struct InvitationSecret([u8; 16]);
+
 /// Why a text is not a key
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("a key is 32 bytes in base64, 44 characters that end in '='")]
@@ -123,6 +127,29 @@ impl fmt::Debug for NetworkKey {
     }
 }
 
+impl InvitationSecret {
+    /// Makes a secret of its bytes
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the bytes
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Computes what may be kept of it: enough to know it again, and not to use it
+    pub fn digest(&self) -> [u8; 32] {
+        cookie::hash(&[INVITATION_LABEL, &self.0])
+    }
+}
+
+impl fmt::Debug for InvitationSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InvitationSecret(..)")
+    }
+}
+
 /// Draws 32 bytes of chance
 pub(crate) fn draw(rng: &mut impl CryptoRng) -> Zeroizing<[u8; 32]> {
     let mut bytes = Zeroizing::new([0; 32]);
@@ -136,9 +163,20 @@ fn decode(text: &str) -> Result<[u8; 32], KeyError> {
     if decoded.len() == 32 { Ok(bytes) } else { Err(KeyError) }
 }
 
+const INVITATION_LABEL: &[u8] = b"fastvpn invitation";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_of_an_invitation_tells_secrets_apart_and_none_of_them() {
+        let [one, other] = [1, 2].map(|byte| InvitationSecret::from_bytes([byte; 16]));
+
+        assert_eq!(one.digest(), one.clone().digest());
+        assert_ne!(one.digest(), other.digest());
+        assert_eq!(format!("{one:?}"), "InvitationSecret(..)");
+    }
 
     /// RFC 7748, section 6.1
     #[test]

@@ -177,8 +177,13 @@ impl Node {
         now: Instant,
     ) {
         if self.relay {
+            if !self.may_relay(from) {
+                return self.refuse(Refusal::NotMember);
+            }
             let len = message.len();
-            let session = self.peers.get_mut(other).and_then(|peer| peer.session.as_mut());
+            let fits = self.may_relay(other);
+            let session =
+                self.peers.get_mut(other).filter(|_| fits).and_then(|peer| peer.session.as_mut());
             if session.is_some_and(|session| session.send_relayed(*from, message, now)) {
                 self.relayed.count(len);
                 self.dirty.insert(*other);
@@ -200,6 +205,11 @@ impl Node {
         {
             self.refuse(refusal);
         }
+    }
+
+    /// Tells whether messages from and for a peer are carried on: one without addresses is no member yet
+    fn may_relay(&self, key: &PublicKey) -> bool {
+        self.peers.get(key).is_some_and(|peer| !peer.config.prefixes.is_empty())
     }
 
     /// Sends a ready message by a way to a peer

@@ -335,6 +335,25 @@ fn carrier_and_tcp_are_those_of_the_hub_or_the_peer_and_may_change_while_session
     assert_eq!(told(world.take()), [], "nothing has changed");
 }
 
+#[test]
+fn peer_that_somebody_has_to_approve_waits_and_comes_in_when_the_hub_ends_its_session() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    world.start();
+
+    let said = world.hub_up(&Reply::Pending);
+    let beats = world.run(60_000, Answers::Yes);
+
+    assert!(said.is_empty() && beats.is_empty(), "{said:?}");
+    assert!(world.peer.detail().contains("approve"), "{}", world.peer.detail());
+    assert!(!world.peer.is_registered());
+
+    world.event(Event::SessionDown { peer: key(HUB), reason: DownReason::Closed });
+    world.welcome(&[]);
+
+    assert!(world.peer.is_registered());
+    assert_eq!(world.peer.detail(), "");
+}
+
 /// A peer, its time, and what it asked for since it was last asked
 struct World {
     peer: Peer,
