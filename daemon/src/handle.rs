@@ -244,12 +244,47 @@ pub struct NetworkView {
     pub wire_sent: Counted,
     /// Messages that arrived, from whomever, and their bytes
     pub wire_received: Counted,
+    /// Names of the nodes
+    pub dns: DnsView,
     /// What may still be sent, where that is bounded
     pub quota: Option<QuotaView>,
     /// Messages and packets refused, by reason
     pub refusals: BTreeMap<&'static str, u64>,
     /// The other nodes that are alive (peer), or all members (hub)
     pub peers: BTreeMap<PublicKey, PeerView>,
+}
+
+/// How names of a network's nodes are served
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct DnsView {
+    /// The domain of the names; empty where there are none
+    pub suffix: String,
+    /// Where they are answered, while they are
+    pub server: Option<SocketAddr>,
+    /// Who knows
+    pub state: DnsState,
+    /// A sentence on what is wrong; empty where all is well
+    pub detail: String,
+}
+
+/// Who knows where names of a network's nodes are answered
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DnsState {
+    /// systemd-resolved: names work everywhere on this machine
+    Announced,
+    /// Whoever asked for the network is to see to it
+    Caller,
+    /// They are not answered: there is no port to be had
+    Failed,
+    /// There are no names, or not yet
+    #[default]
+    Off,
+    /// systemd-resolved is being told
+    Pending,
+    /// Nobody: systemd-resolved does not take it
+    Refused,
+    /// Nobody: there is no systemd-resolved
+    Unannounced,
 }
 
 /// What may be seen of a quota

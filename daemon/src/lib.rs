@@ -6,6 +6,7 @@ pub mod api;
 pub mod args;
 pub mod config;
 pub mod daemon;
+pub mod dns;
 pub mod handle;
 pub mod invitation;
 pub mod logging;
@@ -19,6 +20,7 @@ pub mod system;
 use args::{Args, Bus};
 use config::Config;
 use daemon::{Daemon, DaemonError};
+use system::ResolvedBus;
 use thiserror::Error;
 use tokio::sync::watch;
 
@@ -56,8 +58,14 @@ async fn serve(args: &Args, config: Config) -> Result<(), RunError> {
         Bus::Session => Some(api::Bus::Session),
         Bus::System => Some(api::Bus::System),
     };
+    // Nobody's session has the resolver of the machine.
+    let resolved = match &args.bus {
+        Bus::Address(address) => Some(ResolvedBus::Address(address.clone())),
+        Bus::System => Some(ResolvedBus::System),
+        Bus::None | Bus::Session => None,
+    };
     let (mut daemon, handle) =
-        Daemon::start(args.config_dir.clone(), args.state_dir(), config).await?;
+        Daemon::start(args.config_dir.clone(), args.state_dir(), config, resolved).await?;
     let (availability, mut available) = watch::channel(api::Availability::Starting);
     let mut api = std::pin::pin!(api::serve(bus, handle, availability));
     tokio::select! {

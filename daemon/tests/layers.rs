@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 const MAY_USE: [(&str, &[&str]); 11] = [
     ("api", &["handle"]),
     ("args", &["logging"]),
-    ("config", &["handle::NetworkName", "handle::Role"]),
-    ("daemon", &["config", "handle", "logging", "notify", "plane", "registry", "system"]),
+    ("config", &["dns::Suffix", "handle::NetworkName", "handle::Role"]),
+    ("daemon", &["config", "dns", "handle", "logging", "notify", "plane", "registry", "system"]),
+    ("dns", &[]),
     ("handle", &[]),
     ("invitation", &["handle::NetworkName"]),
     ("logging", &[]),
@@ -25,8 +26,9 @@ const MAY_USE: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only some modules may use
-const RESERVED: [(&str, &[&str]); 9] = [
+const RESERVED: [(&str, &[&str]); 10] = [
     ("clap", &["args"]),
+    ("domain", &["dns"]),
     ("fastvpn_dbus", &["api"]),
     ("quinn_udp", &["plane"]),
     ("rtnetlink", &["system"]),
@@ -34,7 +36,7 @@ const RESERVED: [(&str, &[&str]); 9] = [
     ("tokio_kcp", &["plane"]),
     ("toml", &["config", "registry"]),
     ("tracing_journald", &["logging"]),
-    ("zbus", &["api"]),
+    ("zbus", &["api", "system"]),
 ];
 
 /// What the API may know of the protocol: names of things, nothing that acts

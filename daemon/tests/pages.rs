@@ -16,7 +16,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use clap::CommandFactory;
 use fastvpn_dbus::tree::Tree;
-use fastvpn_dbus::types::{NetworkState, PathKind, PeerState, Role};
+use fastvpn_dbus::types::{DnsState, NetworkState, PathKind, PeerState, Role};
 use fastvpn_dbus::{MANAGER, NETWORK, PEER};
 use fastvpn_proto::node::Refusal;
 use fastvpnd::api::{Availability, Bus};
@@ -67,6 +67,16 @@ fn page_of_the_bus_has_each_error_reason_and_word() {
         NetworkState::Failed,
     ]
     .map(NetworkState::as_str);
+    let names = [
+        DnsState::Announced,
+        DnsState::Caller,
+        DnsState::Failed,
+        DnsState::Off,
+        DnsState::Pending,
+        DnsState::Refused,
+        DnsState::Unannounced,
+    ]
+    .map(DnsState::as_str);
     let peers = [
         PeerState::Offline,
         PeerState::Idle,
@@ -77,7 +87,7 @@ fn page_of_the_bus_has_each_error_reason_and_word() {
     .map(PeerState::as_str);
     let paths = [PathKind::Direct, PathKind::Kcp, PathKind::Relayed, PathKind::Tcp];
     let paths = paths.map(PathKind::as_str);
-    for word in roles.iter().chain(&networks).chain(&peers).chain(&paths) {
+    for word in roles.iter().chain(&networks).chain(&names).chain(&peers).chain(&paths) {
         let has = |line: &str| {
             let words = line.strip_prefix(".It Cm ").or(line.strip_prefix(".Cm "));
             words.is_some_and(|words| words.split(' ').any(|other| other == *word))

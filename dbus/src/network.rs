@@ -15,6 +15,22 @@ pub trait Network {
     #[zbus(property)]
     fn detail(&self) -> zbus::Result<String>;
 
+    /// What is wrong with names of nodes; empty where all is well
+    #[zbus(property)]
+    fn dns_detail(&self) -> zbus::Result<String>;
+
+    /// Address and port where names of nodes are answered; empty while they are not
+    #[zbus(property)]
+    fn dns_server(&self) -> zbus::Result<String>;
+
+    /// `announced`, `caller`, `failed`, `off`, `pending`, `refused` or `unannounced`
+    #[zbus(property)]
+    fn dns_state(&self) -> zbus::Result<String>;
+
+    /// The domain of the nodes' names, without a final dot; empty where they have none
+    #[zbus(property)]
+    fn dns_suffix(&self) -> zbus::Result<String>;
+
     /// Whether the hub answers
     #[zbus(property)]
     fn hub_alive(&self) -> zbus::Result<bool>;

@@ -7,7 +7,7 @@
 //! # Contract
 //!
 //! - A property that is not known is skipped, so that a client outlives a newer daemon.
-//! - The words of [`Role`], [`NetworkState`], [`PeerState`] and [`PathKind`] may grow in number;
+//! - The words of [`Role`], [`NetworkState`], [`DnsState`], [`PeerState`] and [`PathKind`] may grow in number;
 //!   that is why clients get text.
 
 use std::collections::{BTreeMap, HashMap};
@@ -133,6 +133,26 @@ words! {
     }
 }
 
+words! {
+    /// Who knows where names of a network's nodes are answered
+    DnsState {
+        /// systemd-resolved
+        Announced = "announced",
+        /// Whoever asked for the network is to see to it
+        Caller = "caller",
+        /// They are not answered: there is no port to be had
+        Failed = "failed",
+        /// There are no names, or not yet
+        Off = "off",
+        /// systemd-resolved is being told
+        Pending = "pending",
+        /// Nobody: systemd-resolved does not take it
+        Refused = "refused",
+        /// Nobody: there is no systemd-resolved
+        Unannounced = "unannounced",
+    }
+}
+
 properties! {
     /// What is so in a network
     NetworkFacts {
@@ -140,6 +160,14 @@ properties! {
         addresses: Vec<String> = "Addresses",
         /// Why it is in this state; empty where all is well
         detail: String = "Detail",
+        /// What is wrong with names of nodes; empty where all is well
+        dns_detail: String = "DnsDetail",
+        /// Address and port where names of nodes are answered; empty while they are not
+        dns_server: String = "DnsServer",
+        /// A word of [`DnsState`]
+        dns_state: String = "DnsState",
+        /// The domain of the nodes' names, without a final dot; empty where they have none
+        dns_suffix: String = "DnsSuffix",
         /// Whether the hub answers; false on a hub
         hub_alive: bool = "HubAlive",
         /// Where the hub is, as configured; empty on a hub

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastvpn_dbus::types::{
-    NetworkFacts, NetworkFigures, NetworkState as StateWord, PathKind, Role as RoleWord,
+    DnsState as DnsWord, NetworkFacts, NetworkFigures, NetworkState as StateWord, PathKind,
+    Role as RoleWord,
 };
 use fastvpn_proto::node::{Carrier, Way};
 use zbus::interface;
 
 use super::publish::Shown;
-use crate::handle::{Counted, NetworkName, NetworkState, NetworkView, PathView, Role};
+use crate::handle::{Counted, DnsState, NetworkName, NetworkState, NetworkView, PathView, Role};
 
 /// The object of one network; reads what was published last
 pub(super) struct Network(pub(super) Arc<Shown<NetworkFacts, NetworkFigures>>);
@@ -26,6 +27,26 @@ impl Network {
     #[zbus(property)]
     fn detail(&self) -> String {
         self.0.facts().detail.clone()
+    }
+
+    #[zbus(property)]
+    fn dns_detail(&self) -> String {
+        self.0.facts().dns_detail.clone()
+    }
+
+    #[zbus(property)]
+    fn dns_server(&self) -> String {
+        self.0.facts().dns_server.clone()
+    }
+
+    #[zbus(property)]
+    fn dns_state(&self) -> String {
+        self.0.facts().dns_state.clone()
+    }
+
+    #[zbus(property)]
+    fn dns_suffix(&self) -> String {
+        self.0.facts().dns_suffix.clone()
     }
 
     #[zbus(property)]
@@ -115,6 +136,10 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
     NetworkFacts {
         addresses: texts(&view.addresses),
         detail: view.detail.clone(),
+        dns_detail: view.dns.detail.clone(),
+        dns_server: view.dns.server.map(|server| server.to_string()).unwrap_or_default(),
+        dns_state: dns_word(view.dns.state).as_str().to_owned(),
+        dns_suffix: view.dns.suffix.clone(),
         hub_alive: hub.is_some_and(|hub| hub.alive),
         hub_endpoint: hub.map(|hub| hub.endpoint.clone()).unwrap_or_default(),
         hub_key: hub.map(|hub| hub.public_key.to_string()).unwrap_or_default(),
@@ -166,6 +191,7 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.addresses == new.addresses
         && old.mtu == new.mtu
         && old.listen == new.listen
+        && old.dns == new.dns
         && old.hub == new.hub
         && bound(old) == bound(new)
 }
@@ -203,6 +229,18 @@ fn role_word(role: Role) -> RoleWord {
     match role {
         Role::Hub => RoleWord::Hub,
         Role::Peer => RoleWord::Peer,
+    }
+}
+
+fn dns_word(state: DnsState) -> DnsWord {
+    match state {
+        DnsState::Announced => DnsWord::Announced,
+        DnsState::Caller => DnsWord::Caller,
+        DnsState::Failed => DnsWord::Failed,
+        DnsState::Off => DnsWord::Off,
+        DnsState::Pending => DnsWord::Pending,
+        DnsState::Refused => DnsWord::Refused,
+        DnsState::Unannounced => DnsWord::Unannounced,
     }
 }
 

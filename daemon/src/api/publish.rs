@@ -388,6 +388,7 @@ mod tests {
             overflowed: 0,
             wire_sent: Default::default(),
             wire_received: Default::default(),
+            dns: Default::default(),
             quota: None,
             refusals: BTreeMap::new(),
             peers: (0..peers).map(|byte| (PublicKey::from_bytes([byte; 32]), peer())).collect(),

@@ -15,6 +15,7 @@ pub(super) fn check(networks: &[Checked]) -> Vec<Problem> {
             interface(earlier, later, &mut problems);
             listen(earlier, later, &mut problems);
             addresses(earlier, later, &mut problems);
+            suffix(earlier, later, &mut problems);
         }
     }
     problems
@@ -77,6 +78,15 @@ fn addresses(earlier: &Checked, later: &Checked, problems: &mut Vec<Problem>) {
             let remedy = "no packet could tell the two networks apart; choose other addresses";
             problems.push(problem(later, *line, "address", what, remedy));
         }
+    }
+}
+
+fn suffix(earlier: &Checked, later: &Checked, problems: &mut Vec<Problem>) {
+    let Some(suffix) = later.network.dns.as_ref() else { return };
+    if earlier.network.dns.as_ref() == Some(suffix) {
+        let what = format!("{suffix} is the suffix of network {} as well", earlier.network.name);
+        let remedy = "a name would mean two nodes; write another one, or dns = false";
+        problems.push(problem(later, later.suffix_line, "dns_suffix", what, remedy));
     }
 }
 

@@ -54,6 +54,7 @@ fn change(old: &NetworkConfig, new: &NetworkConfig) -> Option<ChangeKind> {
     }
     let same = old.autoconnect == new.autoconnect
         && old.mtu == new.mtu
+        && old.dns == new.dns
         && old.carrier == new.carrier
         && old.engine == new.engine
         && match (&old.role, &new.role) {
@@ -154,7 +155,8 @@ mod tests {
         }
 
         type OfAll = fn(&mut NetworkConfig);
-        let edits: [OfAll; 8] = [
+        let edits: [OfAll; 9] = [
+            |new| new.dns = None,
             |new| new.autoconnect = false,
             |new| new.mtu = 1300,
             |new| new.carrier = Choice::Udp,
@@ -245,6 +247,7 @@ mod tests {
             interface: "fvpn-x".to_owned(),
             mtu: 1400,
             addresses: vec!["10.0.0.7/24".parse().unwrap()],
+            dns: Some(crate::dns::Suffix::of_network(name)),
             carrier: Choice::Auto,
             engine: EngineConfig::default(),
             role: RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..Default::default() }),

@@ -17,6 +17,7 @@ use super::file::{NetworkFile, Text};
 use super::problem::{Notes, Wrong, quoted};
 use super::secret::{KeyRing, SecretError};
 use super::{NetworkConfig, RoleConfig, engine, hub, peer, value};
+use crate::dns::Suffix;
 use crate::handle::{NetworkName, Role};
 
 /// A network that was checked by itself, with the lines of what may conflict with other networks
@@ -26,6 +27,7 @@ pub(super) struct Checked {
     pub(super) listen_line: usize,
     /// Of each of the network's addresses
     pub(super) address_lines: Vec<usize>,
+    pub(super) suffix_line: usize,
 }
 
 /// An overlay address of this node, and where it is written
@@ -62,6 +64,7 @@ pub(super) fn check(
     };
     let mtu = mtu(&file, notes);
     let addresses = addresses(&file, notes);
+    let dns = dns(&name, &file, notes);
     let lines = Lines::of(&file, addresses.as_deref().unwrap_or_default(), notes);
     let carrier = engine::carrier(file.carrier.as_ref(), "carrier", Choice::default(), notes);
     let engine = engine::check(&file, notes);
@@ -82,6 +85,7 @@ pub(super) fn check(
             interface: interface?,
             mtu: mtu?,
             addresses: addresses?.into_iter().map(|own| own.prefix).collect(),
+            dns: dns?,
             carrier: carrier?,
             engine: engine?,
             role: role?,
@@ -89,6 +93,7 @@ pub(super) fn check(
         interface_line: lines.interface,
         listen_line: lines.listen,
         address_lines: lines.addresses,
+        suffix_line: lines.suffix,
     })
 }
 
@@ -106,6 +111,7 @@ struct Lines {
     interface: usize,
     listen: usize,
     addresses: Vec<usize>,
+    suffix: usize,
 }
 
 impl Lines {
@@ -116,6 +122,7 @@ impl Lines {
             interface: line(&file.interface),
             listen: line(&file.listen),
             addresses: addresses.iter().map(|own| notes.line(&own.span)).collect(),
+            suffix: line(&file.dns_suffix),
         }
     }
 }
@@ -247,6 +254,21 @@ fn addresses(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<Vec<OwnAddress
         good.push(OwnAddress { prefix, span: text.span() });
     }
     complete.then_some(good)
+}
+
+/// Returns the domain of the nodes' names, if they are to have any
+fn dns(name: &NetworkName, file: &NetworkFile, notes: &mut Notes<'_>) -> Option<Option<Suffix>> {
+    let wanted = file.dns.as_ref().is_none_or(|wanted| *wanted.get_ref());
+    match (&file.dns_suffix, wanted) {
+        (None, true) => Some(Some(Suffix::of_network(name.as_str()))),
+        (None, false) => Some(None),
+        (Some(text), true) => noted(text, "dns_suffix", value::suffix, notes).map(Some),
+        (Some(text), false) => {
+            let wrong = Wrong::new("is given beside dns = false", "remove one of the two");
+            notes.at(&text.span(), "dns_suffix", wrong);
+            None
+        }
+    }
 }
 
 fn role_config(

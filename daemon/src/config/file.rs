@@ -24,6 +24,8 @@ pub(super) struct NetworkFile {
     pub(super) interface: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
     pub(super) address: Option<Spanned<Vec<Text>>>,
+    pub(super) dns: Option<Spanned<bool>>,
+    pub(super) dns_suffix: Option<Text>,
     pub(super) carrier: Option<Text>,
     pub(super) tcp: Option<Text>,
     pub(super) memory: Option<Text>,

@@ -21,6 +21,7 @@ pub use self::engine::{Bounds, EngineConfig, Period, Quota};
 use self::problem::Notes;
 pub use self::problem::{Problem, Problems};
 pub(crate) use self::value::is_network_or_broadcast;
+use crate::dns::Suffix;
 use crate::handle::NetworkName;
 
 mod across;
@@ -143,6 +144,8 @@ pub struct NetworkConfig {
     pub mtu: u16,
     /// Overlay addresses with their subnets; none: the hub gives one (peer), or no interface (hub)
     pub addresses: Vec<Prefix>,
+    /// Under which domain nodes have names; nothing: they have none
+    pub dns: Option<Suffix>,
     /// Which carriers may be used, where nothing else is said
     pub carrier: Choice,
     /// How the network uses the links it runs over
@@ -176,7 +179,7 @@ pub struct HubConfig {
 /// A node that the hub may admit
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Member {
-    /// For people, and later for DNS
+    /// For people, and for DNS
     pub name: String,
     /// Identity
     pub public_key: PublicKey,

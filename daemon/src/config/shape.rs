@@ -53,6 +53,8 @@ pub(super) static KEYS: &[Key] = &[
     key("interface", Kind::Text, Owner::Both, "\"fvpn-home\""),
     key("mtu", Kind::Number, Owner::Both, "1400"),
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101/24\"]"),
+    key("dns", Kind::Flag, Owner::Both, "false"),
+    key("dns_suffix", Kind::Text, Owner::Both, "\"home.fastvpn\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
     key("tcp", Kind::Text, Owner::Both, "\"split\""),
     key("memory", Kind::Text, Owner::Both, "\"64MiB\""),

@@ -9,6 +9,7 @@ use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::{Prefix, PrefixError};
 
 use super::problem::{Wrong, quoted};
+use crate::dns::Suffix;
 
 /// UDP port of a hub where none is given
 pub(super) const PORT_DEFAULT: u16 = 8796;
@@ -190,6 +191,13 @@ pub(super) fn member_name(text: &str) -> Result<String, Wrong> {
         format!("{} is no name of a member", quoted(text)),
         "write 1 to 63 characters of a-z, 0-9 and '-', with no '-' at an end",
     ))
+}
+
+/// Reads the domain of a network's names
+pub(super) fn suffix(text: &str) -> Result<Suffix, Wrong> {
+    text.parse().map_err(|error| {
+        Wrong::new(format!("{} {error}", quoted(text)), "write one, for example \"home.fastvpn\"")
+    })
 }
 
 /// Reads one address

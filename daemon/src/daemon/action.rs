@@ -1,13 +1,15 @@
 //! What a network asks of the system, and what it is told: values, nothing else.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{Admission, Command, Engine};
 use fastvpn_proto::time::Duration;
 
 use super::quota::Used;
-use crate::handle::HandleError;
+use crate::dns::Host;
+use crate::handle::{DnsView, HandleError};
 use crate::plane::{Listening, PlaneEvent};
 use crate::registry::Members;
 use crate::system::InterfacePlan;
@@ -44,6 +46,8 @@ pub(super) enum Action {
     },
     /// Write down how much of the quota was used
     Keep(Used),
+    /// These nodes have names from now on
+    Names(Arc<[Host]>),
     /// For the node
     Node(Command),
     /// Say how much of the quota was used, as it was written down
@@ -83,6 +87,8 @@ pub(super) enum News {
     Drift,
     /// The interface is gone
     Gone,
+    /// How names are served
+    Naming(DnsView),
     /// A batch of the plane
     Plane(Vec<PlaneEvent>),
     /// What was written down of the quota

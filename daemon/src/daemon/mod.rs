@@ -13,6 +13,8 @@ mod hub;
 mod interface;
 mod kept;
 mod list;
+mod names;
+mod naming;
 mod network;
 mod peer;
 mod pings;
@@ -50,7 +52,7 @@ use crate::config::{self, Config};
 use crate::handle::{Handle, HandleError, Outcome, PingReply, Reloaded, Request, Snapshot};
 use crate::notify::Notifier;
 use crate::plane::clock;
-use crate::system::{Netlink, SystemChange, SystemError, monitor};
+use crate::system::{Netlink, Resolved, ResolvedBus, SystemChange, SystemError, monitor};
 
 /// Inputs that wait at one time
 const INPUTS: usize = 256;
@@ -132,12 +134,15 @@ enum Woken {
 impl Daemon {
     /// Starts the networks of `config`; to be called within a tokio runtime
     ///
+    /// systemd-resolved is told of their names on the bus `resolved`, if there is one.
+    ///
     /// # Errors
     /// If signals cannot be received, or netlink is not to be had.
     pub async fn start(
         config_dir: PathBuf,
         state_dir: PathBuf,
         config: Config,
+        resolved: Option<ResolvedBus>,
     ) -> Result<(Self, Handle), DaemonError> {
         let on = |kind| signal(kind).map_err(DaemonError::Signals);
         let signals = Signals {
@@ -154,7 +159,12 @@ impl Daemon {
         let (state, effects) = State::new(hostname, config, clock::now());
         let mut daemon = Self {
             state,
-            context: Context { inputs: sender, netlink, state_dir },
+            context: Context {
+                inputs: sender,
+                netlink,
+                resolved: resolved.map(Resolved::new),
+                state_dir,
+            },
             config_dir,
             workers: BTreeMap::new(),
             next: VecDeque::new(),

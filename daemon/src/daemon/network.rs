@@ -25,6 +25,7 @@ use super::action::{Action, News, Start, Started, Step};
 use super::candidates::candidates;
 use super::hub::Hub;
 use super::interface::Interface;
+use super::names::{self, Names};
 use super::peer::Peer;
 use super::pings::Pings;
 use super::snapshot::{detail, find};
@@ -32,9 +33,10 @@ use super::state::{Answer, RequestId};
 use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig};
-use crate::handle::{HandleError, NetworkState, Outcome};
+use crate::dns::reverse_domains;
+use crate::handle::{DnsView, HandleError, NetworkState, Outcome};
 use crate::plane::{Listening, PlaneEvent};
-use crate::system::{ALIAS_PREFIX, InterfacePlan};
+use crate::system::{ALIAS_PREFIX, Announce, DnsPlan, InterfacePlan};
 
 /// Time before a network that failed is tried again; doubled up to the largest
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -53,6 +55,9 @@ pub(super) struct Network {
     /// Messages that the system dropped before the plane read them
     pub(super) overflowed: u64,
     pub(super) listening: Option<Listening>,
+    pub(super) names: Names,
+    /// How names are served
+    pub(super) naming: DnsView,
     /// Why it is not up
     pub(super) trouble: Option<HandleError>,
     hostname: String,
@@ -113,6 +118,8 @@ impl Network {
             stats: NodeStats::default(),
             overflowed: 0,
             listening: None,
+            names: Names::default(),
+            naming: DnsView::default(),
             trouble: None,
             hostname,
             local: Vec::new(),
@@ -207,8 +214,11 @@ impl Network {
             (Some(_) | None, RoleConfig::Hub(_) | RoleConfig::Peer(_)) => {}
         }
         self.take(steps, now);
+        // Members that are away are in no list.
+        self.names.touch();
         if let Some(wanted) = self.interface.wanted() {
-            let wanted = InterfacePlan { mtu: self.config.mtu, ..wanted.clone() };
+            let dns = dns_plan(&self.config, &wanted.addresses);
+            let wanted = InterfacePlan { mtu: self.config.mtu, dns, ..wanted.clone() };
             self.interface.want(wanted);
         }
         if self.phase == Phase::Waiting {
@@ -276,6 +286,7 @@ impl Network {
                 self.interface.on_drift(now);
             }
             (Phase::Running, News::Gone) => self.on_gone(now),
+            (Phase::Running, News::Naming(view)) => self.naming = view,
             (Phase::Running, News::Plane(events)) => self.on_plane(events, now),
             (Phase::Running, News::Resolved { endpoint, addresses }) => {
                 let mut steps = Vec::new();
@@ -316,6 +327,8 @@ impl Network {
                 self.out.push(Action::Interface { plan: job.plan, fresh: job.fresh });
             }
             self.settle_carry();
+            let hosts = names::poll(self);
+            self.out.extend(hosts.map(Action::Names));
         }
         self.settle_tuning(now);
         let mut replies = self.pings.poll(now);
@@ -419,6 +432,8 @@ impl Network {
                 self.role = None;
                 self.interface = Interface::default();
                 self.listening = None;
+                self.names.clear();
+                self.naming = DnsView::default();
                 self.carried = None;
                 self.stats = NodeStats::default();
                 self.overflowed = 0;
@@ -545,6 +560,9 @@ impl Network {
     /// Does what a role asked for
     fn take(&mut self, steps: Vec<Step>, now: Instant) {
         for step in steps {
+            if concerns_names(&step) {
+                self.names.touch();
+            }
             match step {
                 Step::Fail(error) => {
                     self.fail(error, now);
@@ -557,6 +575,7 @@ impl Network {
                             interface: self.config.interface.clone(),
                             alias: alias(&self.config),
                             mtu: self.config.mtu,
+                            dns: dns_plan(&self.config, &addresses),
                             addresses,
                             routes,
                         });
@@ -630,6 +649,25 @@ impl Network {
     fn candidates(&self) -> Vec<SocketAddr> {
         self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
     }
+}
+
+/// Tells whether nodes may have other names or addresses after this
+fn concerns_names(step: &Step) -> bool {
+    match step {
+        Step::Node(command) => matches!(command, Command::RemovePeer(_) | Command::SetPeer(_)),
+        Step::Plan { .. } => true,
+        Step::Fail(_) | Step::Resolve(_) => false,
+    }
+}
+
+/// Says who answers for the names of a node with these addresses
+fn dns_plan(config: &NetworkConfig, addresses: &[Prefix]) -> Option<DnsPlan> {
+    Some(DnsPlan {
+        suffix: config.dns.as_ref()?.to_string(),
+        reverse: reverse_domains(addresses),
+        server: addresses.first()?.addr(),
+        announce: Announce::Resolved,
+    })
 }
 
 /// Returns the alias by which an interface is known as ours

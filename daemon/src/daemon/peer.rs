@@ -300,6 +300,11 @@ impl Peer {
         self.roster.iter().chain(self.lingering.values())
     }
 
+    /// Returns how the hub calls this node, once it has said so
+    pub(super) fn own_name(&self) -> Option<&str> {
+        self.roster.own_name()
+    }
+
     /// Returns a sentence on what is wrong; empty where all is well
     pub(super) fn detail(&self) -> &str {
         &self.detail
@@ -412,12 +417,13 @@ impl Peer {
 
     /// Takes a part of the list; returns whether it changed anything
     fn on_list(&mut self, list: List, now: Instant, out: &mut Vec<Step>) -> bool {
+        let name = self.own_name().map(str::to_owned);
         let Changes { changes, ask } = self.roster.on_list(list, now);
         if ask {
             info!(network = %self.network, "missed a change of the list");
             self.send(&Message::SnapshotRequest, out);
         }
-        let changed = !changes.is_empty();
+        let changed = !changes.is_empty() || name.as_deref() != self.own_name();
         for change in changes {
             match change {
                 Change::Set(entry) => {

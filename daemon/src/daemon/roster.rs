@@ -23,6 +23,8 @@ const ASK_AGAIN: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Roster {
     own: PublicKey,
+    /// How the hub calls this node
+    own_name: Option<String>,
     /// List and revision that is known completely
     at: Option<(u64, u64)>,
     entries: BTreeMap<PublicKey, Entry>,
@@ -59,7 +61,14 @@ pub(super) struct Changes {
 impl Roster {
     /// Makes an empty list for the node with the key `own`
     pub(super) fn new(own: PublicKey) -> Self {
-        Self { own, at: None, entries: BTreeMap::new(), assembly: None, asked: None }
+        Self {
+            own,
+            own_name: None,
+            at: None,
+            entries: BTreeMap::new(),
+            assembly: None,
+            asked: None,
+        }
     }
 
     /// Takes a part of the list from the hub
@@ -111,6 +120,11 @@ impl Roster {
     /// Returns the entry of a peer
     pub(super) fn get(&self, key: &PublicKey) -> Option<&Entry> {
         self.entries.get(key)
+    }
+
+    /// Returns how the hub calls this node, once it has said so
+    pub(super) fn own_name(&self) -> Option<&str> {
+        self.own_name.as_deref()
     }
 
     /// Goes through all entries, ordered by key
@@ -177,7 +191,11 @@ impl Roster {
     fn upsert(&mut self, entries: Vec<Entry>) -> Vec<Change> {
         let mut changes = Vec::new();
         for entry in entries {
-            if entry.key == self.own || self.entries.get(&entry.key) == Some(&entry) {
+            if entry.key == self.own {
+                self.own_name = Some(entry.name);
+                continue;
+            }
+            if self.entries.get(&entry.key) == Some(&entry) {
                 continue;
             }
             self.entries.insert(entry.key, entry.clone());

@@ -47,6 +47,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         overflowed: network.overflowed,
         wire_sent: counted(stats.sent),
         wire_received: counted(stats.received),
+        dns: network.naming.clone(),
         quota: network.tuning.budget.view(),
         refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
         peers: peer_views(network, zero),

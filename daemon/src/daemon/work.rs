@@ -19,14 +19,16 @@ use tracing::{debug, warn};
 
 use super::action::{Action, News, Start, Started};
 use super::kept;
+use super::naming::Naming;
 use super::quota::Used;
 use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
+use crate::dns::Host;
 use crate::handle::{HandleError, NetworkName};
 use crate::plane::tun::{self, TunError};
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::Members;
-use crate::system::{InterfacePlan, Netlink, SystemError};
+use crate::system::{InterfacePlan, Netlink, Resolved, SystemError};
 
 /// Time for a plane to say goodbye and end, and for an interface to be undone
 const STOP_LIMIT: Duration = Duration::from_secs(3);
@@ -39,6 +41,8 @@ pub(super) struct Context {
     /// Where results go
     pub(super) inputs: mpsc::Sender<Input>,
     pub(super) netlink: Netlink,
+    /// The way to systemd-resolved, if there is one
+    pub(super) resolved: Option<Resolved>,
     pub(super) state_dir: PathBuf,
 }
 
@@ -65,6 +69,7 @@ struct Running {
 #[derive(Debug)]
 enum Job {
     Keep(Used),
+    Hosts(Arc<[Host]>),
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
     Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
 }
@@ -88,6 +93,7 @@ impl Worker {
         match action {
             Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
             Action::Keep(used) => self.queue(Job::Keep(used)),
+            Action::Names(hosts) => self.queue(Job::Hosts(hosts)),
             Action::Node(command) => self.send(PlaneCommand::Node(command)),
             Action::Recall => return Some(News::Recalled(kept::recall(&self.quota_file()))),
             Action::Interface { plan, fresh } => {
@@ -188,14 +194,22 @@ impl Worker {
 async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedReceiver<Job>) {
     // Another process may serve an interface of the same name and alias: that one is not to be undone.
     let mut made = false;
+    let mut naming = Naming::new(name.clone(), &context);
     while let Some(job) = jobs.recv().await {
         let (life, news) = match job {
+            Job::Hosts(hosts) => {
+                naming.on_hosts(hosts);
+                continue;
+            }
             Job::Interface { life, plan, fresh, plane } => {
                 let result = make(&context.netlink, &plan, fresh, &plane).await;
                 if fresh {
                     made = result.is_ok();
                 }
-                (life, News::Applied(result))
+                if let Ok(index) = &result {
+                    naming.on_applied(life, *index, &plan).await;
+                }
+                (life, News::Applied(result.map(|_| ())))
             }
             Job::Keep(used) => {
                 let file = quota_file(&context.state_dir, &name);
@@ -207,6 +221,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                 continue;
             }
             Job::Stop { life, plane, interface } => {
+                naming.stop().await;
                 let interface = interface.filter(|_| core::mem::take(&mut made));
                 stop(&name, &context.netlink, plane, interface).await;
                 (life, News::Stopped)
@@ -218,15 +233,15 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
     }
 }
 
-/// Makes an interface as planned; a fresh one goes to the plane, or is gone again if it fails
+/// Makes an interface as planned, and returns its index; a fresh one goes to the plane, or is gone again if it fails
 async fn make(
     netlink: &Netlink,
     plan: &InterfacePlan,
     fresh: bool,
     plane: &PlaneHandle,
-) -> Result<(), HandleError> {
+) -> Result<u32, HandleError> {
     if !fresh {
-        return netlink.apply(plan).await.map(|_| ()).map_err(|error| refused(&error));
+        return netlink.apply(plan).await.map_err(|error| refused(&error));
     }
     plane.send(PlaneCommand::CloseTun);
     netlink.claim(&plan.interface, &plan.alias).await.map_err(|error| refused(&error))?;
@@ -234,9 +249,9 @@ async fn make(
         return Err(HandleError::Conflict(reason));
     }
     let fd = tun::open(&plan.interface).map_err(|error| no_device(&error))?;
-    netlink.apply(plan).await.map_err(|error| refused(&error))?;
+    let index = netlink.apply(plan).await.map_err(|error| refused(&error))?;
     plane.send(PlaneCommand::Tun { fd, mtu: plan.mtu });
-    Ok(())
+    Ok(index)
 }
 
 async fn stop(
@@ -387,7 +402,7 @@ mod tests {
             other.apply(&plan()).await.unwrap();
             let (inputs, mut news) = mpsc::channel(8);
             let netlink = Netlink::new().await.unwrap();
-            let context = Context { inputs, netlink, state_dir: PathBuf::new() };
+            let context = Context { inputs, netlink, resolved: None, state_dir: PathBuf::new() };
             let mut worker = Worker::new("t".parse().unwrap(), context);
             worker.plane = Some(running());
 
@@ -435,6 +450,7 @@ mod tests {
             mtu: 1400,
             addresses: vec!["10.9.0.1/24".parse().unwrap()],
             routes: Vec::new(),
+            dns: None,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::net::IpAddr;
 
 use fastvpn_proto::ip::Prefix;
 
@@ -21,6 +22,30 @@ pub struct InterfacePlan {
     pub addresses: Vec<Prefix>,
     /// Further prefixes to route into it, ordered; the subnets of `addresses` need no route
     pub routes: Vec<Prefix>,
+    /// Names of the network's nodes; nothing: they have none
+    pub dns: Option<DnsPlan>,
+}
+
+/// Who answers for the names of one network, and who is to be told
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DnsPlan {
+    /// The domain of the names, without a final dot
+    pub suffix: String,
+    /// The domains of the addresses, without a final dot
+    pub reverse: Vec<String>,
+    /// The address of this node on which they are answered
+    pub server: IpAddr,
+    /// Who is told of that
+    pub announce: Announce,
+}
+
+/// Who tells the machine's resolver which names are ours
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Announce {
+    /// Who asked for the network: it makes the interface's addresses and routes as well
+    Caller,
+    /// This daemon, to systemd-resolved
+    Resolved,
 }
 
 impl InterfacePlan {
@@ -277,6 +302,7 @@ mod tests {
                 mtu,
                 addresses: addresses.into_iter().collect(),
                 routes,
+                dns: None,
             }
         })
     }
@@ -288,6 +314,7 @@ mod tests {
             mtu: 1400,
             addresses: addresses.iter().map(|text| prefix(text)).collect(),
             routes: routes.iter().map(|text| prefix(text)).collect(),
+            dns: None,
         }
     }
 

@@ -349,6 +349,7 @@ fn plan(addresses: &[&str], routes: &[&str]) -> InterfacePlan {
         mtu: 1400,
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         routes: routes.iter().map(|text| text.parse().unwrap()).collect(),
+        dns: None,
     }
 }
 

@@ -8,9 +8,9 @@ use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
-    Counted, Handle, HandleError, HubView, NetworkName, NetworkState, NetworkView, Outcome,
-    PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request, Role, Snapshot,
-    SpentView,
+    Counted, DnsState, DnsView, Handle, HandleError, HubView, NetworkName, NetworkState,
+    NetworkView, Outcome, PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request,
+    Role, Snapshot, SpentView,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -159,6 +159,12 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         overflowed: 4,
         wire_sent: Counted { packets: 9, bytes: 1000 },
         wire_received: Counted { packets: 8, bytes: 900 },
+        dns: DnsView {
+            suffix: "office.fastvpn".to_owned(),
+            server: Some("172.16.97.101:53".parse().unwrap()),
+            state: DnsState::Announced,
+            detail: String::new(),
+        },
         quota: Some(quota()),
         refusals: BTreeMap::from([("replayed", 4)]),
         peers,

@@ -40,6 +40,15 @@ fn each_mistake_of_a_peer_names_its_line_and_key() {
             4,
             "redundancy: \"90%\" is no amount of copies; write",
         ),
+        ("\n\n", "\ndns = \"off\"\n", 4, "dns: is a text, not true or false; write dns = false"),
+        ("\n\n", "\ndns_suffix = \"a b\"\n", 4, "dns_suffix: \"a b\" is not made of parts of 1 to"),
+        ("\n\n", "\ndns_suffix = \"x.local\"\n", 4, "dns_suffix: \"x.local\" is a domain that"),
+        (
+            "\n\n",
+            "\ndns = false\ndns_suffix = \"a\"\n",
+            5,
+            "dns_suffix: is given beside dns = false; remove one of the two",
+        ),
         ("\n\n", "\ncarrier = \"icmp\"\n", 4, "carrier: \"icmp\" is no carrier; write \"auto\""),
         (
             "[\"172.16.97.101/24\"]",

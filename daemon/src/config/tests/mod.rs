@@ -111,6 +111,7 @@ fn peer_with_little_gets_the_defaults() {
     assert_eq!(network.listen.to_string(), "[::]:0");
     assert_eq!(network.interface, "fvpn-home");
     assert_eq!(network.mtu, 1400);
+    assert_eq!(network.dns.as_ref().map(Suffix::as_str), Some("home.fastvpn"));
     let RoleConfig::Peer(peer) = network.role else { panic!("a hub") };
     assert_eq!(peer.hub_loss, HubLoss::Stop);
     assert_eq!(peer.hubs[0].endpoint, "hub.example.net:8796");
@@ -159,6 +160,28 @@ fn every_key_is_taken() {
     assert_eq!(hub.endpoint.as_deref(), Some("hub.example.net:8796"));
     assert_eq!(hub.timeout, Duration::from_secs(60));
     assert_eq!(hub.members[0].subnets[0].to_string(), "192.168.7.0/24");
+}
+
+#[test]
+fn names_have_another_domain_or_none() {
+    let place = Place::new();
+    place.write("etc/home.toml", &format!("dns_suffix = 'VPN.example.net'\n{PEER}"));
+    assert_eq!(place.network().dns.as_ref().map(Suffix::as_str), Some("vpn.example.net"));
+
+    place.write("etc/home.toml", &format!("dns = false\n{PEER}"));
+    assert_eq!(place.network().dns, None);
+}
+
+#[test]
+fn networks_with_names_in_the_same_domain_are_told() {
+    let place = Place::new();
+    place.write("etc/a.toml", PEER);
+    place.write(
+        "etc/b.toml",
+        &format!("dns_suffix = 'a.fastvpn'\n{}", PEER.replace("16.97", "16.98")),
+    );
+
+    assert!(place.problems().starts_with("etc/b.toml:1: dns_suffix: a.fastvpn is the suffix of"));
 }
 
 #[test]

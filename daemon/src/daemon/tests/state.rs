@@ -772,6 +772,7 @@ fn network(role: RoleConfig) -> NetworkConfig {
         interface: "fvpn-office".into(),
         mtu: 1400,
         addresses: Vec::new(),
+        dns: Some(crate::dns::Suffix::of_network("office")),
         carrier: Choice::Auto,
         engine: EngineConfig::default(),
         role,
