@@ -63,6 +63,20 @@ pub enum Outcome<T> {
     Already(T),
 }
 
+/// Who gives a network's interface its addresses, routes and DNS, and brings it up
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Apply {
+    /// Who asked for the network; it goes down with him
+    Caller(Caller),
+    /// The daemon itself
+    #[default]
+    Daemon,
+}
+
+/// Somebody who asks for something, as whoever serves him knows him
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Caller(pub String);
+
 /// Why a request failed
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum HandleError {
@@ -72,9 +86,15 @@ pub enum HandleError {
     /// A name, address or device is taken by somebody else
     #[error("{0}")]
     Conflict(String),
+    /// The network is up, and somebody else applies its addresses than was asked for
+    #[error("{0}")]
+    InUse(String),
     /// A peer of that name or key is not known, or not alive
     #[error("no peer {0:?} in network {1}")]
     NoPeer(String, NetworkName),
+    /// The network is a hub's, and only a peer can do that
+    #[error("network {0} is a hub, and a hub's addresses are set by fastvpnd itself")]
+    NotPeer(NetworkName),
     /// The network is not up, so that the request makes no sense
     #[error("network {0} is not up")]
     NotUp(NetworkName),
@@ -96,7 +116,14 @@ pub enum HandleError {
 #[derive(Debug)]
 pub enum Request {
     /// Bring a network up; answered when it is up, or failed
-    Connect(NetworkName, oneshot::Sender<Result<Outcome<()>, HandleError>>),
+    Connect {
+        /// Which one
+        network: NetworkName,
+        /// Who gives its interface addresses, routes and DNS
+        apply: Apply,
+        /// The answer
+        reply: oneshot::Sender<Result<Outcome<()>, HandleError>>,
+    },
     /// Take a network down; it stays down until `Connect` or the next start
     Disconnect(NetworkName, oneshot::Sender<Result<Outcome<()>, HandleError>>),
     /// Ask a peer once through its session
@@ -110,6 +137,8 @@ pub enum Request {
         /// The answer
         reply: oneshot::Sender<Result<PingReply, HandleError>>,
     },
+    /// A caller is gone: take down the networks that are up for him; nobody waits for an answer
+    Release(Caller),
     /// Read the configuration again and apply what changed
     Reload(oneshot::Sender<Result<Reloaded, HandleError>>),
 }
@@ -154,9 +183,13 @@ impl Handle {
     /// Brings a network up; returns when it is up
     ///
     /// # Errors
-    /// If there is no such network, or it cannot come up.
-    pub async fn connect(&self, network: NetworkName) -> Result<Outcome<()>, HandleError> {
-        self.ask(|reply| Request::Connect(network, reply)).await
+    /// If there is no such network, it cannot come up, or it is up with another `apply`.
+    pub async fn connect(
+        &self,
+        network: NetworkName,
+        apply: Apply,
+    ) -> Result<Outcome<()>, HandleError> {
+        self.ask(|reply| Request::Connect { network, apply, reply }).await
     }
 
     /// Takes a network down
@@ -186,6 +219,12 @@ impl Handle {
     /// If the configuration has problems; the old one stays in force.
     pub async fn reload(&self) -> Result<Reloaded, HandleError> {
         self.ask(Request::Reload).await
+    }
+
+    /// Takes down the networks that are up for a caller who is gone
+    pub async fn release(&self, caller: Caller) {
+        // A daemon that is stopping takes everything down anyway.
+        let _ = self.requests.send(Request::Release(caller)).await;
     }
 
     /// Returns what can be seen now, and each later state of it
@@ -221,10 +260,16 @@ pub struct NetworkView {
     pub detail: String,
     /// This node's public key
     pub public_key: PublicKey,
+    /// Who gives the interface its addresses, routes and DNS
+    pub apply: Apply,
     /// Name of the TUN interface; empty while there is none
     pub interface: String,
     /// Overlay addresses of this node
     pub addresses: Vec<Prefix>,
+    /// What else is to be routed into the interface
+    pub routes: Vec<Prefix>,
+    /// Underlay address of the hub, as messages reach it; nothing before they do, and on a hub
+    pub gateway: Option<IpAddr>,
     /// MTU of the interface, in bytes
     pub mtu: u16,
     /// UDP address that the node listens on, while it does

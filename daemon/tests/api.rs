@@ -170,6 +170,40 @@ fn effect_of_a_change_can_be_seen_as_soon_as_it_is_answered() {
 }
 
 #[test]
+fn network_for_a_caller_shows_its_plan_and_goes_down_when_he_is_gone() {
+    run(async {
+        let world = World::new(office()).await;
+        let caller = client(&world.bus).await;
+        let manager = ManagerProxy::new(&caller).await.unwrap();
+        let apply = HashMap::from([("apply", Variant::from("caller"))]);
+
+        manager.connect("office", &apply).await.unwrap();
+        manager.connect("office", &apply).await.unwrap();
+        let network = NetworkProxy::new(&world.client, network_path("office")).await.unwrap();
+        let (plan, applies) = (network.plan().await.unwrap(), network.apply().await.unwrap());
+
+        assert_eq!(applies, "caller");
+        assert_eq!(plan.interface, "fvpn-office");
+        assert_eq!((plan.mtu, plan.gateway.as_str()), (1380, "203.0.113.9"));
+        assert_eq!(
+            (plan.addresses, plan.routes),
+            (vec!["172.16.97.101/24".to_owned()], vec!["192.168.7.0/24".to_owned()])
+        );
+
+        let mut states = network.receive_state_changed().await;
+        drop((manager, caller));
+        let down = async {
+            loop {
+                if states.next().await.unwrap().get().await.unwrap() == "down" {
+                    break;
+                }
+            }
+        };
+        within(5, "the end of the network", down).await;
+    });
+}
+
+#[test]
 fn answered_ping_tells_time_and_path_and_a_lost_one_is_no_error() {
     run(async {
         let world = World::new(office()).await;
@@ -196,6 +230,8 @@ fn each_error_has_its_name() {
         let connect = async |name: &str| manager.connect(name, &none).await.unwrap_err();
 
         assert!(matches!(connect("conflict").await, Error::Conflict(_)));
+        assert!(matches!(connect("hub").await, Error::NotPeer(_)));
+        assert!(matches!(connect("in-use").await, Error::InUse(_)));
         assert!(matches!(connect("stopping").await, Error::Stopping(_)));
         assert!(matches!(connect("system").await, Error::System(_)));
         assert!(matches!(connect("timeout").await, Error::Timeout(_)));
@@ -203,6 +239,11 @@ fn each_error_has_its_name() {
         assert!(matches!(connect("No Name!").await, Error::InvalidArgument(_)));
         let unknown = manager.connect("office", &colour).await.unwrap_err();
         assert_eq!(unknown, Error::InvalidArgument("unknown option \"colour\"".to_owned()));
+        for wrong in [Variant::from("nobody"), Variant::from(1_u32)] {
+            let apply = HashMap::from([("apply", wrong)]);
+            let wrong = manager.connect("office", &apply).await.unwrap_err();
+            assert!(matches!(wrong, Error::InvalidArgument(_)), "{wrong}");
+        }
         assert!(matches!(manager.reload().await.unwrap_err(), Error::Config(text)
             if text.contains("bad.toml:1")));
 

@@ -17,12 +17,16 @@ pub enum Error {
     Config(String),
     /// A name, address or device is taken by somebody else
     Conflict(String),
+    /// The network is up, and somebody else applies its addresses than was asked for
+    InUse(String),
     /// An argument cannot be right, whatever the state of the daemon
     InvalidArgument(String),
     /// A peer of that name, key or address is not known, or not alive
     NoPeer(String),
     /// The caller may not do that
     NotAuthorized(String),
+    /// The network is a hub's, and only a peer can do that
+    NotPeer(String),
     /// The network is not up, so that the request makes no sense
     NotUp(String),
     /// The daemon is stopping
@@ -44,9 +48,11 @@ impl fmt::Display for Error {
             Self::Busy(text)
             | Self::Config(text)
             | Self::Conflict(text)
+            | Self::InUse(text)
             | Self::InvalidArgument(text)
             | Self::NoPeer(text)
             | Self::NotAuthorized(text)
+            | Self::NotPeer(text)
             | Self::NotUp(text)
             | Self::Stopping(text)
             | Self::System(text)

@@ -4,12 +4,18 @@ use std::collections::BTreeMap;
 
 use zbus::proxy;
 
+use crate::types::Plan;
+
 /// One network; see [`crate::types::NetworkFacts`] and [`crate::types::NetworkFigures`]
 #[proxy(interface = "org.fastvpn.Network1", default_service = "org.fastvpn")]
 pub trait Network {
     /// Overlay addresses of this node, each with its prefix length
     #[zbus(property)]
     fn addresses(&self) -> zbus::Result<Vec<String>>;
+
+    /// Who gives the interface its addresses, routes and DNS: `self` (the daemon) or `caller`
+    #[zbus(property)]
+    fn apply(&self) -> zbus::Result<String>;
 
     /// Why it is in this state; empty where all is well
     #[zbus(property)]
@@ -58,6 +64,10 @@ pub trait Network {
     /// Name
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> zbus::Result<String>;
+
+    /// What the interface is to be like
+    #[zbus(property)]
+    fn plan(&self) -> zbus::Result<Plan>;
 
     /// Public key of this node in base64
     #[zbus(property)]

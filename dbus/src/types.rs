@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use zbus::{OwnedObjectPath, OwnedVariant, Variant};
+use zbus::{DeserializeDict, OwnedObjectPath, OwnedVariant, SerializeDict, Type, Variant};
 
 /// Properties by name, as the bus carries them
 pub type Properties = HashMap<String, OwnedVariant>;
@@ -153,11 +153,52 @@ words! {
     }
 }
 
+words! {
+    /// Who gives an interface its addresses, routes and DNS, and brings it up
+    Apply {
+        /// Whoever has called `Connect`
+        Caller = "caller",
+        /// The daemon
+        Daemon = "self",
+    }
+}
+
+/// What the interface of a network is to be like, for whoever applies it
+///
+/// On the bus it is a dictionary. All is empty, or 0, while there is no interface.
+#[derive(
+    Clone,
+    Debug,
+    Default,
+    Eq,
+    PartialEq,
+    DeserializeDict,
+    OwnedVariant,
+    SerializeDict,
+    Type,
+    Variant,
+)]
+#[zbus(signature = "dict")]
+pub struct Plan {
+    /// Overlay addresses of this node, each with its prefix length
+    pub addresses: Vec<String>,
+    /// Underlay address of the hub, as messages reach it
+    pub gateway: String,
+    /// Name of the TUN interface
+    pub interface: String,
+    /// Its MTU in bytes
+    pub mtu: u32,
+    /// What to route into it besides the subnets of the addresses
+    pub routes: Vec<String>,
+}
+
 properties! {
     /// What is so in a network
     NetworkFacts {
         /// Overlay addresses of this node, each with its prefix length
         addresses: Vec<String> = "Addresses",
+        /// A word of [`Apply`]
+        apply: String = "Apply",
         /// Why it is in this state; empty where all is well
         detail: String = "Detail",
         /// What is wrong with names of nodes; empty where all is well
@@ -182,6 +223,8 @@ properties! {
         mtu: u32 = "Mtu",
         /// Name
         name: String = "Name",
+        /// What the interface is to be like
+        plan: Plan = "Plan",
         /// Public key of this node in base64
         public_key: String = "PublicKey",
         /// Bytes that may be sent in a period; 0: no bound

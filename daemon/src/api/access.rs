@@ -189,7 +189,8 @@ fn objection(answer: Answer, id: &str) -> Option<String> {
     }
 }
 
-fn nobody() -> Error {
+/// The error for a caller whom the bus does not know, or not any more
+pub(super) fn nobody() -> Error {
     Error::NotAuthorized("the bus does not say who is asking".to_owned())
 }
 

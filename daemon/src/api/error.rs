@@ -10,7 +10,9 @@ pub(super) fn named(error: HandleError) -> Error {
     match error {
         HandleError::Config(_) => Error::Config(text),
         HandleError::Conflict(_) => Error::Conflict(text),
+        HandleError::InUse(_) => Error::InUse(text),
         HandleError::NoPeer(..) => Error::NoPeer(text),
+        HandleError::NotPeer(_) => Error::NotPeer(text),
         HandleError::NotUp(_) => Error::NotUp(text),
         HandleError::Stopping => Error::Stopping(text),
         HandleError::System(_) => Error::System(text),

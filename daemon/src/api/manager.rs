@@ -4,19 +4,22 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastvpn_dbus::types::Apply as ApplyWord;
 use fastvpn_dbus::{Bus, Error, network_path};
 use zbus::message::Header;
 use zbus::{Connection, OwnedObjectPath, OwnedVariant, interface};
 
-use super::access::{Access, Action};
+use super::access::{Access, Action, nobody};
+use super::callers::Callers;
 use super::error::{misnamed, named};
 use super::network::path_words;
 use super::publish::Rounds;
-use crate::handle::{Handle, NetworkName, PingReply, Reloaded};
+use crate::handle::{Apply, Handle, NetworkName, PingReply, Reloaded};
 
 /// The daemon as a whole
 pub(super) struct Manager {
     access: Access,
+    callers: Callers,
     daemon: Handle,
     /// A change is answered after it can be seen
     rounds: Arc<Rounds>,
@@ -25,7 +28,8 @@ pub(super) struct Manager {
 impl Manager {
     /// Translates for callers on `bus`
     pub(super) fn new(bus: &Bus, daemon: Handle, rounds: Arc<Rounds>) -> Self {
-        Self { access: Access::new(bus), daemon, rounds }
+        let callers = Callers::new(daemon.clone());
+        Self { access: Access::new(bus), callers, daemon, rounds }
     }
 }
 
@@ -42,8 +46,15 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<OwnedObjectPath, Error> {
         self.access.require(Action::Connect, &call, bus).await?;
-        let (network, ()) = (network(name)?, no_options(&options)?);
-        self.daemon.connect(network).await.map_err(named)?;
+        let (network, word) = (network(name)?, apply(&options)?);
+        let apply = match word {
+            ApplyWord::Caller => {
+                let caller = call.sender().ok_or_else(nobody)?;
+                Apply::Caller(self.callers.watch(caller, bus).await?)
+            }
+            ApplyWord::Daemon => Apply::Daemon,
+        };
+        self.daemon.connect(network, apply).await.map_err(named)?;
         self.rounds.catch_up().await;
         Ok(network_path(name))
     }
@@ -99,11 +110,16 @@ fn network(name: &str) -> Result<NetworkName, Error> {
     name.parse().map_err(misnamed)
 }
 
-fn no_options(options: &HashMap<String, OwnedVariant>) -> Result<(), Error> {
-    match options.keys().min() {
-        None => Ok(()),
-        Some(name) => Err(Error::InvalidArgument(format!("unknown option {name:?}"))),
+/// Reads the options of `Connect`
+fn apply(options: &HashMap<String, OwnedVariant>) -> Result<ApplyWord, Error> {
+    if let Some(name) = options.keys().filter(|name| *name != "apply").min() {
+        return Err(Error::InvalidArgument(format!("unknown option {name:?}")));
     }
+    let Some(value) = options.get("apply") else { return Ok(ApplyWord::Daemon) };
+    let words = [ApplyWord::Caller, ApplyWord::Daemon];
+    let word = <&str>::try_from(value).unwrap_or_default();
+    let wrong = || Error::InvalidArgument("option \"apply\" is \"self\" or \"caller\"".to_owned());
+    words.into_iter().find(|known| known.as_str() == word).ok_or_else(wrong)
 }
 
 fn peer_text(text: &str) -> Result<String, Error> {

@@ -11,6 +11,7 @@
 //!   started by mistake. Later it is waited for.
 
 mod access;
+mod callers;
 mod error;
 mod manager;
 mod network;

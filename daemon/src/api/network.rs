@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fastvpn_dbus::types::{
-    DnsState as DnsWord, NetworkFacts, NetworkFigures, NetworkState as StateWord, PathKind,
-    Role as RoleWord,
+    Apply as ApplyWord, DnsState as DnsWord, NetworkFacts, NetworkFigures,
+    NetworkState as StateWord, PathKind, Plan, Role as RoleWord,
 };
 use fastvpn_proto::node::{Carrier, Way};
 use zbus::interface;
 
 use super::publish::Shown;
-use crate::handle::{Counted, DnsState, NetworkName, NetworkState, NetworkView, PathView, Role};
+use crate::handle::{
+    Apply, Counted, DnsState, NetworkName, NetworkState, NetworkView, PathView, Role,
+};
 
 /// The object of one network; reads what was published last
 pub(super) struct Network(pub(super) Arc<Shown<NetworkFacts, NetworkFigures>>);
@@ -22,6 +24,11 @@ impl Network {
     #[zbus(property)]
     fn addresses(&self) -> Vec<String> {
         self.0.facts().addresses.clone()
+    }
+
+    #[zbus(property)]
+    fn apply(&self) -> String {
+        self.0.facts().apply.clone()
     }
 
     #[zbus(property)]
@@ -85,6 +92,11 @@ impl Network {
     }
 
     #[zbus(property)]
+    fn plan(&self) -> Plan {
+        self.0.facts().plan.clone()
+    }
+
+    #[zbus(property)]
     fn public_key(&self) -> String {
         self.0.facts().public_key.clone()
     }
@@ -135,6 +147,7 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
     let hub = view.hub.as_ref();
     NetworkFacts {
         addresses: texts(&view.addresses),
+        apply: apply_word(&view.apply).as_str().to_owned(),
         detail: view.detail.clone(),
         dns_detail: view.dns.detail.clone(),
         dns_server: view.dns.server.map(|server| server.to_string()).unwrap_or_default(),
@@ -147,12 +160,26 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
         listen: view.listen.map(|listen| listen.to_string()).unwrap_or_default(),
         mtu: view.mtu.into(),
         name: name.to_string(),
+        plan: plan(view),
         public_key: view.public_key.to_string(),
         quota: view.quota.map_or(0, |quota| quota.bytes),
         quota_period: view.quota.map_or("", |quota| quota.period).to_owned(),
         quota_until: view.quota.map_or(0, |quota| unix_seconds(quota.until)),
         role: role_word(view.role).as_str().to_owned(),
         state: state_word(view.state).as_str().to_owned(),
+    }
+}
+
+fn plan(view: &NetworkView) -> Plan {
+    if view.interface.is_empty() {
+        return Plan::default();
+    }
+    Plan {
+        addresses: texts(&view.addresses),
+        gateway: view.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
+        interface: view.interface.clone(),
+        mtu: view.mtu.into(),
+        routes: texts(&view.routes),
     }
 }
 
@@ -187,8 +214,11 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.state == new.state
         && old.detail == new.detail
         && old.public_key == new.public_key
+        && old.apply == new.apply
         && old.interface == new.interface
         && old.addresses == new.addresses
+        && old.routes == new.routes
+        && old.gateway == new.gateway
         && old.mtu == new.mtu
         && old.listen == new.listen
         && old.dns == new.dns
@@ -223,6 +253,13 @@ pub(super) fn traffic(sent: Counted, received: Counted) -> BTreeMap<String, u64>
 /// Each as text
 pub(super) fn texts<T: ToString>(values: &[T]) -> Vec<String> {
     values.iter().map(ToString::to_string).collect()
+}
+
+fn apply_word(apply: &Apply) -> ApplyWord {
+    match apply {
+        Apply::Caller(_) => ApplyWord::Caller,
+        Apply::Daemon => ApplyWord::Daemon,
+    }
 }
 
 fn role_word(role: Role) -> RoleWord {

@@ -357,12 +357,18 @@ impl Daemon {
 
     fn on_request(&mut self, request: Request) {
         let (command, slot) = match request {
-            Request::Connect(name, reply) => (Command::Connect(name), Slot::Connect(reply)),
+            Request::Connect { network, apply, reply } => {
+                (Command::Connect(network, apply), Slot::Connect(reply))
+            }
             Request::Disconnect(name, reply) => {
                 (Command::Disconnect(name), Slot::Disconnect(reply))
             }
             Request::Ping { network, peer, timeout, reply } => {
                 (Command::Ping { network, peer, timeout }, Slot::Ping(reply))
+            }
+            Request::Release(caller) => {
+                self.feed(Input::Released(caller));
+                return;
             }
             Request::Reload(reply) => (Command::Reload, Slot::Reload(reply)),
         };

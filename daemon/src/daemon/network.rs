@@ -34,9 +34,9 @@ use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::dns::reverse_domains;
-use crate::handle::{DnsView, HandleError, NetworkState, Outcome};
+use crate::handle::{Apply, Caller, DnsView, HandleError, NetworkState, Outcome};
 use crate::plane::{Listening, PlaneEvent};
-use crate::system::{ALIAS_PREFIX, Announce, DnsPlan, InterfacePlan};
+use crate::system::{ALIAS_PREFIX, Announce, DnsPlan, Extent, InterfacePlan};
 
 /// Time before a network that failed is tried again; doubled up to the largest
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -66,6 +66,8 @@ pub(super) struct Network {
     wanted: bool,
     /// No longer configured: to be forgotten when it is down
     removed: bool,
+    /// For whom it is up, or is to be
+    pub(super) apply: Apply,
     life: u64,
     phase: Phase,
     carried: Option<bool>,
@@ -125,6 +127,7 @@ impl Network {
             local: Vec::new(),
             wanted: false,
             removed: false,
+            apply: Apply::default(),
             life: 0,
             phase: Phase::Down,
             carried: None,
@@ -149,7 +152,11 @@ impl Network {
     }
 
     /// Brings the network up; the request is answered when it is up, or failed
-    pub(super) fn connect(&mut self, id: RequestId, now: Instant) -> Option<Answer> {
+    pub(super) fn connect(&mut self, id: RequestId, apply: Apply, now: Instant) -> Option<Answer> {
+        if let Err(error) = self.may_apply(&apply) {
+            return Some(Answer::Connect(Err(error)));
+        }
+        self.apply = apply;
         if matches!(self.state(), NetworkState::Up | NetworkState::HubLost) {
             return Some(Answer::Connect(Ok(Outcome::Already(()))));
         }
@@ -168,9 +175,18 @@ impl Network {
         None
     }
 
+    /// Takes the network down if it is up for a caller who is gone
+    pub(super) fn release(&mut self, caller: &Caller) {
+        if matches!(&self.apply, Apply::Caller(owner) if owner == caller) {
+            info!(network = %self.config.name, "who had it brought up is gone");
+            self.stop();
+        }
+    }
+
     /// Takes the network down
     pub(super) fn stop(&mut self) {
         self.wanted = false;
+        self.apply = Apply::Daemon;
         self.trouble = None;
         self.failures = 0;
         self.end();
@@ -217,7 +233,7 @@ impl Network {
         // Members that are away are in no list.
         self.names.touch();
         if let Some(wanted) = self.interface.wanted() {
-            let dns = dns_plan(&self.config, &wanted.addresses);
+            let dns = dns_plan(&self.config, &self.apply, &wanted.addresses);
             let wanted = InterfacePlan { mtu: self.config.mtu, dns, ..wanted.clone() };
             self.interface.want(wanted);
         }
@@ -400,6 +416,28 @@ impl Network {
         self.removed
     }
 
+    /// Tells whether the network may be brought up so
+    fn may_apply(&self, apply: &Apply) -> Result<(), HandleError> {
+        let name = &self.config.name;
+        match (&self.config.role, apply) {
+            (RoleConfig::Hub(_), Apply::Caller(_)) => {
+                return Err(HandleError::NotPeer(name.clone()));
+            }
+            (RoleConfig::Hub(_) | RoleConfig::Peer(_), Apply::Caller(_) | Apply::Daemon) => {}
+        }
+        if !self.wanted || self.apply == *apply {
+            return Ok(());
+        }
+        Err(HandleError::InUse(match self.apply {
+            Apply::Caller(_) => format!(
+                "network {name} is in use by another program, such as NetworkManager; disconnect it there first"
+            ),
+            Apply::Daemon => format!(
+                "network {name} is in use by fastvpnd itself; first: fastvpnctl disconnect {name}"
+            ),
+        }))
+    }
+
     fn adopt(&mut self, config: NetworkConfig) {
         self.own = config.private_key.public_key();
         self.config = config;
@@ -575,9 +613,10 @@ impl Network {
                             interface: self.config.interface.clone(),
                             alias: alias(&self.config),
                             mtu: self.config.mtu,
-                            dns: dns_plan(&self.config, &addresses),
+                            dns: dns_plan(&self.config, &self.apply, &addresses),
                             addresses,
                             routes,
+                            extent: extent(&self.apply),
                         });
                     }
                 }
@@ -661,16 +700,27 @@ fn concerns_names(step: &Step) -> bool {
 }
 
 /// Says who answers for the names of a node with these addresses
-fn dns_plan(config: &NetworkConfig, addresses: &[Prefix]) -> Option<DnsPlan> {
+fn dns_plan(config: &NetworkConfig, apply: &Apply, addresses: &[Prefix]) -> Option<DnsPlan> {
     Some(DnsPlan {
         suffix: config.dns.as_ref()?.to_string(),
         reverse: reverse_domains(addresses),
         server: addresses.first()?.addr(),
-        announce: Announce::Resolved,
+        announce: match apply {
+            Apply::Caller(_) => Announce::Caller,
+            Apply::Daemon => Announce::Resolved,
+        },
     })
 }
 
 /// Returns the alias by which an interface is known as ours
 fn alias(config: &NetworkConfig) -> String {
     format!("{ALIAS_PREFIX}{}", config.name)
+}
+
+/// Returns how much of a plan is ours to make
+fn extent(apply: &Apply) -> Extent {
+    match apply {
+        Apply::Caller(_) => Extent::Device,
+        Apply::Daemon => Extent::Whole,
+    }
 }

@@ -16,7 +16,7 @@ use fastvpn_proto::control::{Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TICKET_LIFE;
-use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket};
+use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket, Way};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -49,6 +49,8 @@ pub(super) struct Peer {
     hub_session: bool,
     /// Whether the hub waits for somebody to approve us
     pending: bool,
+    /// Where the hub is, or was last
+    hub_seen: Option<IpAddr>,
     /// Whether our addresses changed since the hub heard of them
     moved: bool,
     registered: Option<Registered>,
@@ -97,6 +99,7 @@ impl Peer {
             told: None,
             hub_session: false,
             pending: false,
+            hub_seen: None,
             moved: false,
             registered: None,
             pulse: Pulse::new(now),
@@ -146,7 +149,8 @@ impl Peer {
     pub(super) fn on_event(&mut self, event: Event, now: Instant, out: &mut Vec<Step>) {
         let hub = self.hub().public_key;
         match event {
-            Event::SessionUp { peer, greeting, initiator, .. } if peer == hub => {
+            Event::SessionUp { peer, greeting, initiator, way, .. } if peer == hub => {
+                self.hub_seen = remote(way).or(self.hub_seen);
                 self.on_hub_up(&greeting, initiator, now, out);
             }
             Event::SessionDown { peer, .. } if peer == hub => {
@@ -154,6 +158,9 @@ impl Peer {
                 if !self.is_registered() {
                     self.round_until = Some(now + ROUND);
                 }
+            }
+            Event::PathMoved { peer, way } if peer == hub => {
+                self.hub_seen = remote(way).or(self.hub_seen);
             }
             Event::Control { peer, message } if peer == hub => self.on_message(&message, now, out),
             Event::Pong { peer, rtt, .. } if peer == hub && self.registered.is_some() => {
@@ -287,6 +294,11 @@ impl Peer {
     pub(super) fn hub(&self) -> &HubAddress {
         // The configuration has at least one hub, and `turn` is taken modulo their number.
         &self.config.hubs[self.turn]
+    }
+
+    /// Returns the underlay address of the hub, once messages have come from there
+    pub(super) fn hub_seen(&self) -> Option<IpAddr> {
+        self.hub_seen
     }
 
     /// Returns the hub's own overlay addresses
@@ -599,5 +611,13 @@ impl Peer {
     fn send(&self, message: &Message, out: &mut Vec<Step>) {
         let peer = self.hub().public_key;
         out.push(Step::Node(Command::Send { peer, message: message.encode() }));
+    }
+}
+
+/// Underlay address at the far end of a path that is not relayed
+fn remote(way: Way) -> Option<IpAddr> {
+    match way {
+        Way::Direct(address) | Way::Stream(_, address) => Some(address.ip()),
+        Way::Relayed(_) => None,
     }
 }

@@ -26,8 +26,8 @@ use super::snapshot::network_view;
 use crate::config::change::{ChangeKind, difference};
 use crate::config::{Config, NetworkConfig};
 use crate::handle::{
-    HandleError, NetworkName, NetworkState, NetworkView, Outcome, PeerLink, PeerView, PingReply,
-    Reloaded, Snapshot,
+    Apply, Caller, HandleError, NetworkName, NetworkState, NetworkView, Outcome, PeerLink,
+    PeerView, PingReply, Reloaded, Snapshot,
 };
 
 /// Names a request that waits for its answer
@@ -38,7 +38,7 @@ pub(super) struct RequestId(pub(super) u64);
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Command {
     /// Bring a network up
-    Connect(NetworkName),
+    Connect(NetworkName, Apply),
     /// Take a network down
     Disconnect(NetworkName),
     /// Ask a peer for its round-trip time
@@ -83,6 +83,8 @@ pub(super) enum Input {
     Network(NetworkName, u64, News),
     /// News of an interface, of which only the name is known
     Interface(String, News),
+    /// A caller is gone, for whom networks may be up
+    Released(Caller),
     /// What was written down of the node's quota
     Recalled(Option<Used>),
     /// Everything is to be taken down
@@ -171,6 +173,9 @@ impl State {
                     network.on_news(news, now);
                 }
             }
+            Input::Released(caller) => {
+                self.networks.values_mut().for_each(|network| network.release(&caller));
+            }
             Input::Recalled(used) => self.node.budget.on_recalled(used),
             Input::Stop => {
                 self.stopping = true;
@@ -208,11 +213,11 @@ impl State {
 
     fn on_command(&mut self, id: RequestId, command: Command, now: Instant, effects: &mut Effects) {
         let answer = match command {
-            Command::Connect(_) if self.stopping => {
+            Command::Connect(..) if self.stopping => {
                 Some(Answer::Connect(Err(HandleError::Stopping)))
             }
-            Command::Connect(name) => match self.configured(&name) {
-                Ok(network) => network.connect(id, now),
+            Command::Connect(name, apply) => match self.configured(&name) {
+                Ok(network) => network.connect(id, apply, now),
                 Err(error) => Some(Answer::Connect(Err(error))),
             },
             Command::Disconnect(name) => match self.configured(&name) {

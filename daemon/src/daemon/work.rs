@@ -449,8 +449,7 @@ mod tests {
             alias: "fastvpn:t".into(),
             mtu: 1400,
             addresses: vec!["10.9.0.1/24".parse().unwrap()],
-            routes: Vec::new(),
-            dns: None,
+            ..InterfacePlan::default()
         }
     }
 }

@@ -17,7 +17,7 @@ mod view;
 
 pub use monitor::{SystemChange, monitor};
 pub use netlink::{Netlink, SystemError};
-pub use plan::{Announce, DnsPlan, InterfacePlan};
+pub use plan::{Announce, DnsPlan, Extent, InterfacePlan};
 pub use resolved::{Announced, LinkNames, Resolved, ResolvedBus};
 
 /// How the alias of each interface of ours begins, whichever network it belongs to

@@ -23,7 +23,7 @@ use thiserror::Error;
 use tokio::sync::Mutex;
 use tracing::{debug, warn};
 
-use super::plan::{InterfacePlan, Observed, Step, steps};
+use super::plan::{Extent, InterfacePlan, Observed, Step, steps};
 use super::view::{self, Link, Picture};
 
 /// Protocol number of the routes that we make, so that nobody takes them for another's
@@ -300,6 +300,11 @@ impl Applied {
         let link = picture.link(&self.plan.interface);
         // Without an alias it is another that got the name; ours always has one by now.
         let Some(link) = link.filter(|link| !link.alias.is_empty()) else { return Fate::Gone };
+        match self.plan.extent {
+            // Whoever has it from us may do with it as he likes.
+            Extent::Device => return Fate::Fine,
+            Extent::Whole => {}
+        }
         let todo = steps(&self.plan, &picture.observe(link));
         if todo == self.left { Fate::Fine } else { Fate::Drifted(self.times, todo) }
     }

@@ -24,6 +24,8 @@ pub struct InterfacePlan {
     pub routes: Vec<Prefix>,
     /// Names of the network's nodes; nothing: they have none
     pub dns: Option<DnsPlan>,
+    /// How much of this is ours to make
+    pub extent: Extent,
 }
 
 /// Who answers for the names of one network, and who is to be told
@@ -46,6 +48,16 @@ pub enum Announce {
     Caller,
     /// This daemon, to systemd-resolved
     Resolved,
+}
+
+/// How much of a plan is made here
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Extent {
+    /// The device with its MTU; somebody else brings it up and gives it addresses and routes
+    Device,
+    /// Everything
+    #[default]
+    Whole,
 }
 
 impl InterfacePlan {
@@ -135,6 +147,10 @@ pub(super) fn steps(plan: &InterfacePlan, observed: &Observed) -> Vec<Step> {
     if observed.link_local {
         steps.push(Step::NoLinkLocal);
     }
+    match plan.extent {
+        Extent::Device => return steps,
+        Extent::Whole => {}
+    }
     if !observed.up {
         steps.push(Step::Up);
     }
@@ -188,6 +204,19 @@ mod tests {
                 Step::AddRoute(prefix("10.8.0.0/16")),
             ]
         );
+    }
+
+    #[test]
+    fn device_for_somebody_else_gets_neither_addresses_nor_routes() {
+        let plan = plan(&["10.9.0.1/24"], &["10.8.0.0/16"]);
+        let plan = InterfacePlan { extent: Extent::Device, ..plan };
+        let foreign = BTreeSet::from([prefix("10.7.0.1/24")]);
+        let fresh = Observed { mtu: 1500, link_local: true, ..Observed::default() };
+        let used = Observed { addresses: foreign, up: true, ..made(&plan) };
+
+        let first = [Step::Alias("fastvpn:home".into()), Step::Mtu(1400), Step::NoLinkLocal];
+        assert_eq!(steps(&plan, &fresh), first);
+        assert_eq!(steps(&plan, &used), []);
     }
 
     #[test]
@@ -303,6 +332,7 @@ mod tests {
                 addresses: addresses.into_iter().collect(),
                 routes,
                 dns: None,
+                extent: Extent::Whole,
             }
         })
     }
@@ -315,6 +345,7 @@ mod tests {
             addresses: addresses.iter().map(|text| prefix(text)).collect(),
             routes: routes.iter().map(|text| prefix(text)).collect(),
             dns: None,
+            extent: Extent::Whole,
         }
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::timeout;
 
 use super::netlink::Fate;
-use super::{InterfacePlan, Netlink, SystemChange, SystemError, monitor};
+use super::{Extent, InterfacePlan, Netlink, SystemChange, SystemError, monitor};
 use crate::netns::in_namespace;
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, spent_by, tun};
 
@@ -75,6 +75,31 @@ fn changed_plan_replaces_what_the_old_one_made() {
             ["10.7.0.1/32", "10.9.0.2/24", "route 10.9.0.0/24 by 2", "route fd08::/48 by 247"]
         );
         assert_eq!(netlink.observe(NAME).await.unwrap().0.mtu, 1300);
+    });
+}
+
+#[test]
+fn device_for_somebody_else_is_left_to_him() {
+    in_namespace(|| async {
+        let (netlink, kernel) = (Netlink::new().await.unwrap(), Kernel::new());
+        let mut changes = monitor(&netlink).unwrap();
+        let queue = tun::open(NAME).unwrap();
+        let plan = plan(&["10.9.0.1/24"], &["10.8.0.0/16"]);
+        let plan = InterfacePlan { extent: Extent::Device, ..plan };
+
+        let index = netlink.apply(&plan).await.unwrap();
+        let made = netlink.observe(NAME).await.unwrap().0;
+        assert_eq!((made.alias.as_str(), made.mtu, made.up), (ALIAS, 1400, false));
+        assert!(kernel.shown(index).await.is_empty());
+
+        kernel.set(LinkUnspec::new_with_index(index).up().mtu(1300).build()).await;
+        kernel.add_address(index, "10.7.0.1/24").await;
+        assert_eq!(next(&mut changes).await, None);
+        netlink.apply(&InterfacePlan { mtu: 1300, ..plan }).await.unwrap();
+        assert_eq!(kernel.shown(index).await, ["10.7.0.1/24", "route 10.7.0.0/24 by 2"]);
+
+        drop(queue);
+        assert_eq!(next(&mut changes).await, Some(SystemChange::InterfaceGone(NAME.into())));
     });
 }
 
@@ -350,6 +375,7 @@ fn plan(addresses: &[&str], routes: &[&str]) -> InterfacePlan {
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
         routes: routes.iter().map(|text| text.parse().unwrap()).collect(),
         dns: None,
+        extent: Extent::Whole,
     }
 }
 

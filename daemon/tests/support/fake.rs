@@ -8,7 +8,7 @@ use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
-    Counted, DnsState, DnsView, Handle, HandleError, HubView, NetworkName, NetworkState,
+    Apply, Counted, DnsState, DnsView, Handle, HandleError, HubView, NetworkName, NetworkState,
     NetworkView, Outcome, PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request,
     Role, Snapshot, SpentView,
 };
@@ -70,13 +70,21 @@ async fn serve_requests(
 ) {
     while let Some(request) = inbox.recv().await {
         match request {
-            Request::Connect(name, reply) => {
-                let done = set_state(&snapshots, &name, NetworkState::Up);
+            Request::Connect { network, apply, reply } => {
+                let done = set_state(&snapshots, &network, NetworkState::Up);
+                change_view(&snapshots, &network, |view| view.apply = apply);
                 let _ = reply.send(done);
             }
             Request::Disconnect(name, reply) => {
                 let done = set_state(&snapshots, &name, NetworkState::Down);
                 let _ = reply.send(done);
+            }
+            Request::Release(caller) => {
+                let mut names = snapshots.borrow().networks.clone();
+                names.retain(|_, view| view.apply == Apply::Caller(caller.clone()));
+                for name in names.keys() {
+                    change_view(&snapshots, name, |view| view.state = NetworkState::Down);
+                }
             }
             Request::Ping { network, peer, reply, .. } => {
                 let _ = reply.send(ping(&network, &peer));
@@ -99,6 +107,8 @@ fn set_state(
     state: NetworkState,
 ) -> Result<Outcome<()>, HandleError> {
     match network.as_str() {
+        "hub" => return Err(HandleError::NotPeer(network.clone())),
+        "in-use" => return Err(HandleError::InUse("it is up for another".to_owned())),
         "conflict" => return Err(HandleError::Conflict("10.0.0.1 is taken".to_owned())),
         "stopping" => return Err(HandleError::Stopping),
         "system" => return Err(HandleError::System("/dev/net/tun is missing".to_owned())),
@@ -108,12 +118,16 @@ fn set_state(
     if !snapshots.borrow().networks.contains_key(network) {
         return Err(HandleError::UnknownNetwork(network.to_string()));
     }
-    apply(snapshots, |snapshot| {
-        if let Some(view) = snapshot.networks.get_mut(network) {
-            view.state = state;
-        }
-    });
+    change_view(snapshots, network, |view| view.state = state);
     Ok(Outcome::Changed(()))
+}
+
+fn change_view(
+    snapshots: &watch::Sender<Arc<Snapshot>>,
+    network: &NetworkName,
+    change: impl FnOnce(&mut NetworkView),
+) {
+    apply(snapshots, |snapshot| snapshot.networks.get_mut(network).map_or((), change));
 }
 
 fn ping(network: &NetworkName, peer: &str) -> Result<PingReply, HandleError> {
@@ -144,8 +158,11 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         state: NetworkState::Up,
         detail: String::new(),
         public_key: key(9),
+        apply: Apply::Daemon,
         interface: "fvpn-office".to_owned(),
         addresses: vec!["172.16.97.101/24".parse().unwrap()],
+        routes: vec!["192.168.7.0/24".parse().unwrap()],
+        gateway: Some("203.0.113.9".parse().unwrap()),
         mtu: 1380,
         listen: Some("[::]:8796".parse().unwrap()),
         hub: Some(HubView {

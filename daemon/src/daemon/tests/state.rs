@@ -18,9 +18,10 @@ use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
 use crate::daemon::quota::{Day, Used};
 use crate::daemon::state::{Answer, Command, Effect, Input, RequestId, State};
-use crate::handle::{HandleError, NetworkName, NetworkState, Outcome, PeerLink};
+use crate::handle::{Apply, Caller, HandleError, NetworkName, NetworkState, Outcome, PeerLink};
 use crate::plane::{Listening, PlaneEvent};
 use crate::registry::Members;
+use crate::system::Extent;
 
 const HUB: u16 = 200;
 
@@ -48,10 +49,10 @@ fn connect_is_answered_when_the_network_is_up_and_at_once_when_it_was() {
     assert!(world.effects().is_empty());
     assert_eq!(world.state(), NetworkState::Down);
 
-    world.command(1, Command::Connect(name()));
+    world.command(1, connect());
     assert!(world.replies().is_empty());
     world.bring_up();
-    world.command(2, Command::Connect(name()));
+    world.command(2, connect());
 
     let expected = [
         (RequestId(1), Answer::Connect(Ok(Outcome::Changed(())))),
@@ -61,10 +62,73 @@ fn connect_is_answered_when_the_network_is_up_and_at_once_when_it_was() {
 }
 
 #[test]
+fn network_for_a_caller_gets_a_device_and_goes_down_with_him() {
+    let mut world = World::new(NetworkConfig { autoconnect: false, ..peer() });
+
+    world.command(1, connect_for(":1.7"));
+    world.started();
+    world.welcome();
+    let actions = world.effects();
+    let Some(Action::Interface { plan, fresh: true }) = actions.last() else {
+        panic!("{actions:?}")
+    };
+    assert_eq!(plan.extent, Extent::Device);
+    world.news(News::Applied(Ok(())));
+    assert_eq!(world.state(), NetworkState::Up);
+    assert_eq!(world.view().gateway, Some(seen(HUB).ip()));
+    world.effects();
+
+    world.apply(Input::Released(Caller(":1.8".to_owned())));
+    assert_eq!(world.state(), NetworkState::Up);
+    world.apply(Input::Released(Caller(":1.7".to_owned())));
+
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_) }]));
+    assert_eq!(world.state(), NetworkState::Down);
+    assert_eq!(world.view().apply, Apply::Daemon);
+}
+
+#[test]
+fn network_that_is_up_one_way_is_not_brought_up_the_other() {
+    let mut world = World::new(peer());
+    let in_use = |replies: &[(RequestId, Answer)]| {
+        matches!(replies, [(_, Answer::Connect(Err(HandleError::InUse(_))))])
+    };
+
+    world.command(1, connect_for(":1.7"));
+    assert!(in_use(&world.replies()), "while it connects by itself");
+    world.bring_up();
+    world.command(2, connect_for(":1.7"));
+    assert!(in_use(&world.replies()));
+    world.command(3, Command::Disconnect(name()));
+    world.command(4, connect_for(":1.7"));
+    world.news(News::Stopped);
+    world.bring_up();
+    world.replies();
+    world.command(5, connect());
+    assert!(in_use(&world.replies()));
+    world.command(6, connect_for(":1.8"));
+    assert!(in_use(&world.replies()));
+    world.command(7, connect_for(":1.7"));
+
+    assert_eq!(world.replies(), [(RequestId(7), Answer::Connect(Ok(Outcome::Already(()))))]);
+}
+
+#[test]
+fn hub_is_never_up_for_a_caller() {
+    let mut world = World::new(NetworkConfig { autoconnect: false, ..hub() });
+
+    world.command(1, connect_for(":1.7"));
+
+    let answer = Answer::Connect(Err(HandleError::NotPeer(name())));
+    assert_eq!(world.replies(), [(RequestId(1), answer)]);
+    assert_eq!(world.state(), NetworkState::Down);
+}
+
+#[test]
 fn connect_that_takes_too_long_says_why_and_the_network_goes_on_trying() {
     let mut world = World::new(peer());
     world.started();
-    world.command(1, Command::Connect(name()));
+    world.command(1, connect());
 
     world.run(secs(25));
 
@@ -80,7 +144,7 @@ fn connect_that_takes_too_long_says_why_and_the_network_goes_on_trying() {
 fn refused_registration_fails_the_request_and_is_tried_again_after_a_while() {
     let mut world = World::new(peer());
     world.started();
-    world.command(1, Command::Connect(name()));
+    world.command(1, connect());
     world.effects();
 
     world.hub_up(&Reply::Refused { reason: "address is held by tokyo".into() });
@@ -124,7 +188,7 @@ fn connect_during_the_pause_tries_at_once() {
     world.news(News::Started(Err(HandleError::Conflict("port 8796 is in use".into()))));
     world.effects();
 
-    world.command(1, Command::Connect(name()));
+    world.command(1, connect());
 
     assert!(matches!(world.effects()[..], [Action::Start(_)]));
     assert!(world.replies().is_empty());
@@ -172,7 +236,7 @@ fn connect_while_the_network_goes_down_brings_it_up_afterwards() {
     world.command(1, Command::Disconnect(name()));
     world.effects();
 
-    world.command(2, Command::Connect(name()));
+    world.command(2, connect());
     assert!(world.effects().is_empty(), "the old life ends first");
     world.news(News::Stopped);
 
@@ -185,7 +249,7 @@ fn news_of_an_earlier_life_is_not_believed() {
     let old = world.life;
     world.command(1, Command::Disconnect(name()));
     world.news(News::Stopped);
-    world.command(2, Command::Connect(name()));
+    world.command(2, connect());
     world.effects();
 
     world.apply(Input::Network(name(), old, News::Started(Ok(started(&peer())))));
@@ -281,7 +345,7 @@ fn reload_takes_down_what_is_gone_and_starts_what_is_new() {
     let [(_, Answer::Reload(Ok(reloaded)))] = &replies[..] else { panic!("{replies:?}") };
     assert_eq!(reloaded.removed, [name()]);
     assert_eq!(reloaded.added, ["home".parse().unwrap()]);
-    world.command(2, Command::Connect(name()));
+    world.command(2, connect());
     assert!(matches!(
         &world.replies()[..],
         [(_, Answer::Connect(Err(HandleError::UnknownNetwork(_))))]
@@ -483,7 +547,7 @@ fn stop_takes_everything_down_and_then_says_so() {
 
     let effects = world.machine.apply(Input::Stop, world.now);
     assert!(!effects.contains(&Effect::Stopped));
-    world.command(1, Command::Connect(name()));
+    world.command(1, connect());
     let effects = world.machine.apply(Input::Network(name(), world.life, News::Stopped), world.now);
 
     assert_eq!(effects, [Effect::Stopped]);
@@ -706,6 +770,14 @@ impl World {
     fn state(&self) -> NetworkState {
         self.view().state
     }
+}
+
+fn connect() -> Command {
+    Command::Connect(name(), Apply::Daemon)
+}
+
+fn connect_for(caller: &str) -> Command {
+    Command::Connect(name(), Apply::Caller(Caller(caller.to_owned())))
 }
 
 fn name() -> NetworkName {
