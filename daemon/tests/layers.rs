@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each module with what it may use of this crate: a module, or a single item of one
-const MAY_USE: [(&str, &[&str]); 11] = [
+const MAY_USE: &[(&str, &[&str])] = &[
     ("api", &["handle"]),
     ("args", &["logging"]),
     ("config", &["dns::Suffix", "handle::NetworkName", "handle::Role"]),
@@ -26,7 +26,7 @@ const MAY_USE: [(&str, &[&str]); 11] = [
 ];
 
 /// Crates that only some modules may use
-const RESERVED: [(&str, &[&str]); 10] = [
+const RESERVED: &[(&str, &[&str])] = &[
     ("clap", &["args"]),
     ("domain", &["dns"]),
     ("fastvpn_dbus", &["api"]),
