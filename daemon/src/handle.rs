@@ -80,6 +80,9 @@ pub struct Caller(pub String);
 /// Why a request failed
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum HandleError {
+    /// Too many requests at once; the same one may succeed a moment later
+    #[error("{0}")]
+    Busy(String),
     /// The configuration has problems; the old one stays in force
     #[error("the configuration has problems:\n{0}")]
     Config(String),

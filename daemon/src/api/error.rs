@@ -8,6 +8,7 @@ use crate::handle::{HandleError, NameError};
 pub(super) fn named(error: HandleError) -> Error {
     let text = error.to_string();
     match error {
+        HandleError::Busy(_) => Error::Busy(text),
         HandleError::Config(_) => Error::Config(text),
         HandleError::Conflict(_) => Error::Conflict(text),
         HandleError::InUse(_) => Error::InUse(text),

@@ -15,8 +15,8 @@ use crate::handle::QuotaView;
 /// A quota, if there is one, and what was used of it
 #[derive(Debug)]
 pub(super) struct Budget {
-    /// Whose it is, for the log
-    owner: String,
+    /// The network whose it is, for the log; none: of the node as a whole
+    network: Option<String>,
     meter: Option<Meter>,
     /// The wall clock at the zero of all instants
     zero: SystemTime,
@@ -26,8 +26,8 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Makes a budget without a bound
-    pub(super) fn new(owner: String) -> Self {
-        Self { owner, meter: None, zero: SystemTime::UNIX_EPOCH, asked: false }
+    pub(super) fn new(network: Option<String>) -> Self {
+        Self { network, meter: None, zero: SystemTime::UNIX_EPOCH, asked: false }
     }
 
     /// Takes the quota of the configuration; returns what is to be written down of an old one
@@ -69,11 +69,12 @@ impl Budget {
 
     /// Takes a number of bytes that were sent
     pub(super) fn on_sent(&mut self, bytes: u64, now: Instant) {
-        let today = self.today(now);
+        let (today, of) = (self.today(now), self.whose());
         let Some(meter) = &mut self.meter else { return };
         let was = meter.level();
         if meter.on_day(today) && was != Level::Free {
-            info!(of = self.owner, quota = %meter.quota(), "quota begins anew");
+            let (network, quota) = (self.network.as_deref(), meter.quota());
+            info!(network, %quota, "quota {of}begins anew");
         }
         if let Some(level) = meter.on_sent(bytes) {
             self.tell(level);
@@ -131,13 +132,23 @@ impl Budget {
 
     fn tell(&self, level: Level) {
         let Some(meter) = &self.meter else { return };
-        let (of, quota, until) = (&self.owner, meter.quota(), meter.until());
+        let (network, quota, until) = (self.network.as_deref(), meter.quota(), meter.until());
+        let of = self.whose();
         match level {
             Level::Free => {}
-            Level::Warned => warn!(of, %quota, %until, "80 % of the quota is used"),
-            Level::Lean => warn!(of, %quota, %until, "90 % of the quota is used; no more copies"),
-            Level::Spent => error!(of, %quota, %until, "quota is used up; slowed to 64 kbit/s"),
+            Level::Warned => warn!(network, %quota, %until, "80 % of the quota {of}is used"),
+            Level::Lean => {
+                warn!(network, %quota, %until, "90 % of the quota {of}is used; no more copies");
+            }
+            Level::Spent => {
+                error!(network, %quota, %until, "quota {of}is used up; slowed to 64 kbit/s");
+            }
         }
+    }
+
+    /// Words that tell the node's quota from that of a network, which the log names
+    fn whose(&self) -> &'static str {
+        if self.network.is_some() { "" } else { "of the node " }
     }
 
     fn today(&self, now: Instant) -> Day {
@@ -196,7 +207,7 @@ mod tests {
     }
 
     fn budget() -> Budget {
-        let mut budget = Budget::new("home".to_owned());
+        let mut budget = Budget::new(Some("home".to_owned()));
         budget.set(Some(QUOTA), secs(0));
         budget
     }

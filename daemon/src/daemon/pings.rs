@@ -40,7 +40,7 @@ impl Pings {
         now: Instant,
     ) -> Result<u64, HandleError> {
         if self.open.len() >= PINGS_MAX {
-            return Err(HandleError::System("too many pings are under way".to_owned()));
+            return Err(HandleError::Busy("too many pings are under way".to_owned()));
         }
         let id = self.next;
         self.next += 1;

@@ -49,7 +49,7 @@ pub(super) struct Share {
 impl Node {
     /// Makes a node without bounds
     pub(super) fn new(now: Instant) -> Self {
-        let budget = Budget::new("the node".to_owned());
+        let budget = Budget::new(None);
         Self { bounds: Bounds::default(), budget, shared_at: now, shared: None }
     }
 

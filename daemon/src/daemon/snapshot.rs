@@ -23,10 +23,6 @@ pub(super) const HUB_NAME: &str = "hub";
 pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
     let config = &network.config;
     let stats = &network.stats;
-    let (sent, received) = stats.peers.iter().fold(Default::default(), |sums, peer| {
-        let (sent, received): (Counted, Counted) = sums;
-        (add(sent, peer.sent), add(received, peer.received))
-    });
     let done = network.interface.done();
     NetworkView {
         role: match &config.role {
@@ -47,8 +43,8 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         mtu: done.map_or(config.mtu, |plan| plan.mtu),
         listen: network.listening.map(|listening| listening.addr),
         hub: hub_view(network),
-        sent,
-        received,
+        sent: counted(stats.packets_sent),
+        received: counted(stats.packets_received),
         dropped: stats.dropped,
         overflowed: network.overflowed,
         wire_sent: counted(stats.sent),
@@ -227,8 +223,4 @@ fn offline() -> PeerView {
 
 fn counted(traffic: Traffic) -> Counted {
     Counted { packets: traffic.packets, bytes: traffic.bytes }
-}
-
-fn add(sum: Counted, traffic: Traffic) -> Counted {
-    Counted { packets: sum.packets + traffic.packets, bytes: sum.bytes + traffic.bytes }
 }

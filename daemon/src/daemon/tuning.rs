@@ -50,9 +50,9 @@ pub(super) enum Plane {
 
 impl Tuning {
     /// Makes the settings of a node that does not run
-    pub(super) fn new(owner: String) -> Self {
+    pub(super) fn new(network: String) -> Self {
         Self {
-            budget: Budget::new(owner),
+            budget: Budget::new(Some(network)),
             share: None,
             spent: 0,
             counted: Traffic::default(),

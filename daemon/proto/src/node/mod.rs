@@ -100,6 +100,8 @@ pub struct Node {
     relayed: Traffic,
     sent: Traffic,
     received: Traffic,
+    /// Inner packets of peers that are gone: sent, received
+    parted: (Traffic, Traffic),
 }
 
 /// A message that is ready to go
@@ -156,6 +158,7 @@ impl Node {
             relayed: Traffic::default(),
             sent: Traffic::default(),
             received: Traffic::default(),
+            parted: (Traffic::default(), Traffic::default()),
         }
     }
 
@@ -330,12 +333,19 @@ impl Node {
 
     /// Returns all numbers
     pub fn stats(&self, now: Instant) -> NodeStats {
+        let (mut packets_sent, mut packets_received) = self.parted;
+        for peer in self.peers.values() {
+            packets_sent.add(peer.sent);
+            packets_received.add(peer.received);
+        }
         NodeStats {
             refusals: self.refusals,
             dropped: self.dropped,
             relayed: self.relayed,
             sent: self.sent,
             received: self.received,
+            packets_sent,
+            packets_received,
             connections: self.peers.values().map(Peer::connections).sum(),
             promised: self.shared.pool.promised,
             peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
@@ -387,6 +397,8 @@ impl Node {
             self.abandon_tcp(key, now);
         }
         let Some(mut peer) = self.peers.remove(key) else { return };
+        self.parted.0.add(peer.sent);
+        self.parted.1.add(peer.received);
         self.flows.forget(key);
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {

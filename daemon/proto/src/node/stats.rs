@@ -18,6 +18,10 @@ pub struct NodeStats {
     pub sent: Traffic,
     /// Messages that carriers brought, from whomever, and their bytes
     pub received: Traffic,
+    /// Inner packets sent, to peers that are gone as well
+    pub packets_sent: Traffic,
+    /// Inner packets received, from peers that are gone as well
+    pub packets_received: Traffic,
     /// Split connections, those included that are only remembered for the other node's sake
     pub connections: usize,
     /// Bytes of memory that split connections were promised
@@ -116,5 +120,11 @@ impl Traffic {
     pub fn count(&mut self, bytes: usize) {
         self.packets += 1;
         self.bytes += bytes as u64;
+    }
+
+    /// Adds what was counted elsewhere
+    pub(super) fn add(&mut self, other: Self) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
     }
 }

@@ -34,6 +34,24 @@ fn every_message_counts_at_both_ends_relayed_ones_at_the_relay_too() {
 }
 
 #[test]
+fn packets_of_a_peer_that_is_gone_stay_counted() {
+    let mut net = Net::triangle();
+    net.run(Duration::from_secs(1));
+    net.send(1, 2, 7);
+    net.run(Duration::from_secs(1));
+    let before = net.nodes[2].stats(net.now);
+    assert!(before.packets_received.packets == 1 && before.packets_received.bytes > 0);
+
+    net.command(2, Command::RemovePeer(net.nodes[1].public_key()));
+    net.run(Duration::from_millis(1));
+
+    let after = net.nodes[2].stats(net.now);
+    assert!(after.peers.len() < before.peers.len());
+    assert_eq!(after.packets_received, before.packets_received);
+    assert_eq!(net.nodes[1].stats(net.now).packets_sent, before.packets_received);
+}
+
+#[test]
 fn keys_change_without_a_lost_packet() {
     let mut net = Net::triangle();
     for count in 0..6000u32 {

@@ -69,7 +69,7 @@ pub(super) fn time_of(bytes: f64, rate: f64) -> Duration {
 
 /// Longest train, at the rate
 const TRAIN: Duration = Duration::from_millis(1);
-/// Messages that may follow one another at any rate
+/// Messages that may follow one another at any rate; the last may exceed it, so that they are two
 const TRAIN_MESSAGES: f64 = 1.5;
 /// Size of a usual message
 pub(super) const MESSAGE: f64 = 1452.0;
