@@ -47,6 +47,14 @@ pub(crate) enum Command {
         /// Name of a network
         network: String,
     },
+    /// Look for what is wrong, and say how to mend it
+    ///
+    /// Looks at the daemon, the system around it, and all networks or one. Fails if there is a
+    /// problem; notes and warnings are none.
+    Doctor {
+        /// Name of a network
+        network: Option<String>,
+    },
     /// Show changes as they happen, until interrupted
     Monitor,
     /// Let the daemon read its configuration again
@@ -160,6 +168,8 @@ peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}
 disconnect  {network, \"state\": \"down\"}
+doctor      {\"checks\": [{level, check, network, message, remedy}],
+              problems, warnings}, with level one of ok, note, warning, problem
 reload      {added[], removed[], changed[], restarted[]}
 keygen      {file, public_key}
 ping        {network, peer, seq, answered, rtt_ms,
@@ -181,6 +191,8 @@ is a share, 0 to 1.";
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use clap::CommandFactory;
 
@@ -211,6 +223,21 @@ mod tests {
                 assert!(said, "{} --{long}", one.get_name());
             }
         }
+    }
+
+    #[test]
+    fn answer_of_each_command_has_a_schema_and_each_schema_is_of_something() {
+        let place = concat!(env!("CARGO_MANIFEST_DIR"), "/schema");
+        let files = std::fs::read_dir(place).unwrap();
+        let files: BTreeSet<_> =
+            files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        // top is for people only; the last three are not of one command
+        let program = Arguments::command();
+        let commands = program.get_subcommands().map(|command| command.get_name());
+        let answers = commands.filter(|name| *name != "top").chain(["error", "network", "peer"]);
+
+        let answers: BTreeSet<_> = answers.map(|name| format!("{name}.json")).collect();
+        assert_eq!(files, answers);
     }
 
     #[test]

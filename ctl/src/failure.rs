@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Failed(&'static str, String),
     /// The caller may not do that
     NotAuthorized(String),
+    /// It did not go well, and the answer itself says so
+    Told,
     /// There is no bus, or no daemon on it
     Unreachable(String),
 }
@@ -99,7 +101,7 @@ impl Failure {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::Deaf => 0,
-            Self::Failed(..) => 1,
+            Self::Failed(..) | Self::Told => 1,
             Self::Unreachable(_) => 3,
             Self::NotAuthorized(_) => 4,
         }
@@ -108,7 +110,7 @@ impl Failure {
     /// What programs and people are told; nothing if nobody listens
     pub(crate) fn document(&self) -> Option<ErrorDocument<'_>> {
         match self {
-            Self::Deaf => None,
+            Self::Deaf | Self::Told => None,
             Self::Failed(code, message) => Some(ErrorDocument::new(code, message)),
             Self::NotAuthorized(message) => Some(ErrorDocument::new("NotAuthorized", message)),
             Self::Unreachable(message) => Some(ErrorDocument::new("Unreachable", message)),

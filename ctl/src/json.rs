@@ -8,6 +8,8 @@ use fastvpn_dbus::PingAnswer;
 use fastvpn_dbus::tree::{Network, Peer, Tree};
 use serde::Serialize;
 
+use crate::commands::doctor::{Finding, Level};
+
 /// Answer of `status`
 #[derive(Debug, Serialize)]
 pub(crate) struct StatusDocument<'a> {
@@ -91,6 +93,23 @@ pub(crate) struct ChangedDocument<'a> {
     pub(crate) state: &'a str,
 }
 
+/// Answer of `doctor`
+#[derive(Debug, Serialize)]
+pub(crate) struct DoctorDocument<'a> {
+    checks: Vec<CheckDocument<'a>>,
+    problems: usize,
+    warnings: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct CheckDocument<'a> {
+    level: &'a str,
+    check: &'a str,
+    network: Option<&'a str>,
+    message: &'a str,
+    remedy: Option<&'a str>,
+}
+
 /// Answer of `keygen`
 #[derive(Debug, Serialize)]
 pub(crate) struct KeyDocument<'a> {
@@ -166,6 +185,24 @@ impl<'a> PeersDocument<'a> {
     pub(crate) fn new(tree: &'a Tree, peers: impl IntoIterator<Item = &'a Peer>) -> Self {
         let document = |peer| PeerDocument::new(tree.network_of(peer), peer);
         Self { peers: peers.into_iter().map(document).collect() }
+    }
+}
+
+impl<'a> DoctorDocument<'a> {
+    pub(crate) fn new(findings: &'a [Finding]) -> Self {
+        let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+        let document = |finding: &'a Finding| CheckDocument {
+            level: finding.level.as_str(),
+            check: finding.check,
+            network: finding.network.as_deref(),
+            message: &finding.message,
+            remedy: finding.remedy.as_deref(),
+        };
+        Self {
+            checks: findings.iter().map(document).collect(),
+            problems: count(Level::Problem),
+            warnings: count(Level::Warning),
+        }
     }
 }
 

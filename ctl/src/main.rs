@@ -9,7 +9,9 @@ mod args;
 mod commands;
 mod failure;
 mod json;
+mod nearest;
 mod output;
+mod progress;
 mod render;
 
 use std::process::ExitCode;

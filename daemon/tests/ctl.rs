@@ -18,8 +18,10 @@ use std::time::Duration;
 
 use fastvpnd::api::Availability;
 use fastvpnd::handle::NetworkState;
+use serde_json::Value;
 use support::bus::PrivateBus;
 use support::fake::{Fake, name, network, office};
+use support::schema::faults;
 use support::{run, tool};
 
 /// What a run of the tool gave
@@ -91,11 +93,16 @@ fn errors_are_a_sentence_a_code_and_an_object() {
         let unknown = ctl(bus, &["connect", "nowhere", "--json"]).await;
         let timeout = ctl(bus, &["connect", "timeout"]).await;
         let status = ctl(bus, &["status", "nowhere"]).await;
+        let slip = ctl(bus, &["disconnect", "offcie"]).await;
+        let peer = ctl(bus, &["ping", "toky", "-c", "1"]).await;
         let usage = ctl(bus, &["dance"]).await;
 
+        assert!(slip.err.ends_with("; did you mean office?\n"), "{slip:?}");
+        assert!(peer.err.ends_with("; did you mean tokyo?\n"), "{peer:?}");
         assert_eq!(unknown.code, 1);
         assert!(unknown.out.starts_with(r#"{"error":{"code":"UnknownNetwork","message":"#));
-        assert!(unknown.err.starts_with("fastvpnctl: no network nowhere is configured"));
+        let message = "fastvpnctl: no network nowhere is configured; there are: office\n";
+        assert_eq!(unknown.err, message);
         assert_eq!(timeout.code, 1);
         assert_eq!(timeout.err, "fastvpnctl: the hub does not answer\n");
         assert_eq!(timeout.out, "");
@@ -150,6 +157,71 @@ fn interrupted_ping_sums_up() {
         running.wait_for("answered, 0 % lost").await;
         assert_eq!(running.code().await, Some(0));
     });
+}
+
+#[test]
+fn json_is_as_its_schema_says() {
+    with_daemon(async |bus, _| {
+        let file = tempfile::tempdir().unwrap();
+        let key = file.path().join("key").display().to_string();
+        for (schema, arguments) in [
+            ("status", &["status"][..]),
+            ("peers", &["peers"]),
+            ("doctor", &["doctor"]),
+            ("disconnect", &["disconnect", "office"]),
+            ("connect", &["connect", "office"]),
+            ("reload", &["reload"]),
+            ("keygen", &["keygen", &key]),
+            ("ping", &["ping", "tokyo", "-c", "1"]),
+            ("ping", &["ping", "lost", "-c", "1"]),
+            ("error", &["connect", "nowhere"]),
+        ] {
+            let run = ctl(bus, &[&["--json"], arguments].concat()).await;
+
+            let all: Vec<Value> =
+                run.json().iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert!(!all.is_empty(), "{run:?}");
+            // the last line of a ping that failed says so
+            for value in all.iter().filter(|value| schema == "error" || value["error"].is_null()) {
+                assert_eq!(faults(schema, value), Vec::<String>::new(), "{arguments:?}: {value}");
+            }
+        }
+    });
+}
+
+#[test]
+fn events_are_as_their_schema_says() {
+    with_daemon(async |bus, fake| {
+        let mut monitor = Tool::start(bus, &["monitor", "--json"]);
+        monitor.wait_for("\"event\":\"peer\"").await;
+        fake.change(|snapshot| {
+            snapshot.networks.get_mut(&name("office")).unwrap().peers.clear();
+        });
+        monitor.wait_for("\"change\":\"removed\"").await;
+
+        let seen = monitor.all();
+
+        assert!(seen.len() >= 4, "{seen:?}");
+        for line in seen {
+            let value: Value = serde_json::from_str(&line).unwrap();
+            assert_eq!(faults("monitor", &value), Vec::<String>::new(), "{line}");
+        }
+    });
+}
+
+#[test]
+fn schema_that_does_not_fit_is_noticed() {
+    let good = serde_json::json!({"network": "office", "state": "up"});
+    assert_eq!(faults("connect", &good), Vec::<String>::new());
+    for bad in [
+        serde_json::json!({"network": "office", "state": "down"}),
+        serde_json::json!({"network": 1, "state": "up"}),
+        serde_json::json!({"state": "up"}),
+        serde_json::json!({"network": "office", "state": "up", "colour": "blue"}),
+        serde_json::json!([]),
+    ] {
+        assert!(!faults("connect", &bad).is_empty(), "{bad}");
+    }
 }
 
 #[test]
@@ -328,6 +400,7 @@ struct Tool {
     child: Child,
     lines: mpsc::Receiver<String>,
     seen: Vec<String>,
+    taken: Vec<String>,
 }
 
 impl Tool {
@@ -347,7 +420,7 @@ impl Tool {
                 }
             }
         });
-        Self { child, lines, seen: Vec::new() }
+        Self { child, lines, seen: Vec::new(), taken: Vec::new() }
     }
 
     /// Waits for a line that was not waited for before
@@ -355,12 +428,17 @@ impl Tool {
         for _ in 0..200 {
             self.seen.extend(self.lines.try_iter());
             if let Some(place) = self.seen.iter().position(|line| line.contains(wanted)) {
-                self.seen.remove(place);
+                self.taken.push(self.seen.remove(place));
                 return;
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         panic!("no line with {wanted:?}; there is {:?}", self.seen);
+    }
+
+    /// All lines until now
+    fn all(&self) -> Vec<String> {
+        self.taken.iter().chain(&self.seen).cloned().collect()
     }
 
     fn interrupt(&self) {

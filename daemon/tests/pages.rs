@@ -8,7 +8,7 @@
 #[allow(dead_code, reason = "each suite uses its part of it")]
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use std::process::{Child, Command, Output, Stdio};
 use clap::CommandFactory;
 use fastvpn_dbus::tree::Tree;
 use fastvpn_dbus::types::{DnsState, NetworkState, PathKind, PeerState, Role};
-use fastvpn_dbus::{MANAGER, NETWORK, PEER};
+use fastvpn_dbus::{BUS_NAME, MANAGER, NETWORK, PEER, ROOT, network_path};
 use fastvpn_proto::node::Refusal;
 use fastvpnd::api::{Availability, Bus};
 use fastvpnd::args::Args;
@@ -26,6 +26,8 @@ use support::bus::PrivateBus;
 use support::fake::{Fake, key, name, office};
 use support::run;
 use tokio::task::spawn_blocking;
+use zbus::fdo::{DBusProxy, IntrospectableProxy};
+use zbus::{OwnedObjectPath, Proxy, Variant};
 
 #[test]
 fn page_of_the_bus_has_each_member_with_its_types_and_no_other() {
@@ -136,6 +138,10 @@ fn examples_for_busctl_run_as_they_are_printed() {
         }
     }
     assert!(commands.len() > 5, "{commands:?}");
+    let prose = text("dbus/README.md");
+    let of_prose: Vec<_> = prose.lines().filter(|line| line.starts_with("busctl ")).collect();
+    assert!(of_prose.len() > 2, "{of_prose:?}");
+    commands.extend(of_prose.into_iter().map(str::to_owned));
 
     run(async {
         let (bus, _fake) = world().await;
@@ -147,25 +153,23 @@ fn examples_for_busctl_run_as_they_are_printed() {
 }
 
 #[test]
-fn clients_in_python_run_as_they_are_printed() {
+fn page_prints_the_clients_that_are_installed() {
+    let examples = examples();
+    for client in [WATCH, CONNECT] {
+        assert!(examples.contains(&format!("\n{}.Ed\n", text(client))), "{client}");
+    }
+}
+
+#[test]
+fn clients_in_python_follow_and_change_a_daemon() {
     if !has(PYTHON, &["-c", "import dbus, gi"]) {
         eprintln!("skipped: needs python3-dbus and python3-gi");
         return;
     }
-    let examples = examples();
-    let block = |begin: &str| {
-        let (_, rest) = examples.split_once(begin).unwrap();
-        format!("{begin}{}", rest.split("\n.Ed").next().unwrap())
-    };
-    let (follows, changes) = (block("import dbus\n"), block("manager = dbus.Interface("));
-    let before = "import dbus\nBUS_NAME, ROOT = 'org.fastvpn', '/org/fastvpn'\n";
-    let changes = format!("{before}bus = dbus.SystemBus()\n{changes}\n");
-    let unknown = changes.replace("\"office\"", "\"nowhere\"");
-
     run(async {
         let (bus, fake) = world().await;
-        let mut child = Ended::begin(&bus, PYTHON, &["-u", "-c", &follows]);
-        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let mut follows = Ended::begin(&bus, PYTHON, &["-u", &file(WATCH)]);
+        let mut lines = BufReader::new(follows.0.stdout.take().unwrap()).lines();
         let (shown, mut lines) = spawn_blocking(move || (lines.next(), lines)).await.unwrap();
         fake.change(|snapshot| {
             let view = snapshot.networks.get_mut(&name("office")).unwrap();
@@ -176,10 +180,56 @@ fn clients_in_python_run_as_they_are_printed() {
         assert_eq!(shown.unwrap().unwrap(), "tokyo connected direct 203.0.113.5:8796");
         assert_eq!(changed.unwrap().unwrap(), "tokyo unresponsive direct 203.0.113.5:8796");
 
-        let done = on_bus(&bus, PYTHON, &["-c", &changes]).await;
-        assert!(done.status.success() && done.stdout.is_empty(), "{done:?}");
-        let refused = on_bus(&bus, PYTHON, &["-c", &unknown]).await;
-        assert_eq!(refused.stdout, b"no network nowhere is configured\n", "{refused:?}");
+        let done = on_bus(&bus, PYTHON, &[&file(CONNECT), "office"]).await;
+        assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+        let refused = on_bus(&bus, PYTHON, &[&file(CONNECT), "nowhere"]).await;
+        assert_eq!(refused.stderr, b"no network nowhere is configured\n", "{refused:?}");
+    });
+}
+
+#[test]
+fn mock_shows_the_contract_and_clients_take_it_for_a_daemon() {
+    if !has(PYTHON, &["-c", "import dbusmock, gi"]) {
+        eprintln!("skipped: needs python3-dbusmock and python3-gi");
+        return;
+    }
+    run(async {
+        let bus = PrivateBus::start();
+        let client = Bus::Address(bus.address()).builder().build().await.unwrap();
+        let template = file("dbus/org_fastvpn_mock.py");
+        let _mock = Ended::begin(&bus, PYTHON, &["-m", "dbusmock", "--template", &template]);
+        let there = DBusProxy::new(&client).await.unwrap();
+        support::until("the mock", async || {
+            there.name_has_owner(BUS_NAME.try_into().unwrap()).await.unwrap()
+        })
+        .await;
+        let mock = Proxy::new(&client, BUS_NAME, ROOT, "org.freedesktop.DBus.Mock").await.unwrap();
+        let role = HashMap::from([("Role", Variant::from("hub"))]);
+        let state = HashMap::from([("State", Variant::from("connected"))]);
+        let network: OwnedObjectPath = mock.call("AddNetwork", &("my-net", role)).await.unwrap();
+        let peer: OwnedObjectPath =
+            mock.call("AddPeer", &("my-net", "tokyo", state)).await.unwrap();
+
+        assert_eq!(network, network_path("my-net"));
+        for (path, interface) in [(ROOT, MANAGER), (&network, NETWORK), (&peer, PEER)] {
+            let object = IntrospectableProxy::builder(&client).destination(BUS_NAME);
+            let live = object.path(path).build().await.unwrap().introspect().await.unwrap();
+            let contract = text(&format!("dbus/interfaces/{interface}.xml"));
+            for name in names(&contract) {
+                assert!(names(&live).contains(&name), "{interface} of the mock has no {name}");
+            }
+        }
+        let shown = Tree::load(&client).await.unwrap();
+        assert_eq!(shown.networks[network.as_str()].facts.role, "hub");
+        assert_eq!(shown.network_of(&shown.peers[peer.as_str()]), "my-net");
+
+        let done = on_bus(&bus, PYTHON, &[&file(CONNECT), "my-net"]).await;
+        assert!(done.status.success(), "{done:?}");
+        let after = Tree::load(&client).await.unwrap();
+        assert_eq!(after.networks[network.as_str()].facts.state, "up");
+        mock.call::<_, _, ()>("FailNext", &("Connect", "NotAuthorized")).await.unwrap();
+        let refused = on_bus(&bus, PYTHON, &[&file(CONNECT), "my-net"]).await;
+        assert_eq!(refused.stderr, b"run this as root\n", "{refused:?}");
     });
 }
 
@@ -264,6 +314,14 @@ fn examples() -> String {
     let page = page("org.fastvpn.7");
     let (_, examples) = page.split_once("\n.Sh EXAMPLES\n").unwrap();
     examples.replace("\\e", "\\").replace("\\(aq", "'")
+}
+
+/// Names of the methods and properties in introspection XML
+fn names(xml: &str) -> BTreeSet<String> {
+    let tags =
+        xml.split('<').filter(|tag| tag.starts_with("method ") || tag.starts_with("property "));
+    let name = |tag: &str| Some(tag.split_once("name=\"")?.1.split('"').next()?.to_owned());
+    tags.filter_map(name).collect()
 }
 
 /// A program that ends with the test at the latest
@@ -352,5 +410,13 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
+fn file(path: &str) -> String {
+    root().join(path).display().to_string()
+}
+
+/// Shows all peers, and each change of them
+const WATCH: &str = "dbus/examples/watch.py";
+/// Takes networks up
+const CONNECT: &str = "dbus/examples/connect.py";
 /// The system's, which has the system's modules
 const PYTHON: &str = "/usr/bin/python3";

@@ -1,6 +1,7 @@
 //! The commands, one function each.
 
 mod agent;
+pub(crate) mod doctor;
 mod follow;
 mod keygen;
 mod monitor;
@@ -8,6 +9,7 @@ mod peers;
 mod ping;
 mod status;
 pub(crate) mod top;
+mod waiting;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -23,6 +25,7 @@ use zbus::names::BusName;
 use crate::args::{Arguments, Command};
 use crate::failure::Failure;
 use crate::json::ChangedDocument;
+use crate::nearest::nearest;
 use crate::output::{Form, Output};
 use crate::render::plain;
 
@@ -34,6 +37,7 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         Command::Peers { network } => peers::run(bus, output, network.as_deref()).await,
         Command::Connect { network } => connect(bus, output, &network).await,
         Command::Disconnect { network } => disconnect(bus, output, &network).await,
+        Command::Doctor { network } => doctor::run(bus, output, network.as_deref()).await,
         Command::Monitor => monitor::run(bus, output).await,
         Command::Reload => reload(bus, output).await,
         Command::Keygen { public: false, file } => keygen::make(output, &file),
@@ -46,7 +50,9 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
 async fn connect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Start, Patience::Long).await?;
     let manager = daemon.manager().await?;
-    daemon.change(manager.connect(network, &HashMap::new())).await?;
+    let options = HashMap::new();
+    let call = daemon.change_of(network, manager.connect(network, &options));
+    waiting::beside(bus, output, network, call).await?;
     match output.form {
         Form::Json => output.json(&ChangedDocument { network, state: "up" }),
         Form::Text => output.line(&format!("{network} is up")),
@@ -56,7 +62,7 @@ async fn connect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failur
 async fn disconnect(bus: &Bus, output: &Output, network: &str) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Fail, Patience::Long).await?;
     let manager = daemon.manager().await?;
-    daemon.change(manager.disconnect(network)).await?;
+    daemon.change_of(network, manager.disconnect(network)).await?;
     match output.form {
         Form::Json => output.json(&ChangedDocument { network, state: "down" }),
         Form::Text => output.line(&format!("{network} is down")),
@@ -173,6 +179,22 @@ impl<'a> Daemon<'a> {
         Tree::load(&self.connection).await.map_err(|error| self.bus_failure(&error))
     }
 
+    /// Waits for the answer to a change of a network; one that is not there is told with those that
+    /// are
+    async fn change_of<T>(
+        &self,
+        network: &str,
+        call: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        match self.change(call).await {
+            Err(Failure::Failed("UnknownNetwork", message)) => match self.tree().await {
+                Ok(tree) => Err(unknown(network, &tree.networks.values().collect::<Vec<_>>())),
+                Err(_) => Err(Failure::Failed("UnknownNetwork", message)),
+            },
+            answer => answer,
+        }
+    }
+
     fn failure(&self, error: Error) -> Failure {
         Failure::of(error, self.bus)
     }
@@ -195,8 +217,12 @@ fn chosen<'a>(tree: &'a Tree, name: Option<&str>) -> Result<Vec<&'a Network>, Fa
 
 fn unknown(name: &str, networks: &[&Network]) -> Failure {
     let known: Vec<_> = networks.iter().map(|network| network.facts.name.as_str()).collect();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    let message = format!("no network {} is configured; configured: {known}", plain(name));
+    let help = match nearest(name, known.iter().copied()) {
+        Some(meant) => format!("did you mean {meant}?"),
+        None if known.is_empty() => "there is none at all".to_owned(),
+        None => format!("there are: {}", known.join(", ")),
+    };
+    let message = format!("no network {} is configured; {help}", plain(name));
     Failure::Failed("UnknownNetwork", message)
 }
 
@@ -223,7 +249,12 @@ mod tests {
 
         assert_eq!(failure.exit_code(), 1);
         let document = failure.document().unwrap();
-        assert_eq!(document.error.message, "no network ofice is configured; configured: office");
+        assert_eq!(document.error.message, "no network ofice is configured; did you mean office?");
+        let failure = chosen(&tree, Some("home")).unwrap_err();
+        assert_eq!(
+            failure.document().unwrap().error.message,
+            "no network home is configured; there are: office"
+        );
         assert_eq!(chosen(&tree, Some("office")).unwrap().len(), 1);
     }
 }

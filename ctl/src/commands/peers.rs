@@ -82,7 +82,8 @@ pub(super) fn title(peer: &Peer) -> String {
     let facts = &peer.facts;
     let name =
         if facts.name.is_empty() { short_key(&facts.public_key) } else { facts.name.clone() };
-    if facts.hub { format!("{name} (hub)") } else { name }
+    // A peer knows its hub by no other name.
+    if facts.hub && name != "hub" { format!("{name} (hub)") } else { name }
 }
 
 /// How the peer is reached
@@ -182,5 +183,7 @@ mod tests {
         peer.facts.hub = true;
 
         assert_eq!(title(&peer), "AQEBAQEB… (hub)");
+        peer.facts.name = "hub".to_owned();
+        assert_eq!(title(&peer), "hub");
     }
 }

@@ -8,10 +8,11 @@ use fastvpn_dbus::{Bus, PingAnswer};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::peers::road;
-use super::{Absent, Daemon, Patience};
+use super::{Absent, Daemon, Patience, chosen};
 use crate::args::PingArguments;
 use crate::failure::Failure;
 use crate::json::{PingDocument, Summary, SummaryDocument, millis};
+use crate::nearest::nearest;
 use crate::output::{Form, Output};
 use crate::render::{milliseconds, percent, plain};
 
@@ -23,6 +24,9 @@ pub(super) async fn run(
     // A ping waits for up to a minute.
     let daemon = Daemon::open(bus, Absent::Fail, Patience::Long).await?;
     let tree = daemon.tree().await?;
+    if let Some(network) = &arguments.network {
+        chosen(&tree, Some(network))?;
+    }
     let network = network(&tree, arguments)?;
     let mut tally = Tally::default();
     let result = tokio::select! {
@@ -54,7 +58,8 @@ async fn pings(
     for seq in 1..=arguments.count.unwrap_or(u64::MAX) {
         pace.tick().await;
         let answer = manager.ping(network, &arguments.peer, timeout_ms).await;
-        let answer = answer.map_err(|error| daemon.failure(error))?;
+        let answer =
+            answer.map_err(|error| hinted(daemon.failure(error), tree, &arguments.peer))?;
         tally.count(&answer);
         match output.form {
             Form::Json => output.json(&PingDocument::new(network, seq, &answer))?,
@@ -89,7 +94,7 @@ fn network(tree: &Tree, arguments: &PingArguments) -> Result<String, Failure> {
         ([], [network]) => Ok(network.facts.name.clone()),
         ([], _) => {
             let message = format!("no network has a peer {}; see: fastvpnctl peers", plain(wanted));
-            Err(Failure::Failed("NoPeer", message))
+            Err(hinted(Failure::Failed("NoPeer", message), tree, wanted))
         }
         (several, _) => {
             let (wanted, several) = (plain(wanted), several.join(", "));
@@ -127,6 +132,17 @@ fn summary_text(peer: &str, summary: &Summary) -> String {
         text.push_str(&format!("time min / mean / max: {times}\n"));
     }
     text
+}
+
+/// A peer that is not known, with the one that may be meant
+fn hinted(failure: Failure, tree: &Tree, wanted: &str) -> Failure {
+    let names = tree.peers.values().map(|peer| peer.facts.name.as_str());
+    match (failure, nearest(wanted, names.filter(|name| *name != wanted))) {
+        (Failure::Failed("NoPeer", message), Some(meant)) => {
+            Failure::Failed("NoPeer", format!("{message}; did you mean {}?", plain(meant)))
+        }
+        (failure, _) => failure,
+    }
 }
 
 fn no_answer(peer: &str) -> String {

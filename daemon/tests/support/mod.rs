@@ -4,6 +4,7 @@
 pub(crate) mod bus;
 pub(crate) mod fake;
 pub(crate) mod polkit;
+pub(crate) mod schema;
 
 use std::future::Future;
 use std::os::unix::process::CommandExt;
@@ -23,6 +24,16 @@ pub(crate) async fn within<T>(seconds: u64, what: &str, future: impl Future<Outp
         Ok(value) => value,
         Err(_) => panic!("{what} took more than {seconds} s"),
     }
+}
+
+/// Waits until something is so that nobody tells of
+pub(crate) async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    within(20, what, async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    })
+    .await;
 }
 
 /// Runs a program as a user who is neither root nor the daemon's, while the daemon goes on beside

@@ -117,6 +117,10 @@ impl View<'_> {
     fn lines(&self, place: Place) -> Vec<String> {
         let peers = self.peers();
         let mut lines = self.head(&peers, place);
+        if !self.running {
+            lines.truncate(1);
+            return lines;
+        }
         let selected = peers.iter().position(|(path, _)| Some(*path) == self.selected);
         let Some(rows) = place.rows else {
             lines.extend(self.table(&peers, None, place));
@@ -131,6 +135,10 @@ impl View<'_> {
         let first = selected.map_or(0, |index| (index + 1).saturating_sub(room.max(1)));
         let shown = &peers[first..peers.len().min(first + room)];
         let marked = selected.map(|index| index - first);
+        if shown.len() < peers.len() && !shown.is_empty() {
+            let part = format!(", {} to {} shown", first + 1, first + shown.len());
+            lines[1] = shortened(&format!("{}{part}", lines[1]), place.columns);
+        }
         lines.extend(self.table(shown, marked, place));
         lines.resize(rows.saturating_sub(full.len() + keys), String::new());
         lines.extend(full);
@@ -202,15 +210,15 @@ impl View<'_> {
         [
             Column::left(" ", 0),
             Column::left(title(Sort::Name, "NAME", "NAME*"), 0),
-            Column::left("CARRIER", 5),
+            Column::left("CARRIER", 7),
             Column::right(title(Sort::Down, "DOWN", "DOWN*"), 0),
-            Column::left("", 4),
-            Column::right(title(Sort::Up, "UP", "UP*"), 0),
-            Column::left("", 3),
+            Column::left("", 6),
+            Column::right(title(Sort::Up, "UP", "UP*"), 1),
+            Column::left("", 5),
             Column::right(title(Sort::Rtt, "RTT", "RTT*"), 0),
-            Column::left("", 1),
-            Column::right(title(Sort::Loss, "LOSS", "LOSS*"), 0),
-            Column::left("", 2),
+            Column::left("", 3),
+            Column::right(title(Sort::Loss, "LOSS", "LOSS*"), 2),
+            Column::left("", 4),
         ]
     }
 
@@ -422,6 +430,7 @@ mod tests {
         let frame = world.view(Sort::Name, Some("/peer/39")).frame(PLAIN);
 
         assert!(frame.iter().any(|line| line.starts_with(">  peer-39")), "{frame:#?}");
+        assert!(frame[1].ends_with(" to 40 shown"), "{frame:#?}");
     }
 
     #[test]
@@ -447,7 +456,19 @@ mod tests {
         let frame = gone.frame(Place { rows: None, ..PLAIN });
 
         assert!(frame[0].contains("not running"));
+        assert_eq!(frame.len(), 1);
+        let frame = world.view(Sort::Name, None).frame(Place { rows: None, ..PLAIN });
         assert_eq!(frame.len(), 2 + 1 + 40);
+    }
+
+    #[test]
+    fn narrow_terminal_keeps_names_and_whole_figures() {
+        let world = World::new(3);
+
+        let frame = world.view(Sort::Down, None).frame(Place { columns: 32, ..PLAIN });
+
+        assert!(frame[3].contains("peer-02") && frame[3].contains("31.2 ms"), "{frame:#?}");
+        assert!(!frame[2].contains("LOSS"), "{frame:#?}");
     }
 
     /// Peers of which each receives 4 Mbit/s more than the one before
