@@ -17,7 +17,6 @@ mod faults;
 mod hostile;
 mod hub;
 mod laboratory;
-mod options;
 mod reload;
 mod roaming;
 mod runner;
@@ -28,8 +27,10 @@ mod tool;
 mod volume;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
-use options::Options;
+use fastvpn_tests::lab;
+use fastvpn_tests::runner::{Options, Suite, Unready};
 use runner::Case;
 
 fn main() -> ExitCode {
@@ -56,5 +57,10 @@ fn main() -> ExitCode {
         volume::CASES,
     ]
     .concat();
-    runner::run(&cases, &options)
+    let suite = Suite {
+        title: "end-to-end tests",
+        patience: Duration::from_secs(180),
+        ready: |_| lab::privileged().map_err(Unready::Cannot),
+    };
+    fastvpn_tests::runner::run(&suite, &cases, &options)
 }

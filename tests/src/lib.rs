@@ -7,5 +7,6 @@ pub mod bottleneck;
 pub mod fuzz;
 pub mod lab;
 pub mod link;
+pub mod runner;
 pub mod split;
 pub mod world;

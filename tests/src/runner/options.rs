@@ -1,27 +1,30 @@
-//! The command line of the test program.
+//! The command line of a test program.
 
 /// What to run, and how
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Options {
+pub struct Options {
     /// Parts of the names to run; none: all
-    pub(crate) filters: Vec<String>,
+    pub filters: Vec<String>,
     /// Parts of the names not to run
-    pub(crate) skips: Vec<String>,
+    pub skips: Vec<String>,
     /// Whether filters are whole names
-    pub(crate) exact: bool,
+    pub exact: bool,
     /// Whether to list the names only
-    pub(crate) list: bool,
+    pub list: bool,
     /// Whether output is shown as it comes
-    pub(crate) show_output: bool,
+    pub show_output: bool,
     /// How many cases run at a time
-    pub(crate) jobs: usize,
+    pub jobs: usize,
     /// The one case that this process runs for another one
-    pub(crate) one: Option<String>,
+    pub one: Option<String>,
 }
 
 impl Options {
     /// Reads the arguments
-    pub(crate) fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// A sentence on the argument that is wrong.
+    pub fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self { jobs: 2, ..Self::default() };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -45,7 +48,7 @@ impl Options {
     }
 
     /// Tells whether a case is to run
-    pub(crate) fn wants(&self, name: &str) -> bool {
+    pub fn wants(&self, name: &str) -> bool {
         let matches = |part: &String| if self.exact { name == part } else { name.contains(part) };
         let wanted = self.filters.is_empty() || self.filters.iter().any(matches);
         wanted && !self.skips.iter().any(|part| name.contains(part))
