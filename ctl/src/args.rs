@@ -4,9 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::engine::ArgValueCompleter;
 use fastvpn_dbus::Bus;
 
 use crate::commands::top::Sort;
+use crate::complete;
 
 /// Shows and controls the networks of fastvpnd
 ///
@@ -30,21 +32,25 @@ pub(crate) enum Command {
     /// Show the networks, or one of them in full
     Status {
         /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
         network: Option<String>,
     },
     /// Show the peers of all networks, or of one
     Peers {
         /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
         network: Option<String>,
     },
     /// Bring a network up and wait until it is; starts the daemon if the bus can
     Connect {
         /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks_down))]
         network: String,
     },
     /// Take a network down until "connect" or the next start of the daemon
     Disconnect {
         /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks_up))]
         network: String,
     },
     /// Look for what is wrong, and say how to mend it
@@ -84,9 +90,10 @@ pub(crate) enum Command {
 #[derive(Args, Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PingArguments {
     /// Name, public key or overlay address of a peer
+    #[arg(add = ArgValueCompleter::new(complete::peers))]
     pub(crate) peer: String,
     /// Network of the peer, where several have such a peer
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::networks))]
     pub(crate) network: Option<String>,
     /// Stop after so many pings; otherwise when interrupted
     #[arg(short, long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(1..))]
@@ -103,6 +110,7 @@ pub(crate) struct PingArguments {
 #[derive(Args, Clone, Debug, Eq, PartialEq)]
 pub(crate) struct TopArguments {
     /// Name of a network
+    #[arg(add = ArgValueCompleter::new(complete::networks))]
     pub(crate) network: Option<String>,
     /// Print one picture and exit; so does output that is no terminal
     #[arg(long)]

@@ -7,6 +7,7 @@
 
 mod args;
 mod commands;
+mod complete;
 mod failure;
 mod json;
 mod nearest;
@@ -23,6 +24,7 @@ use crate::failure::Failure;
 use crate::output::{Form, Output};
 
 fn main() -> ExitCode {
+    complete::answer();
     let arguments = Arguments::parse();
     let output = Output::new(if arguments.json { Form::Json } else { Form::Text });
     match run(&arguments, &output) {
