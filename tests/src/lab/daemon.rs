@@ -61,6 +61,12 @@ pub struct Answer {
     pub stderr: String,
 }
 
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}\n{}{}", self.code, self.stdout, self.stderr)
+    }
+}
+
 impl Answer {
     /// Returns the output as JSON
     ///

@@ -9,6 +9,7 @@
 //! - Root is needed, and `/dev/net/tun`; [`privileged`] says what is missing.
 //! - No setting of the machine is changed, only those of namespaces.
 
+pub mod booted;
 pub mod bus;
 pub mod crowd;
 pub mod daemon;

@@ -1,0 +1,40 @@
+//! Tests on booted systems: Debian with systemd as process 1, and the built packages in it.
+//!
+//! A system is a container in a host of the laboratory; see `fastvpn_tests::lab::booted`. The packages
+//! come from `systemd/package/build --debug`. Where this machine cannot boot systems, all cases are
+//! skipped, with the reason.
+//!
+//! Arguments are those of the end-to-end tests.
+
+// the whole program is a test
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod completion;
+mod install;
+mod network;
+mod service;
+mod support;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use fastvpn_tests::lab::booted::tree;
+use fastvpn_tests::runner::{Case, Options, Suite, run};
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(problem) => {
+            eprintln!("{problem}");
+            return ExitCode::from(2);
+        }
+    };
+    let cases: Vec<Case> =
+        [completion::CASES, install::CASES, network::CASES, service::CASES].concat();
+    let suite = Suite {
+        title: "tests on booted systems",
+        patience: Duration::from_secs(180),
+        ready: tree::prepare,
+    };
+    run(&suite, &cases, &options)
+}
