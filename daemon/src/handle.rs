@@ -16,6 +16,10 @@ use fastvpn_proto::node::Way;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::setup::{Bringer, HubSpec, JoinSpec};
+
+mod setup;
+
 /// Name of a network: 1 to 15 characters of `a-z`, `0-9` and `-`
 #[derive(Clone, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NetworkName(String);
@@ -92,6 +96,9 @@ pub enum HandleError {
     /// The network is up, and somebody else applies its addresses than was asked for
     #[error("{0}")]
     InUse(String),
+    /// A value cannot be right
+    #[error("{0}")]
+    Invalid(String),
     /// A peer of that name or key is not known, or not alive
     #[error("no peer {0:?} in network {1}")]
     NoPeer(String, NetworkName),
@@ -101,6 +108,9 @@ pub enum HandleError {
     /// The network is not up, so that the request makes no sense
     #[error("network {0} is not up")]
     NotUp(NetworkName),
+    /// The hub does not let this node in, for this reason
+    #[error("the hub refused: {0}")]
+    Refused(String),
     /// The daemon is stopping
     #[error("the daemon is stopping")]
     Stopping,
@@ -127,8 +137,14 @@ pub enum Request {
         /// The answer
         reply: oneshot::Sender<Result<Outcome<()>, HandleError>>,
     },
+    /// Make a hub; answered when it is up, or failed
+    CreateHub(HubSpec, oneshot::Sender<Result<(), HandleError>>),
     /// Take a network down; it stays down until `Connect` or the next start
     Disconnect(NetworkName, oneshot::Sender<Result<Outcome<()>, HandleError>>),
+    /// Join a network; answered when it is up, waits for approval, or failed
+    Join(JoinSpec, oneshot::Sender<Result<NetworkName, HandleError>>),
+    /// Take a network down and delete all that was made for it
+    Leave(NetworkName, oneshot::Sender<Result<(), HandleError>>),
     /// Ask a peer once through its session
     Ping {
         /// In which network
@@ -193,6 +209,30 @@ impl Handle {
         apply: Apply,
     ) -> Result<Outcome<()>, HandleError> {
         self.ask(|reply| Request::Connect { network, apply, reply }).await
+    }
+
+    /// Makes a hub; returns when it is up, or at once if it is not to come up by itself
+    ///
+    /// # Errors
+    /// If a wish cannot be met; then there is no hub.
+    pub async fn create_hub(&self, spec: HubSpec) -> Result<(), HandleError> {
+        self.ask(|reply| Request::CreateHub(spec, reply)).await
+    }
+
+    /// Joins a network; returns what it is called here, when it is up or waits for approval
+    ///
+    /// # Errors
+    /// If the hub does not answer or refuses, or the network cannot come up.
+    pub async fn join(&self, spec: JoinSpec) -> Result<NetworkName, HandleError> {
+        self.ask(|reply| Request::Join(spec, reply)).await
+    }
+
+    /// Takes a network down and deletes all that was made for it
+    ///
+    /// # Errors
+    /// If there is none of that name, or it is the administrator's.
+    pub async fn leave(&self, network: NetworkName) -> Result<(), HandleError> {
+        self.ask(|reply| Request::Leave(network, reply)).await
     }
 
     /// Takes a network down
@@ -373,6 +413,8 @@ pub enum NetworkState {
     Down,
     /// Registering with the hub, or setting up
     Connecting,
+    /// The hub waits for its administrator to approve this node
+    Pending,
     /// Carrying packets
     Up,
     /// The hub does not answer; what that means for packets is `hub_loss`

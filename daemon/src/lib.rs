@@ -15,6 +15,7 @@ mod netns;
 pub mod notify;
 pub mod plane;
 pub mod registry;
+mod setup;
 pub mod system;
 
 use args::{Args, Bus};

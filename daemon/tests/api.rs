@@ -21,7 +21,7 @@ use fastvpnd::api::{ApiError, Availability, Bus};
 use fastvpnd::handle::{NetworkState, Snapshot};
 use futures_util::StreamExt;
 use support::bus::PrivateBus;
-use support::fake::{Fake, key, name, network, office, path, tokyo};
+use support::fake::{Fake, invitation, key, name, network, office, path, tokyo};
 use support::{as_nobody, run, within};
 use zbus::fdo::IntrospectableProxy;
 use zbus::{Connection, MatchRule, MessageStream, Variant};
@@ -259,6 +259,64 @@ fn each_error_has_its_name() {
 }
 
 #[test]
+fn networks_are_made_joined_and_left() {
+    run(async {
+        let world = World::new(office()).await;
+        let manager = world.manager().await;
+        let subnet = HashMap::from([("subnet", Variant::from(vec!["10.0.0.0/24"]))]);
+        let called = HashMap::from([("name", Variant::from("work"))]);
+        let text = invitation("home").to_string();
+
+        let hub = manager.create_hub("roof", &subnet).await.unwrap();
+        let joined = manager.join(&text, &HashMap::new()).await.unwrap();
+        let named = manager.join(&text, &called).await.unwrap();
+        let tree = world.tree().await;
+        manager.leave("roof").await.unwrap();
+
+        assert_eq!(hub, network_path("roof"));
+        assert_eq!((joined, named), (network_path("home"), network_path("work")));
+        assert_eq!(tree.networks[hub.as_str()].facts.role, "hub");
+        assert!(!world.tree().await.networks.contains_key(hub.as_str()));
+    });
+}
+
+#[test]
+fn what_cannot_be_made_or_joined_has_a_named_error() {
+    run(async {
+        let world = World::new(office()).await;
+        let manager = world.manager().await;
+        let hub = async |name: &str, options: &HashMap<&str, Variant<'_>>| {
+            manager.create_hub(name, options).await.unwrap_err()
+        };
+        let join = async |text: &str, options: &HashMap<&str, Variant<'_>>| {
+            manager.join(text, options).await.unwrap_err()
+        };
+        let with = |name, value| HashMap::from([(name, value)]);
+        let none = HashMap::new();
+        let to = |network: &str| invitation(network).to_string();
+
+        assert!(matches!(hub("conflict", &none).await, Error::Conflict(_)));
+        assert!(matches!(hub("invalid", &none).await, Error::InvalidArgument(_)));
+        assert!(matches!(hub("No Name!", &none).await, Error::InvalidArgument(_)));
+        assert!(matches!(hub("bad", &none).await, Error::Config(_)));
+        let wrong = with("subnet", Variant::from("10.0.0.0/24"));
+        assert!(matches!(hub("roof", &wrong).await, Error::InvalidArgument(_)));
+        let unknown = with("colour", Variant::from("red"));
+        assert!(matches!(hub("roof", &unknown).await, Error::InvalidArgument(_)));
+
+        assert!(matches!(join(&to("refused"), &none).await, Error::Refused(text)
+            if text == "the hub refused: the invitation has expired"));
+        assert!(matches!(join(&to("conflict"), &none).await, Error::Conflict(_)));
+        assert!(matches!(join(&to("home")[..50], &none).await, Error::InvalidArgument(text)
+            if text.contains("cut off")));
+        for wrong in [with("name", Variant::from("No Name!")), with("apply", "me".into()), unknown]
+        {
+            assert!(matches!(join(&to("home"), &wrong).await, Error::InvalidArgument(_)));
+        }
+    });
+}
+
+#[test]
 fn flood_of_pings_is_refused_by_name() {
     run(async {
         let world = World::new(office()).await;
@@ -299,7 +357,12 @@ fn other_users_may_read_and_ping_but_not_change() {
 
         assert_eq!(read, Ok(format!("s \"{}\"\n", env!("CARGO_PKG_VERSION"))));
         assert!(ping.as_ref().is_ok_and(|out| out.contains("true 31200")), "{ping:?}");
-        for refused in [connect, disconnect, reload] {
+        let hub =
+            call(&["call", BUS_NAME, ROOT, MANAGER, "CreateHub", "sa{sv}", "roof", "0"]).await;
+        let text = invitation("home").to_string();
+        let join = call(&["call", BUS_NAME, ROOT, MANAGER, "Join", "sa{sv}", &text, "0"]).await;
+        let leave = call(&["call", BUS_NAME, ROOT, MANAGER, "Leave", "s", "office"]).await;
+        for refused in [connect, disconnect, reload, hub, join, leave] {
             let text = refused.unwrap_err();
             assert!(text.contains("user 65534 may not") && text.contains("only root"), "{text}");
         }

@@ -11,17 +11,21 @@ use std::path::{Path, PathBuf};
 
 /// Each module with what it may use of this crate: a module, or a single item of one
 const MAY_USE: &[(&str, &[&str])] = &[
-    ("api", &["handle"]),
+    ("api", &["handle", "invitation"]),
     ("args", &["logging"]),
-    ("config", &["dns::Suffix", "handle::NetworkName", "handle::Role"]),
-    ("daemon", &["config", "dns", "handle", "logging", "notify", "plane", "registry", "system"]),
+    ("config", &["dns::Suffix", "handle", "invitation"]),
+    (
+        "daemon",
+        &["config", "dns", "handle", "logging", "notify", "plane", "registry", "setup", "system"],
+    ),
     ("dns", &[]),
-    ("handle", &[]),
+    ("handle", &["invitation::Invitation"]),
     ("invitation", &["handle::NetworkName"]),
     ("logging", &[]),
     ("notify", &[]),
     ("plane", &[]),
     ("registry", &["config", "handle::NetworkName"]),
+    ("setup", &["config", "handle", "invitation"]),
     ("system", &[]),
 ];
 

@@ -64,6 +64,7 @@ fn page_of_the_bus_has_each_error_reason_and_word() {
     let networks = [
         NetworkState::Down,
         NetworkState::Connecting,
+        NetworkState::Pending,
         NetworkState::Up,
         NetworkState::HubLost,
         NetworkState::Failed,

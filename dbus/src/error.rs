@@ -29,6 +29,8 @@ pub enum Error {
     NotPeer(String),
     /// The network is not up, so that the request makes no sense
     NotUp(String),
+    /// The hub does not let this node in
+    Refused(String),
     /// The daemon is stopping
     Stopping(String),
     /// The system refused something (no permission, no device, …)
@@ -54,6 +56,7 @@ impl fmt::Display for Error {
             | Self::NotAuthorized(text)
             | Self::NotPeer(text)
             | Self::NotUp(text)
+            | Self::Refused(text)
             | Self::Stopping(text)
             | Self::System(text)
             | Self::Timeout(text)

@@ -53,9 +53,33 @@ pub trait Manager {
         options: &HashMap<&str, Variant<'_>>,
     ) -> Result<OwnedObjectPath, Error>;
 
+    /// Makes a hub; returns its object when it is up
+    ///
+    /// Options: `subnet` as (needed), `address` as, `endpoint` s, `listen` s, `autoconnect` b.
+    #[zbus(allow_interactive_auth)]
+    fn create_hub(
+        &self,
+        name: &str,
+        options: &HashMap<&str, Variant<'_>>,
+    ) -> Result<OwnedObjectPath, Error>;
+
     /// Takes a network down until the next `connect` or start of the daemon
     #[zbus(allow_interactive_auth)]
     fn disconnect(&self, name: &str) -> Result<(), Error>;
+
+    /// Joins a network; returns its object when it is up, or waits for approval
+    ///
+    /// Options: `name` s, `apply` s.
+    #[zbus(allow_interactive_auth)]
+    fn join(
+        &self,
+        invitation: &str,
+        options: &HashMap<&str, Variant<'_>>,
+    ) -> Result<OwnedObjectPath, Error>;
+
+    /// Takes a network down and deletes all that was made for it
+    #[zbus(allow_interactive_auth)]
+    fn leave(&self, name: &str) -> Result<(), Error>;
 
     /// Asks a peer once, through its session
     ///

@@ -97,7 +97,7 @@ pub trait Network {
     #[zbus(property)]
     fn role(&self) -> zbus::Result<String>;
 
-    /// `down`, `connecting`, `up`, `hub-lost` or `failed`
+    /// `down`, `connecting`, `pending`, `up`, `hub-lost` or `failed`
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
 

@@ -94,6 +94,8 @@ words! {
         Down = "down",
         /// Registering with the hub, or setting up
         Connecting = "connecting",
+        /// The hub waits for its administrator to approve this node
+        Pending = "pending",
         /// Carrying packets
         Up = "up",
         /// The hub does not answer

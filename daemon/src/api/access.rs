@@ -40,8 +40,14 @@ enum Judge {
 pub(super) enum Action {
     /// Bring a network up
     Connect,
+    /// Make a hub
+    CreateHub,
     /// Take a network down
     Disconnect,
+    /// Join a network
+    Join,
+    /// Take a network down and delete it
+    Leave,
     /// Read the configuration again
     Reload,
 }
@@ -115,14 +121,19 @@ impl Action {
     fn id(self) -> &'static str {
         match self {
             Self::Connect | Self::Disconnect => "org.fastvpn.connect",
-            Self::Reload => "org.fastvpn.manage-networks",
+            Self::CreateHub | Self::Join | Self::Leave | Self::Reload => {
+                "org.fastvpn.manage-networks"
+            }
         }
     }
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect a network",
+            Self::CreateHub => "make a hub",
             Self::Disconnect => "disconnect a network",
+            Self::Join => "join a network",
+            Self::Leave => "leave a network",
             Self::Reload => "reload the configuration",
         }
     }

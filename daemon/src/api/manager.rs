@@ -1,4 +1,4 @@
-//! `org.fastvpn.Manager1`: connect, disconnect, reload, ping.
+//! `org.fastvpn.Manager1`: connect, disconnect, reload, ping; networks made, joined and left.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,8 +13,10 @@ use super::access::{Access, Action, nobody};
 use super::callers::Callers;
 use super::error::{misnamed, named};
 use super::network::path_words;
+use super::options::Options;
 use super::publish::Rounds;
-use crate::handle::{Apply, Handle, NetworkName, PingReply, Reloaded};
+use crate::handle::{Apply, Bringer, Handle, HubSpec, JoinSpec, NetworkName, PingReply, Reloaded};
+use crate::invitation::InvitationError;
 
 /// The daemon as a whole
 pub(super) struct Manager {
@@ -46,7 +48,9 @@ impl Manager {
         #[zbus(connection)] bus: &Connection,
     ) -> Result<OwnedObjectPath, Error> {
         self.access.require(Action::Connect, &call, bus).await?;
-        let (network, word) = (network(name)?, apply(&options)?);
+        let (network, mut options) = (network(name)?, Options::new(options));
+        let word = apply(&mut options)?;
+        options.end()?;
         let apply = match word {
             ApplyWord::Caller => {
                 let caller = call.sender().ok_or_else(nobody)?;
@@ -55,6 +59,22 @@ impl Manager {
             ApplyWord::Daemon => Apply::Daemon,
         };
         self.daemon.connect(network, apply).await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(network_path(name))
+    }
+
+    /// Makes a hub
+    #[zbus(out_args("network"))]
+    async fn create_hub(
+        &self,
+        name: &str,
+        options: HashMap<String, OwnedVariant>,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<OwnedObjectPath, Error> {
+        self.access.require(Action::CreateHub, &call, bus).await?;
+        let spec = hub(network(name)?, Options::new(options))?;
+        self.daemon.create_hub(spec).await.map_err(named)?;
         self.rounds.catch_up().await;
         Ok(network_path(name))
     }
@@ -68,6 +88,35 @@ impl Manager {
     ) -> Result<(), Error> {
         self.access.require(Action::Disconnect, &call, bus).await?;
         self.daemon.disconnect(network(name)?).await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(())
+    }
+
+    /// Joins a network by an invitation
+    #[zbus(out_args("network"))]
+    async fn join(
+        &self,
+        invitation: &str,
+        options: HashMap<String, OwnedVariant>,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<OwnedObjectPath, Error> {
+        self.access.require(Action::Join, &call, bus).await?;
+        let spec = invited(invitation, Options::new(options))?;
+        let name = self.daemon.join(spec).await.map_err(named)?;
+        self.rounds.catch_up().await;
+        Ok(network_path(name.as_str()))
+    }
+
+    /// Takes a network down and deletes all that was made for it
+    async fn leave(
+        &self,
+        name: &str,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.access.require(Action::Leave, &call, bus).await?;
+        self.daemon.leave(network(name)?).await.map_err(named)?;
         self.rounds.catch_up().await;
         Ok(())
     }
@@ -110,16 +159,37 @@ fn network(name: &str) -> Result<NetworkName, Error> {
     name.parse().map_err(misnamed)
 }
 
-/// Reads the options of `Connect`
-fn apply(options: &HashMap<String, OwnedVariant>) -> Result<ApplyWord, Error> {
-    if let Some(name) = options.keys().filter(|name| *name != "apply").min() {
-        return Err(Error::InvalidArgument(format!("unknown option {name:?}")));
-    }
-    let Some(value) = options.get("apply") else { return Ok(ApplyWord::Daemon) };
+fn hub(name: NetworkName, mut options: Options) -> Result<HubSpec, Error> {
+    let spec = HubSpec {
+        name,
+        subnets: options.take("subnet")?.unwrap_or_default(),
+        addresses: options.take("address")?.unwrap_or_default(),
+        endpoint: options.take("endpoint")?,
+        listen: options.take("listen")?,
+        autoconnect: options.take("autoconnect")?.unwrap_or(true),
+    };
+    options.end()?;
+    Ok(spec)
+}
+
+fn invited(invitation: &str, mut options: Options) -> Result<JoinSpec, Error> {
+    let wrong = |error: InvitationError| Error::InvalidArgument(error.to_string());
+    let invitation = invitation.parse().map_err(wrong)?;
+    let name = options.take::<String>("name")?.map(|name| network(&name)).transpose()?;
+    let bringer = match apply(&mut options)? {
+        ApplyWord::Caller => Bringer::Caller,
+        ApplyWord::Daemon => Bringer::Daemon,
+    };
+    options.end()?;
+    Ok(JoinSpec { invitation, name, bringer })
+}
+
+/// Takes the option that says who applies addresses, routes and DNS
+fn apply(options: &mut Options) -> Result<ApplyWord, Error> {
+    let Some(given) = options.take::<String>("apply")? else { return Ok(ApplyWord::Daemon) };
     let words = [ApplyWord::Caller, ApplyWord::Daemon];
-    let word = <&str>::try_from(value).unwrap_or_default();
     let wrong = || Error::InvalidArgument("option \"apply\" is \"self\" or \"caller\"".to_owned());
-    words.into_iter().find(|known| known.as_str() == word).ok_or_else(wrong)
+    words.into_iter().find(|known| known.as_str() == given).ok_or_else(wrong)
 }
 
 fn peer_text(text: &str) -> Result<String, Error> {

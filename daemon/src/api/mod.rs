@@ -15,6 +15,7 @@ mod callers;
 mod error;
 mod manager;
 mod network;
+mod options;
 mod peer;
 mod polkit;
 mod publish;

@@ -285,6 +285,7 @@ fn state_word(state: NetworkState) -> StateWord {
     match state {
         NetworkState::Down => StateWord::Down,
         NetworkState::Connecting => StateWord::Connecting,
+        NetworkState::Pending => StateWord::Pending,
         NetworkState::Up => StateWord::Up,
         NetworkState::HubLost => StateWord::HubLost,
         NetworkState::Failed => StateWord::Failed,

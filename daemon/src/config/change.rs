@@ -233,6 +233,7 @@ mod tests {
     fn peer(name: &str) -> NetworkConfig {
         let hub = HubAddress {
             endpoint: "hub:8796".to_owned(),
+            others: Vec::new(),
             public_key: PublicKey::from_bytes([2; 32]),
             carrier: Choice::Auto,
             split: None,

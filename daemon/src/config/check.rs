@@ -44,6 +44,8 @@ pub(super) struct Known<'a> {
     pub(super) addresses: Option<&'a [OwnAddress]>,
     /// The carrier where nothing else is said
     pub(super) carrier: Choice,
+    /// How secrets are read
+    pub(super) keys: &'a KeyRing,
 }
 
 /// Checks one network's file; nothing comes back if anything was noted
@@ -68,8 +70,12 @@ pub(super) fn check(
     let lines = Lines::of(&file, addresses.as_deref().unwrap_or_default(), notes);
     let carrier = engine::carrier(file.carrier.as_ref(), "carrier", Choice::default(), notes);
     let engine = engine::check(&file, notes);
-    let known =
-        Known { public_key, addresses: addresses.as_deref(), carrier: carrier.unwrap_or_default() };
+    let known = Known {
+        public_key,
+        addresses: addresses.as_deref(),
+        carrier: carrier.unwrap_or_default(),
+        keys,
+    };
     let role = role.and_then(|role| role_config(role, &file, &known, notes));
     if notes.count() > 0 {
         return None;

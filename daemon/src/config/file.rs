@@ -38,6 +38,7 @@ pub(super) struct NetworkFile {
     pub(super) timeout: Option<Text>,
     pub(super) member: Vec<Spanned<MemberTable>>,
     pub(super) hub_loss: Option<Text>,
+    pub(super) ticket_file: Option<Text>,
     pub(super) hub: Vec<Spanned<HubTable>>,
     pub(super) peer: Vec<Spanned<PeerTable>>,
 }
@@ -67,7 +68,7 @@ pub(super) struct MemberTable {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HubTable {
-    pub(super) endpoint: Option<Text>,
+    pub(super) endpoint: Option<Spanned<Vec<Text>>>,
     pub(super) public_key: Option<Text>,
     pub(super) carrier: Option<Text>,
     pub(super) tcp: Option<Text>,

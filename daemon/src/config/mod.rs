@@ -8,11 +8,12 @@
 //! configuration costs is in [`change`].
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::Choice;
 
@@ -37,6 +38,7 @@ mod secret;
 mod shape;
 mod source;
 mod value;
+pub mod write;
 
 /// Reads all networks of the two directories, `CONFIG_DIR/*.toml` and `STATE_DIR/networks/*.toml`, and
 /// the bounds of the node, `CONFIG_DIR/fastvpnd.conf`
@@ -204,6 +206,17 @@ pub struct PeerRoleConfig {
     pub carrier: Choice,
     /// Peers for which something else is set
     pub peers: Vec<PeerSetting>,
+    /// What to show the hub until it knows this node
+    pub ticket: Option<TicketFile>,
+}
+
+/// The secret of an invitation that was not used yet
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TicketFile {
+    /// Where it is, to be deleted once it was used
+    pub file: PathBuf,
+    /// What proves that this node was invited
+    pub secret: InvitationSecret,
 }
 
 /// What is set for one peer, known by its name or its key
@@ -231,12 +244,29 @@ pub enum PeerName {
 pub struct HubAddress {
     /// `HOST:PORT`; the host may be a name
     pub endpoint: String,
+    /// Further ones, tried together with the first
+    pub others: Vec<String>,
     /// Identity
     pub public_key: PublicKey,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
     /// Whether TCP connections with it are split; nothing: as in the whole network
     pub split: Option<bool>,
+}
+
+impl HubAddress {
+    /// Goes through all places where the hub may be
+    pub fn endpoints(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.endpoint).chain(&self.others)
+    }
+}
+
+impl fmt::Display for HubAddress {
+    /// Shows where it may be
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.endpoint)?;
+        self.others.iter().try_for_each(|other| write!(f, ", {other}"))
+    }
 }
 
 /// What a peer does when the hub does not answer

@@ -1,6 +1,7 @@
 //! What only a peer's file has: its hubs, and what it does without them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::Path;
 
 use fastvpn_proto::node::Choice;
 use toml::Spanned;
@@ -8,7 +9,9 @@ use toml::Spanned;
 use super::check::{Known, noted};
 use super::file::{HubTable, NetworkFile};
 use super::problem::{Notes, Wrong, quoted};
-use super::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting, engine, value};
+use super::{
+    HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting, TicketFile, engine, value,
+};
 
 /// Checks what only a peer's file has
 pub(super) fn check(
@@ -17,18 +20,19 @@ pub(super) fn check(
     notes: &mut Notes<'_>,
 ) -> Option<PeerRoleConfig> {
     let hub_loss = hub_loss(file, notes);
+    let ticket = ticket(file, known, notes);
     if file.hub.is_empty() {
         let remedy = "add [[hub]] with the endpoint and the public_key of the hub";
         notes.missing("hub", remedy);
     }
     let mut hubs = Vec::new();
     let mut keys = BTreeMap::new();
-    let mut endpoints = BTreeSet::new();
+    let mut endpoints: BTreeSet<String> = BTreeSet::new();
     for table in &file.hub {
         let Some(hub) = hub(table, known.carrier, notes) else { continue };
         // both are there, or `hub` were not
-        let place = |text: &Option<Spanned<String>>| text.as_ref().map_or(0..0, Spanned::span);
-        let key_place = place(&table.get_ref().public_key);
+        let key_place = table.get_ref().public_key.as_ref().map_or(0..0, Spanned::span);
+        let endpoint_place = table.get_ref().endpoint.as_ref().map_or(0..0, Spanned::span);
         if known.public_key == Some(hub.public_key) {
             let wrong = Wrong::new(
                 "is this node's own key",
@@ -42,29 +46,46 @@ pub(super) fn check(
                 "give each hub once; a host name may have several addresses",
             );
             notes.at(&key_place, "hub.public_key", wrong);
-        } else if !endpoints.insert(hub.endpoint.clone()) {
+        } else if let Some(twice) = hub.endpoints().find(|one| !endpoints.insert((*one).clone())) {
             let wrong = Wrong::new(
-                format!("{} is the endpoint of another hub as well", hub.endpoint),
+                format!("{twice} is the endpoint of another hub as well, or given twice"),
                 "remove one of the two",
             );
-            notes.at(&place(&table.get_ref().endpoint), "hub.endpoint", wrong);
+            notes.at(&endpoint_place, "hub.endpoint", wrong);
         }
         hubs.push(hub);
     }
     let peers = peers(file, known.carrier, notes);
-    Some(PeerRoleConfig { hubs, hub_loss: hub_loss?, carrier: known.carrier, peers })
+    Some(PeerRoleConfig {
+        hubs,
+        hub_loss: hub_loss?,
+        carrier: known.carrier,
+        peers,
+        ticket: ticket?,
+    })
+}
+
+/// Reads the secret of an invitation; a file that is gone was used
+fn ticket(
+    file: &NetworkFile,
+    known: &Known<'_>,
+    notes: &mut Notes<'_>,
+) -> Option<Option<TicketFile>> {
+    let Some(text) = &file.ticket_file else { return Some(None) };
+    let base = notes.file().parent().unwrap_or(Path::new("/"));
+    match known.keys.ticket(base, text.get_ref()) {
+        Ok(ticket) => Some(ticket),
+        Err(error) => {
+            let wrong = Wrong::new(error.to_string(), error.remedy());
+            notes.at(&text.span(), "ticket_file", wrong);
+            None
+        }
+    }
 }
 
 fn hub(table: &Spanned<HubTable>, carrier: Choice, notes: &mut Notes<'_>) -> Option<HubAddress> {
     let hub = table.get_ref();
-    let endpoint = match &hub.endpoint {
-        Some(text) => noted(text, "hub.endpoint", value::endpoint, notes),
-        None => {
-            let wrong = Wrong::new("is missing", "add endpoint = \"HOST:PORT\" to this [[hub]]");
-            notes.at(&table.span(), "hub.endpoint", wrong);
-            None
-        }
-    };
+    let mut endpoints = endpoints(table, notes);
     let public_key = match &hub.public_key {
         Some(text) => noted(text, "hub.public_key", value::public_key, notes),
         None => {
@@ -78,7 +99,30 @@ fn hub(table: &Spanned<HubTable>, carrier: Choice, notes: &mut Notes<'_>) -> Opt
     };
     let carrier = engine::carrier(hub.carrier.as_ref(), "hub.carrier", carrier, notes);
     let split = engine::split(&hub.tcp, "hub.tcp", notes)?;
-    Some(HubAddress { endpoint: endpoint?, public_key: public_key?, carrier: carrier?, split })
+    let endpoint = endpoints.pop_front();
+    Some(HubAddress {
+        endpoint: endpoint?,
+        others: endpoints.into(),
+        public_key: public_key?,
+        carrier: carrier?,
+        split,
+    })
+}
+
+/// Reads where a hub is; nothing if anything is wrong with it
+fn endpoints(table: &Spanned<HubTable>, notes: &mut Notes<'_>) -> VecDeque<String> {
+    let remedy = "add endpoint = \"HOST:PORT\" to this [[hub]]";
+    let Some(list) = &table.get_ref().endpoint else {
+        notes.at(&table.span(), "hub.endpoint", Wrong::new("is missing", remedy));
+        return VecDeque::new();
+    };
+    if list.get_ref().is_empty() {
+        notes.at(&list.span(), "hub.endpoint", Wrong::new("is empty", remedy));
+    }
+    let all = list.get_ref().iter();
+    let read: Option<_> =
+        all.map(|text| noted(text, "hub.endpoint", value::endpoint, notes)).collect();
+    read.unwrap_or_default()
 }
 
 /// Checks what is set for single peers; `carrier` is that of all others

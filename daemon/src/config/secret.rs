@@ -9,10 +9,11 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
-use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use super::TicketFile;
 use super::problem::{holds_padded_key, may_be_key};
 
 /// Who may own the files of keys, and where credentials are
@@ -54,6 +55,9 @@ pub(super) enum SecretError {
     /// The path is that of a directory, a device, …
     #[error("{0} is no regular file")]
     Special(PathBuf),
+    /// The contents are no secret of an invitation
+    #[error("{0} does not hold an invitation's secret: 16 bytes in base64, 24 characters")]
+    Ticket(PathBuf),
     /// All bytes are zero
     #[error("{0} holds a key of zeros")]
     Zero(PathBuf),
@@ -87,6 +91,9 @@ impl SecretError {
                 }
                 _ => "see whether the disk is sound".to_owned(),
             },
+            Self::Ticket(path) => {
+                format!("remove {}, and join anew with an invitation", path.display())
+            }
             Self::Path | Self::Special(_) => {
                 "write the path of a file that holds the key".to_owned()
             }
@@ -126,26 +133,51 @@ impl KeyRing {
         let path = directory.join(id);
         // systemd made file and directory, and guards them by access lists that look like group bits
         let (file, _) = open(&path)?;
-        Ok(PrivateKey::from_bytes(*contents(file, &path)?))
+        Ok(PrivateKey::from_bytes(*key(file, &path)?))
+    }
+
+    /// Reads the secret of an invitation from a file; nothing if there is no such file
+    pub(super) fn ticket(
+        &self,
+        base: &Path,
+        path: &str,
+    ) -> Result<Option<TicketFile>, SecretError> {
+        match self.open(base, path) {
+            Ok((file, path)) => {
+                let secret = contents(file, &path)?;
+                let secret = secret.ok_or_else(|| SecretError::Ticket(path.clone()))?;
+                Ok(Some(TicketFile { file: path, secret: InvitationSecret::from_bytes(*secret) }))
+            }
+            Err(SecretError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn file(&self, base: &Path, text: &str) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+        let (file, path) = self.open(base, text)?;
+        key(file, &path)
+    }
+
+    /// Opens a file that only its owner, whom we trust, may read
+    fn open(&self, base: &Path, text: &str) -> Result<(File, PathBuf), SecretError> {
         if holds_padded_key(text) || !text.starts_with('/') && may_be_key(text) {
             return Err(SecretError::KeyInPlace);
         }
         if text.is_empty() || text.contains('\0') {
             return Err(SecretError::Path);
         }
-        let path = &base.join(text);
-        let (file, metadata) = open(path)?;
+        let path = base.join(text);
+        let (file, metadata) = open(&path)?;
         if metadata.mode() & 0o077 != 0 {
             let mode = metadata.mode() & 0o7777;
-            return Err(SecretError::Mode { path: path.to_owned(), mode });
+            return Err(SecretError::Mode { path, mode });
         }
         if !self.owners.contains(&metadata.uid()) {
-            return Err(SecretError::Owner { path: path.to_owned(), owner: metadata.uid() });
+            return Err(SecretError::Owner { path, owner: metadata.uid() });
         }
-        contents(file, path)
+        Ok((file, path))
     }
 }
 
@@ -164,7 +196,19 @@ fn open(path: &Path) -> Result<(File, std::fs::Metadata), SecretError> {
     Ok((file, metadata))
 }
 
-fn contents(mut file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+fn key(file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretError> {
+    let key = contents(file, path)?.ok_or_else(|| SecretError::Contents(path.to_owned()))?;
+    if key.iter().all(|byte| *byte == 0) {
+        return Err(SecretError::Zero(path.to_owned()));
+    }
+    Ok(key)
+}
+
+/// Reads so many bytes in base64; nothing if the file holds anything else
+fn contents<const N: usize>(
+    mut file: File,
+    path: &Path,
+) -> Result<Option<Zeroizing<[u8; N]>>, SecretError> {
     let mut text = Zeroizing::new([0; CONTENTS_MAX]);
     let mut len = 0;
     loop {
@@ -175,20 +219,14 @@ fn contents(mut file: File, path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretEr
             Err(source) => return Err(SecretError::Read { path: path.to_owned(), source }),
         }
     }
-    let bad = || SecretError::Contents(path.to_owned());
     let digits = text[..len].trim_ascii();
-    let mut key = Zeroizing::new([0; 32]);
-    if digits.len() != KEY_DIGITS || len == CONTENTS_MAX {
-        return Err(bad());
+    let mut bytes = Zeroizing::new([0; N]);
+    if digits.len() != N.div_ceil(3) * 4 || len == CONTENTS_MAX {
+        return Ok(None);
     }
-    Base64::decode(digits, &mut *key).map_err(|_| bad())?;
-    if key.iter().all(|byte| *byte == 0) {
-        return Err(SecretError::Zero(path.to_owned()));
-    }
-    Ok(key)
+    let whole = Base64::decode(digits, &mut *bytes).is_ok_and(|bytes| bytes.len() == N);
+    Ok(whole.then_some(bytes))
 }
 
-/// Bytes in base64 of a key
-const KEY_DIGITS: usize = 44;
 /// Bytes of a file that are read: a key, and more than enough white space
 const CONTENTS_MAX: usize = 128;

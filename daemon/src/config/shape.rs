@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use serde::de::DeserializeOwned;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::file::{NetworkFile, NodeFile};
 use super::problem::{Notes, Wrong, may_be_key, quoted};
@@ -31,6 +31,8 @@ enum Kind {
     /// A `[[key]]` for each entry, with these keys
     Tables(&'static [Key]),
     Text,
+    /// One text, which counts as a list of one
+    TextOrTexts,
     Texts,
 }
 
@@ -67,6 +69,7 @@ pub(super) static KEYS: &[Key] = &[
     key("timeout", Kind::Text, Owner::Hub, "\"15s\""),
     key("member", Kind::Tables(MEMBER_KEYS), Owner::Hub, ""),
     key("hub_loss", Kind::Text, Owner::Peer, "\"stop\""),
+    key("ticket_file", Kind::Text, Owner::Peer, "\"/var/lib/fastvpn/keys/home.ticket\""),
     key("hub", Kind::Tables(HUB_KEYS), Owner::Peer, ""),
     key("peer", Kind::Tables(PEER_KEYS), Owner::Peer, ""),
 ];
@@ -90,7 +93,7 @@ pub(super) static MEMBER_KEYS: &[Key] = &[
 
 /// The keys of a `[[hub]]`
 pub(super) static HUB_KEYS: &[Key] = &[
-    key("endpoint", Kind::Text, Owner::Both, "\"hub.example.net:8796\""),
+    key("endpoint", Kind::TextOrTexts, Owner::Both, "\"hub.example.net:8796\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
     key("tcp", Kind::Text, Owner::Both, "\"split\""),
@@ -211,7 +214,14 @@ impl Walk<'_, '_> {
                 }
                 Wrong::new("is too large a number", format!("write {} = {}", key.name, key.example))
             }
-            (Kind::Texts, DeValue::Array(items)) => {
+            (Kind::TextOrTexts, one @ DeValue::String(_)) => {
+                let text = core::mem::replace(one, DeValue::Boolean(false));
+                let mut list = DeArray::new();
+                list.push(Spanned::new(span, text));
+                *one = DeValue::Array(list);
+                return true;
+            }
+            (Kind::Texts | Kind::TextOrTexts, DeValue::Array(items)) => {
                 let mut good = true;
                 for item in items.iter() {
                     if !item.get_ref().is_str() {
@@ -284,6 +294,7 @@ fn wrong_kind(key: &Key, value: &DeValue<'_>) -> Wrong {
             return Wrong::new(what, format!("write [[{}]] above the keys of each", key.name));
         }
         Kind::Text => "a text",
+        Kind::TextOrTexts => "a text or a list of texts",
         Kind::Texts => "a list of texts",
     };
     let what = format!("is {}, not {wanted}", article(value));

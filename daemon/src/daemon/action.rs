@@ -1,6 +1,7 @@
 //! What a network asks of the system, and what it is told: values, nothing else.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use fastvpn_proto::ip::Prefix;
@@ -30,6 +31,8 @@ pub(super) enum Step {
     },
     /// Say which addresses this `HOST:PORT` means
     Resolve(String),
+    /// The hub knows this node: the secret of the invitation was used
+    Welcomed,
 }
 
 /// What a network asks of the system
@@ -37,6 +40,8 @@ pub(super) enum Step {
 pub(super) enum Action {
     /// Carry packets of the TUN, or not
     Carry(bool),
+    /// Delete the file of a secret that was used
+    Forget(PathBuf),
     /// Make the interface so
     Interface {
         /// What it should be

@@ -52,6 +52,7 @@ use crate::config::{self, Config};
 use crate::handle::{Handle, HandleError, Outcome, PingReply, Reloaded, Request, Snapshot};
 use crate::notify::Notifier;
 use crate::plane::clock;
+use crate::setup::Setup;
 use crate::system::{Netlink, Resolved, ResolvedBus, SystemChange, SystemError, monitor};
 
 /// Inputs that wait at one time
@@ -89,6 +90,8 @@ pub struct Daemon {
     next: VecDeque<Input>,
     inputs: mpsc::Receiver<Input>,
     requests: mpsc::Receiver<Request>,
+    /// Has networks made and removed, which asks as everybody else does
+    setup: Setup,
     changes: mpsc::Receiver<SystemChange>,
     signals: Signals,
     snapshots: watch::Sender<Arc<Snapshot>>,
@@ -155,8 +158,10 @@ impl Daemon {
         let (sender, inputs) = mpsc::channel(INPUTS);
         let (asked, requests) = mpsc::channel(REQUESTS);
         let (snapshots, seen) = watch::channel(Arc::default());
+        let handle = Handle::new(asked, seen);
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (state, effects) = State::new(hostname, config, clock::now());
+        let setup = Setup::new(config_dir.clone(), state_dir.clone(), handle.clone());
         let mut daemon = Self {
             state,
             context: Context {
@@ -170,6 +175,7 @@ impl Daemon {
             next: VecDeque::new(),
             inputs,
             requests,
+            setup,
             changes,
             signals,
             snapshots,
@@ -187,7 +193,7 @@ impl Daemon {
         daemon.feed(Input::Local(local));
         effects.into_iter().for_each(|effect| daemon.run_effect(effect));
         daemon.drain();
-        Ok((daemon, Handle::new(asked, seen)))
+        Ok((daemon, handle))
     }
 
     /// Tells the service manager that all is there
@@ -356,12 +362,22 @@ impl Daemon {
     }
 
     fn on_request(&mut self, request: Request) {
+        let setup = self.setup.clone();
         let (command, slot) = match request {
             Request::Connect { network, apply, reply } => {
                 (Command::Connect(network, apply), Slot::Connect(reply))
             }
+            Request::CreateHub(spec, reply) => {
+                return answer(reply, async move { setup.create_hub(spec).await });
+            }
             Request::Disconnect(name, reply) => {
                 (Command::Disconnect(name), Slot::Disconnect(reply))
+            }
+            Request::Join(spec, reply) => {
+                return answer(reply, async move { setup.join(spec).await });
+            }
+            Request::Leave(name, reply) => {
+                return answer(reply, async move { setup.leave(name).await });
             }
             Request::Ping { network, peer, timeout, reply } => {
                 (Command::Ping { network, peer, timeout }, Slot::Ping(reply))
@@ -408,6 +424,18 @@ impl Daemon {
             differs
         });
     }
+}
+
+/// Does work that asks the daemon in its turn, and answers when it is done
+fn answer<T: Send + 'static>(
+    reply: oneshot::Sender<Result<T, HandleError>>,
+    work: impl Future<Output = Result<T, HandleError>> + Send + 'static,
+) {
+    tokio::spawn(async move {
+        if reply.send(work.await).is_err() {
+            debug!("who asked does not wait for the answer any more");
+        }
+    });
 }
 
 impl Slot {

@@ -32,7 +32,7 @@ use super::snapshot::{detail, find};
 use super::state::{Answer, RequestId};
 use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
-use crate::config::{NetworkConfig, RoleConfig};
+use crate::config::{NetworkConfig, RoleConfig, TicketFile};
 use crate::dns::reverse_domains;
 use crate::handle::{Apply, Caller, DnsView, HandleError, NetworkState, Outcome};
 use crate::plane::{Listening, PlaneEvent};
@@ -380,6 +380,7 @@ impl Network {
             (Phase::Running, Some(Role::Peer(peer))) if peer.has_lost_hub() => {
                 NetworkState::HubLost
             }
+            (Phase::Running, Some(Role::Peer(peer))) if peer.is_pending() => NetworkState::Pending,
             (Phase::Running, Some(Role::Peer(peer)))
                 if peer.is_registered() && self.interface.done().is_some() =>
             {
@@ -525,9 +526,9 @@ impl Network {
             (RoleConfig::Peer(config), _) => {
                 let addresses = self.config.addresses.iter().map(Prefix::addr).collect();
                 let endpoints = self.candidates();
-                let name_here = self.hostname.clone();
+                let secret = config.ticket.as_ref().map(|ticket| ticket.secret.clone());
                 let register =
-                    Register { name: name_here, addresses, endpoints, ..Register::default() };
+                    Register { name: self.hostname.clone(), addresses, endpoints, secret };
                 let mut peer = Peer::new(name, self.own, config.clone(), register, now);
                 peer.start(now, &mut steps);
                 self.role = Some(Role::Peer(Box::new(peer)));
@@ -621,6 +622,10 @@ impl Network {
                     }
                 }
                 Step::Resolve(endpoint) => self.out.push(Action::Resolve(endpoint)),
+                Step::Welcomed => {
+                    let forget = |ticket: &TicketFile| Action::Forget(ticket.file.clone());
+                    self.out.extend(self.ticket().map(forget));
+                }
             }
         }
     }
@@ -660,7 +665,13 @@ impl Network {
                 (NetworkState::HubLost, NetworkState::Up) => {}
                 (_, NetworkState::Up) => info!(network = %name, "network is up"),
                 (_, NetworkState::Down) => info!(network = %name, "network is down"),
-                (_, NetworkState::Connecting | NetworkState::HubLost | NetworkState::Failed) => {}
+                (
+                    _,
+                    NetworkState::Connecting
+                    | NetworkState::Pending
+                    | NetworkState::HubLost
+                    | NetworkState::Failed,
+                ) => {}
             }
             self.shown = state;
         }
@@ -671,7 +682,7 @@ impl Network {
             }
             NetworkState::Failed => self.trouble.clone().map(Err),
             NetworkState::Down => Some(Err(HandleError::NotUp(self.config.name.clone()))),
-            NetworkState::Connecting => None,
+            NetworkState::Connecting | NetworkState::Pending => None,
         };
         match connected {
             Some(result) => replies.extend(self.waiting.on_result(&result)),
@@ -685,6 +696,14 @@ impl Network {
         }
     }
 
+    /// Returns what shows the hub that this node was invited
+    fn ticket(&self) -> Option<&TicketFile> {
+        match &self.config.role {
+            RoleConfig::Hub(_) => None,
+            RoleConfig::Peer(peer) => peer.ticket.as_ref(),
+        }
+    }
+
     fn candidates(&self) -> Vec<SocketAddr> {
         self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
     }
@@ -695,7 +714,7 @@ fn concerns_names(step: &Step) -> bool {
     match step {
         Step::Node(command) => matches!(command, Command::RemovePeer(_) | Command::SetPeer(_)),
         Step::Plan { .. } => true,
-        Step::Fail(_) | Step::Resolve(_) => false,
+        Step::Fail(_) | Step::Resolve(_) | Step::Welcomed => false,
     }
 }
 

@@ -43,7 +43,8 @@ pub(super) struct Peer {
     register: Register,
     /// Which of the configured hubs
     turn: usize,
-    endpoints: Vec<SocketAddr>,
+    /// What each endpoint of the hub means, as far as that is known
+    found: BTreeMap<String, Vec<SocketAddr>>,
     /// What the node was told of the hub
     told: Option<PeerConfig>,
     hub_session: bool,
@@ -95,7 +96,7 @@ impl Peer {
             config,
             register,
             turn: 0,
-            endpoints: Vec::new(),
+            found: BTreeMap::new(),
             told: None,
             hub_session: false,
             pending: false,
@@ -115,11 +116,13 @@ impl Peer {
     /// Looks for the hub whose turn it is
     pub(super) fn start(&mut self, now: Instant, out: &mut Vec<Step>) {
         self.round_until = Some(now + ROUND);
-        let endpoint = self.hub().endpoint.clone();
-        match endpoint.parse() {
-            Ok(address) => self.on_endpoints(vec![address], out),
-            Err(_) => out.push(Step::Resolve(endpoint)),
+        for endpoint in self.hub().endpoints().cloned().collect::<Vec<_>>() {
+            match endpoint.parse() {
+                Ok(address) => drop(self.found.insert(endpoint, vec![address])),
+                Err(_) => out.push(Step::Resolve(endpoint)),
+            }
         }
+        self.tell_of_hub(out);
     }
 
     /// Takes what the name of a hub's endpoint means
@@ -129,12 +132,15 @@ impl Peer {
         addresses: Result<Vec<SocketAddr>, String>,
         out: &mut Vec<Step>,
     ) {
-        if endpoint != self.hub().endpoint {
+        if !self.hub().endpoints().any(|own| own == endpoint) {
             return;
         }
         match addresses {
-            Ok(addresses) => self.on_endpoints(addresses, out),
-            Err(reason) if self.endpoints.is_empty() => {
+            Ok(addresses) => {
+                self.found.insert(endpoint.to_owned(), addresses);
+                self.tell_of_hub(out);
+            }
+            Err(reason) if self.found.is_empty() => {
                 let detail = format!("{endpoint} cannot be resolved: {reason}");
                 if self.detail != detail {
                     warn!(network = %self.network, reason, "hub's name cannot be resolved");
@@ -217,10 +223,8 @@ impl Peer {
 
     /// Looks again for a hub whose name may mean something else on another network
     pub(super) fn look_again(&self, out: &mut Vec<Step>) {
-        let endpoint = &self.hub().endpoint;
-        if endpoint.parse::<SocketAddr>().is_err() {
-            out.push(Step::Resolve(endpoint.clone()));
-        }
+        let names = self.hub().endpoints().filter(|one| one.parse::<SocketAddr>().is_err());
+        out.extend(names.cloned().map(Step::Resolve));
     }
 
     /// Applies a changed configuration
@@ -228,6 +232,10 @@ impl Peer {
         let old = self.hub().clone();
         let others = self.config.carrier != config.carrier || self.config.peers != config.peers;
         self.config = config;
+        if !self.is_registered() {
+            let ticket = self.config.ticket.as_ref();
+            self.register.secret = ticket.map(|ticket| ticket.secret.clone());
+        }
         if others {
             for entry in self.peers() {
                 out.push(Step::Node(Command::SetPeer(self.peer_config(entry))));
@@ -237,7 +245,9 @@ impl Peer {
             Some(turn) => {
                 self.turn = turn;
                 self.tell_of_hub(out);
-                if self.hub().endpoint != old.endpoint {
+                if !self.hub().endpoints().eq(old.endpoints()) {
+                    let hub = &self.config.hubs[self.turn];
+                    self.found.retain(|endpoint, _| hub.endpoints().any(|own| own == endpoint));
                     self.start(now, out);
                     if self.hub_session && !self.pulse.is_lost() {
                         self.round_until = None;
@@ -275,9 +285,20 @@ impl Peer {
             .min(strangers.unwrap_or(Instant::FAR))
     }
 
+    /// Returns the configuration in force
+    #[cfg(test)]
+    pub(super) fn config(&self) -> &PeerRoleConfig {
+        &self.config
+    }
+
     /// Tells whether a hub has registered us
     pub(super) fn is_registered(&self) -> bool {
         self.registered.is_some()
+    }
+
+    /// Tells whether the hub waits for somebody to approve us
+    pub(super) fn is_pending(&self) -> bool {
+        self.pending
     }
 
     /// Tells whether the hub was there and does not answer any more
@@ -322,20 +343,22 @@ impl Peer {
         &self.detail
     }
 
-    fn on_endpoints(&mut self, addresses: Vec<SocketAddr>, out: &mut Vec<Step>) {
-        self.endpoints = addresses;
-        self.tell_of_hub(out);
-    }
-
     /// Tells the node about the hub, where it does not know yet
     fn tell_of_hub(&mut self, out: &mut Vec<Step>) {
-        if self.endpoints.is_empty() {
+        let found = self.hub().endpoints().filter_map(|endpoint| self.found.get(endpoint));
+        let mut endpoints = Vec::new();
+        for address in found.flatten() {
+            if !endpoints.contains(address) {
+                endpoints.push(*address);
+            }
+        }
+        if endpoints.is_empty() {
             return;
         }
         let config = PeerConfig {
             key: self.hub().public_key,
             prefixes: self.hub_overlay().iter().copied().map(Prefix::host).collect(),
-            endpoints: self.endpoints.clone(),
+            endpoints,
             carrier: self.hub().carrier,
             split: self.hub().split,
             relay: None,
@@ -361,7 +384,7 @@ impl Peer {
             }
             Ok(Reply::Pending) => self.on_pending(),
             Ok(Reply::Refused { reason }) => {
-                out.push(Step::Fail(HandleError::Conflict(format!("the hub refused: {reason}"))));
+                out.push(Step::Fail(HandleError::Refused(reason)));
             }
             Ok(Reply::Welcome { .. }) | Err(_) => {
                 let text = "the hub's answer cannot be understood".to_owned();
@@ -393,6 +416,9 @@ impl Peer {
         self.pending = false;
         self.detail.clear();
         self.round_until = None;
+        if self.register.secret.take().is_some() {
+            out.push(Step::Welcomed);
+        }
         if self.pulse.on_alive(now) {
             self.on_hub_back();
         } else {
@@ -535,7 +561,7 @@ impl Peer {
             HubLoss::Stop => "packets are not carried until it is back",
             HubLoss::Keep => "going on with the peers that are known",
         };
-        self.detail = format!("the hub {} does not answer; {what}", self.hub().endpoint);
+        self.detail = format!("the hub {} does not answer; {what}", self.hub());
         what
     }
 
@@ -552,7 +578,7 @@ impl Peer {
                 // Not that it is lost: it never was there. Nor does it answer where a key is wrong.
                 warn!(network = %self.network, hub = ?self.hub().public_key, "hub does not answer");
             }
-            self.detail = format!("the hub {} does not answer", self.hub().endpoint);
+            self.detail = format!("the hub {} does not answer", self.hub());
         }
         let next = (self.turn + 1) % self.config.hubs.len();
         if next == self.turn {
@@ -568,7 +594,7 @@ impl Peer {
             debug!(network = %self.network, hub = ?self.hub().public_key, "trying the next hub");
             out.push(Step::Node(Command::RemovePeer(old)));
             self.told = None;
-            self.endpoints.clear();
+            self.found.clear();
             self.hub_session = false;
         }
         self.start(now, out);

@@ -68,6 +68,7 @@ struct Running {
 /// One job of the task
 #[derive(Debug)]
 enum Job {
+    Forget(PathBuf),
     Keep(Used),
     Hosts(Arc<[Host]>),
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
@@ -92,6 +93,7 @@ impl Worker {
         self.follow(config);
         match action {
             Action::Carry(carry) => self.send(PlaneCommand::Carry(carry)),
+            Action::Forget(file) => self.queue(Job::Forget(file)),
             Action::Keep(used) => self.queue(Job::Keep(used)),
             Action::Names(hosts) => self.queue(Job::Hosts(hosts)),
             Action::Node(command) => self.send(PlaneCommand::Node(command)),
@@ -211,6 +213,10 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                 }
                 (life, News::Applied(result.map(|_| ())))
             }
+            Job::Forget(file) => {
+                forget(&name, file).await;
+                continue;
+            }
             Job::Keep(used) => {
                 let file = quota_file(&context.state_dir, &name);
                 // A slow disk must not hold up everything else.
@@ -230,6 +236,19 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
         if context.inputs.send(Input::Network(name.clone(), life, news)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Deletes the secret of an invitation that was used
+async fn forget(network: &NetworkName, file: PathBuf) {
+    let path = file.clone();
+    match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
+        Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
+            // It is worth nothing to others: the hub knows whose it is.
+            warn!(%network, file = %file.display(), %error, "used ticket cannot be deleted");
+        }
+        Ok(Ok(()) | Err(_)) => debug!(%network, "invitation was used"),
+        Err(_) => debug!(%network, "the end came before the ticket was deleted"),
     }
 }
 

@@ -24,9 +24,9 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::str::FromStr;
 
-use fastvpn_proto::crypto::{NetworkKey, PublicKey};
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PublicKey};
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::handle::NetworkName;
 
@@ -50,10 +50,6 @@ pub struct Invitation {
     pub secret: InvitationSecret,
 }
 
-/// What proves to a hub that an invitation is one of its own; wiped when dropped and never printed
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct InvitationSecret([u8; 16]);
-
 /// Why a text is not an invitation
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum InvitationError {
@@ -76,34 +72,6 @@ pub enum InvitationError {
     NoInvitation,
 }
 
-impl InvitationSecret {
-    /// Makes a secret of its bytes
-    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
-        Self(bytes)
-    }
-
-    /// Returns the bytes
-    pub const fn as_bytes(&self) -> &[u8; 16] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for InvitationSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InvitationSecret(..)")
-    }
-}
-
-impl PartialEq for InvitationSecret {
-    /// Looks at all bytes, whatever it finds: the time tells nothing
-    fn eq(&self, other: &Self) -> bool {
-        let pairs = self.0.iter().zip(&other.0);
-        pairs.fold(0, |differ, (one, other)| differ | (one ^ other)) == 0
-    }
-}
-
-impl Eq for InvitationSecret {}
-
 impl Invitation {
     fn body(&self) -> Zeroizing<Vec<u8>> {
         // Room for all from the start, so that no copy is left behind.
@@ -117,7 +85,7 @@ impl Invitation {
             body.push(1);
             body.extend_from_slice(self.network_key.as_bytes());
         }
-        body.extend_from_slice(&self.secret.0);
+        body.extend_from_slice(self.secret.as_bytes());
         let endpoints = self.endpoints.iter().filter_map(|text| text.parse::<Endpoint>().ok());
         let endpoints: Vec<_> = endpoints.take(ENDPOINTS_MAX).collect();
         body.push(endpoints.len() as u8);
@@ -135,7 +103,7 @@ impl Invitation {
             1 => NetworkKey::from_bytes(reader.array()?),
             _ => return None,
         };
-        let secret = InvitationSecret(reader.array()?);
+        let secret = InvitationSecret::from_bytes(reader.array()?);
         let count = usize::from(reader.byte()?);
         if !(1..=ENDPOINTS_MAX).contains(&count) || hub_key.as_bytes() == &[0; 32] {
             return None;

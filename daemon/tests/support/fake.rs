@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PublicKey};
 use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
@@ -12,6 +12,7 @@ use fastvpnd::handle::{
     NetworkView, Outcome, PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request,
     Role, Snapshot, SpentView,
 };
+use fastvpnd::invitation::Invitation;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -75,9 +76,21 @@ async fn serve_requests(
                 change_view(&snapshots, &network, |view| view.apply = apply);
                 let _ = reply.send(done);
             }
+            Request::CreateHub(spec, reply) => {
+                let done = make(&snapshots, &spec.name, Role::Hub);
+                let _ = reply.send(done.map(drop));
+            }
             Request::Disconnect(name, reply) => {
                 let done = set_state(&snapshots, &name, NetworkState::Down);
                 let _ = reply.send(done);
+            }
+            Request::Join(spec, reply) => {
+                let name = spec.name.unwrap_or(spec.invitation.network);
+                let _ = reply.send(make(&snapshots, &name, Role::Peer));
+            }
+            Request::Leave(name, reply) => {
+                apply(&snapshots, |snapshot| drop(snapshot.networks.remove(&name)));
+                let _ = reply.send(Ok(()));
             }
             Request::Release(caller) => {
                 let mut names = snapshots.borrow().networks.clone();
@@ -99,6 +112,25 @@ async fn serve_requests(
             }
         }
     }
+}
+
+/// Makes a network that is up, or waits for approval where it is called `pending`
+fn make(
+    snapshots: &watch::Sender<Arc<Snapshot>>,
+    name: &NetworkName,
+    role: Role,
+) -> Result<NetworkName, HandleError> {
+    let state = match name.as_str() {
+        "bad" => return Err(HandleError::Config("bad.toml:1: unknown key".to_owned())),
+        "conflict" => return Err(HandleError::Conflict("there is one already".to_owned())),
+        "invalid" => return Err(HandleError::Invalid("subnet: is missing".to_owned())),
+        "refused" => return Err(HandleError::Refused("the invitation has expired".to_owned())),
+        "pending" => NetworkState::Pending,
+        _ => NetworkState::Up,
+    };
+    let view = NetworkView { role, state, ..network(BTreeMap::new()) };
+    apply(snapshots, |snapshot| drop(snapshot.networks.insert(name.clone(), view)));
+    Ok(name.clone())
 }
 
 fn set_state(
@@ -144,6 +176,18 @@ fn ping(network: &NetworkName, peer: &str) -> Result<PingReply, HandleError> {
 
 fn apply(snapshots: &watch::Sender<Arc<Snapshot>>, change: impl FnOnce(&mut Snapshot)) {
     snapshots.send_modify(|snapshot| change(Arc::make_mut(snapshot)));
+}
+
+/// An invitation to `network`
+pub(crate) fn invitation(network: &str) -> Invitation {
+    Invitation {
+        network: name(network),
+        member: "laptop".to_owned(),
+        hub_key: key(8),
+        endpoints: vec!["hub.example.net:8796".to_owned()],
+        network_key: NetworkKey::default(),
+        secret: InvitationSecret::from_bytes([1; 16]),
+    }
 }
 
 /// A network `office` with the peer `tokyo`

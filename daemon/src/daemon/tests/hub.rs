@@ -464,7 +464,9 @@ impl World {
                 Step::Plan { addresses, routes } => {
                     self.plans.push(format!("{addresses:?} {routes:?}"));
                 }
-                Step::Fail(_) | Step::Resolve(_) => panic!("not a hub's: {step:?}"),
+                Step::Fail(_) | Step::Resolve(_) | Step::Welcomed => {
+                    panic!("not a hub's: {step:?}")
+                }
             }
         }
         commands

@@ -1,11 +1,11 @@
 //! The peer role against hand-made events of its node.
 
 use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
 use fastvpn_proto::node::{BootId, Choice, Command, Contact, DownReason, Event, Ticket, Way};
 use fastvpn_proto::time::{Duration, Instant};
 
-use crate::config::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting};
+use crate::config::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting, TicketFile};
 use crate::daemon::action::Step;
 use crate::daemon::fixture::{entry, key, ms, overlay, seen};
 use crate::daemon::peer::Peer;
@@ -61,14 +61,65 @@ fn peer_of_the_list_is_reached_on_demand_directly_or_through_the_hub() {
 }
 
 #[test]
-fn refusal_of_the_hub_is_a_conflict_in_its_words() {
+fn hub_is_looked_for_in_all_its_places_at_once() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    let mut config = world.peer.config().clone();
+    config.hubs[0].others = vec!["hub.example.net:8796".into(), "192.0.2.2:1".into()];
+    world.peer.on_config(config.clone(), world.now, &mut world.out);
+    let asked = world.take();
+
+    let found = vec![seen(1), "192.0.2.2:1".parse().unwrap()];
+    world.peer.on_resolved("hub.example.net:8796", Ok(found), &mut world.out);
+    let told = world.take();
+
+    assert!(asked.contains(&Step::Resolve("hub.example.net:8796".into())), "{asked:?}");
+    let [Step::Node(Command::SetPeer(hub))] = &told[..] else { panic!("{told:?}") };
+    assert_eq!(
+        hub.endpoints,
+        ["192.0.2.1:8796".parse().unwrap(), seen(1), "192.0.2.2:1".parse().unwrap()]
+    );
+    config.hubs[0].others.clear();
+    world.peer.on_config(config, world.now, &mut world.out);
+    let Some(Step::Node(Command::SetPeer(hub))) = world.take().pop() else { panic!("not told") };
+    assert_eq!(hub.endpoints, ["192.0.2.1:8796".parse().unwrap()]);
+}
+
+#[test]
+fn secret_of_an_invitation_is_shown_until_the_hub_has_welcomed_us() {
+    let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
+    let mut config = world.peer.config().clone();
+    let secret = InvitationSecret::from_bytes([1; 16]);
+    config.ticket = Some(TicketFile { file: "ticket".into(), secret: secret.clone() });
+    world.peer.on_config(config, world.now, &mut world.out);
+    world.take();
+    let shown = |steps: &[Step]| {
+        steps.iter().find_map(|step| match step {
+            Step::Node(Command::SetPeer(hub)) if hub.key == key(HUB) => {
+                Some(Register::decode(&hub.hello).unwrap().secret)
+            }
+            _ => None,
+        })
+    };
+
+    let before = world.start();
+    let pending = world.hub_up(&Reply::Pending);
+    let after = world.welcome(&[]);
+
+    assert_eq!(shown(&before), Some(Some(secret)));
+    assert_eq!(shown(&pending), None, "nothing has changed");
+    assert_eq!(shown(&after), Some(None));
+    assert!(after.contains(&Step::Welcomed), "{after:?}");
+}
+
+#[test]
+fn refusal_of_the_hub_is_passed_on_in_its_words() {
     let mut world = World::new(&["192.0.2.1:8796"], HubLoss::Stop);
     world.start();
     let reply = Reply::Refused { reason: "address 10.1.0.9 is held by tokyo".into() };
 
     let told = world.hub_up(&reply);
 
-    let [Step::Fail(HandleError::Conflict(reason))] = &told[..] else { panic!("{told:?}") };
+    let [Step::Fail(HandleError::Refused(reason))] = &told[..] else { panic!("{told:?}") };
     assert!(reason.contains("held by tokyo"));
 }
 
@@ -303,6 +354,7 @@ fn carrier_and_tcp_are_those_of_the_hub_or_the_peer_and_may_change_while_session
     let mut world = World::up(&[1, 2]);
     let hub = HubAddress {
         endpoint: "192.0.2.1:8796".into(),
+        others: Vec::new(),
         public_key: key(HUB),
         carrier: Choice::Tcp,
         split: None,
@@ -372,6 +424,7 @@ impl World {
     fn new(hubs: &[&str], hub_loss: HubLoss) -> Self {
         let hub = |(n, endpoint): (usize, &&str)| HubAddress {
             endpoint: (*endpoint).to_owned(),
+            others: Vec::new(),
             public_key: key(HUB + n as u16),
             carrier: Choice::Auto,
             split: None,

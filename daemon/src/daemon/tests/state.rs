@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use fastvpn_proto::control::{Base, List, Reply};
-use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey};
 use fastvpn_proto::node::{
     BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, Traffic, Way,
 };
@@ -12,7 +12,7 @@ use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{
     Bounds, Config, EngineConfig, HubAddress, HubConfig, HubLoss, NetworkConfig, PeerRoleConfig,
-    Period, Quota, RoleConfig,
+    Period, Quota, RoleConfig, TicketFile,
 };
 use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
@@ -151,7 +151,7 @@ fn refused_registration_fails_the_request_and_is_tried_again_after_a_while() {
 
     let replies = world.replies();
     assert!(
-        matches!(&replies[..], [(_, Answer::Connect(Err(HandleError::Conflict(_))))]),
+        matches!(&replies[..], [(_, Answer::Connect(Err(HandleError::Refused(_))))]),
         "{replies:?}"
     );
     assert_eq!(world.effects(), [Action::Stop { interface: None }]);
@@ -161,6 +161,31 @@ fn refused_registration_fails_the_request_and_is_tried_again_after_a_while() {
     assert!(world.effects().is_empty());
     world.run(ms(5_001));
     assert!(matches!(world.effects()[..], [Action::Start(_)]));
+}
+
+#[test]
+fn ticket_is_deleted_when_the_hub_has_welcomed_us_before_anything_else_can_fail() {
+    let ticket =
+        TicketFile { file: "ticket".into(), secret: InvitationSecret::from_bytes([1; 16]) };
+    let mut config = peer();
+    let RoleConfig::Peer(role) = &mut config.role else { panic!("a hub") };
+    role.ticket = Some(ticket);
+    let mut world = World::new(config);
+    world.started();
+    world.effects();
+
+    world.hub_up(&Reply::Pending);
+    let waiting = (world.effects(), world.state());
+    world.welcome();
+    let welcomed = world.effects();
+
+    assert_eq!(waiting, (Vec::new(), NetworkState::Pending));
+    let place = |wanted: fn(&Action) -> bool| welcomed.iter().position(wanted);
+    let forget = place(|action| *action == Action::Forget("ticket".into()));
+    let interface = place(|action| matches!(action, Action::Interface { .. }));
+    assert!(forget.is_some() && forget < interface, "{welcomed:?}");
+    world.hub_up(&Reply::Refused { reason: "x".into() });
+    assert!(!world.effects().contains(&Action::Forget("ticket".into())));
 }
 
 #[test]
@@ -807,6 +832,7 @@ fn configs(networks: Vec<NetworkConfig>) -> Config {
 fn peer() -> NetworkConfig {
     let hub = HubAddress {
         endpoint: "192.0.2.1:8796".into(),
+        others: Vec::new(),
         public_key: key(HUB),
         carrier: Choice::Auto,
         split: None,
