@@ -61,6 +61,23 @@ pub(crate) enum Command {
         /// Name of a network
         network: Option<String>,
     },
+    /// Make a hub: the node that knows and verifies the members of a network
+    Hub {
+        /// What to do
+        #[command(subcommand)]
+        command: HubCommand,
+    },
+    /// Join a network by an invitation, and wait until it is up
+    ///
+    /// Makes the keys, writes the configuration into /var/lib/fastvpn, registers with the hub, and
+    /// connects. Nothing is left behind if the hub does not answer or refuses.
+    Join(JoinArguments),
+    /// Take down and delete a network that was made here or joined, with its keys
+    Leave {
+        /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
+        network: String,
+    },
     /// Show changes as they happen, until interrupted
     Monitor,
     /// Let the daemon read its configuration again
@@ -84,6 +101,42 @@ pub(crate) enum Command {
     ///
     /// Keys: q quits, up and down select a peer, left and right choose the column to sort by.
     Top(TopArguments),
+}
+
+/// What to do about hubs
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum HubCommand {
+    /// Make a hub on this machine, with keys of its own, and bring it up
+    Init(HubArguments),
+}
+
+/// What a new hub is like
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct HubArguments {
+    /// Name of the network: 1 to 15 characters of a-z, 0-9 and '-'
+    pub(crate) name: String,
+    /// Addresses of the overlay, such as 172.16.97.0/24; once for each subnet
+    #[arg(long, required = true, value_name = "CIDR")]
+    pub(crate) subnet: Vec<String>,
+    /// The hub's own address, with its length; the lowest of each subnet if left out
+    #[arg(long, value_name = "ADDRESS/LENGTH")]
+    pub(crate) address: Vec<String>,
+    /// How others reach the hub
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) endpoint: Option<String>,
+    /// UDP address to listen on; [::]:8796 if left out
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<String>,
+}
+
+/// Which network to join
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct JoinArguments {
+    /// The invitation, as the hub printed it; - reads it from standard input
+    pub(crate) invitation: String,
+    /// Name of the network on this machine; as the hub calls it if left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 /// Which peer to ask, and how often
@@ -178,6 +231,10 @@ connect     {network, \"state\": \"up\"}
 disconnect  {network, \"state\": \"down\"}
 doctor      {\"checks\": [{level, check, network, message, remedy}],
               problems, warnings}, with level one of ok, note, warning, problem
+hub init    {network, state, detail, interface, addresses[], public_key}
+join        the same; its state is up, or pending where somebody on the hub has
+              to approve this machine
+leave       {network, \"state\": \"left\"}
 reload      {added[], removed[], changed[], restarted[]}
 keygen      {file, public_key}
 ping        {network, peer, seq, answered, rtt_ms,
@@ -288,6 +345,11 @@ mod tests {
             &["ping", "tokyo", "-i", "NaN"],
             &["ping", "tokyo", "--timeout", "61"],
             &["keygen"],
+            &["join"],
+            &["hub"],
+            &["hub", "init", "home"],
+            &["hub", "init", "--subnet", "10.0.0.0/24"],
+            &["leave"],
             &["top", "--sort", "colour"],
         ] {
             assert_eq!(parse(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");

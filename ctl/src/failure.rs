@@ -59,6 +59,7 @@ impl Failure {
             Error::NotAuthorized(_) => Self::NotAuthorized(message + "; try: sudo fastvpnctl …"),
             Error::NotPeer(_) => Self::Failed("NotPeer", message),
             Error::NotUp(_) => Self::Failed("NotUp", message + "; see: fastvpnctl status"),
+            Error::Refused(_) => Self::Failed("Refused", message),
             Error::Stopping(_) => Self::Unreachable(message),
             Error::System(_) => Self::Failed("System", message),
             Error::Timeout(_) => Self::Failed("Timeout", message),

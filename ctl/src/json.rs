@@ -110,6 +110,17 @@ struct CheckDocument<'a> {
     remedy: Option<&'a str>,
 }
 
+/// Answer of `hub init` and `join`
+#[derive(Debug, Serialize)]
+pub(crate) struct MadeDocument<'a> {
+    network: &'a str,
+    state: &'a str,
+    detail: &'a str,
+    interface: Option<&'a str>,
+    addresses: &'a [String],
+    public_key: &'a str,
+}
+
 /// Answer of `keygen`
 #[derive(Debug, Serialize)]
 pub(crate) struct KeyDocument<'a> {
@@ -178,6 +189,20 @@ pub(crate) struct ErrorBody<'a> {
 impl<'a> StatusDocument<'a> {
     pub(crate) fn new(networks: impl IntoIterator<Item = &'a Network>) -> Self {
         Self { networks: networks.into_iter().map(NetworkDocument::new).collect() }
+    }
+}
+
+impl<'a> MadeDocument<'a> {
+    pub(crate) fn new(network: &'a Network) -> Self {
+        let facts = &network.facts;
+        Self {
+            network: &facts.name,
+            state: &facts.state,
+            detail: &facts.detail,
+            interface: present(&facts.interface),
+            addresses: &facts.addresses,
+            public_key: &facts.public_key,
+        }
     }
 }
 

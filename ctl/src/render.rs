@@ -232,7 +232,7 @@ pub(crate) fn facts(facts: &[(&str, Cell)], colour: Colour) -> String {
 pub(crate) fn tone_of(state: &str) -> Tone {
     match state {
         "up" | "connected" => Tone::Good,
-        "connecting" | "unresponsive" => Tone::Uneasy,
+        "connecting" | "pending" | "unresponsive" => Tone::Uneasy,
         "hub-lost" | "failed" => Tone::Bad,
         "down" | "offline" | "idle" => Tone::Faint,
         _ => Tone::Plain,

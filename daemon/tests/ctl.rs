@@ -9,7 +9,7 @@
 #[allow(dead_code, reason = "each suite uses its part of it")]
 mod support;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -20,7 +20,7 @@ use fastvpnd::api::Availability;
 use fastvpnd::handle::NetworkState;
 use serde_json::Value;
 use support::bus::PrivateBus;
-use support::fake::{Fake, name, network, office};
+use support::fake::{Fake, invitation, name, network, office};
 use support::schema::faults;
 use support::{run, tool};
 
@@ -84,6 +84,48 @@ fn connect_and_disconnect_change_what_status_shows() {
         assert!(status_down.out.contains(r#""state":"down""#));
         assert_eq!(up.out, "{\"network\":\"office\",\"state\":\"up\"}\n");
         assert!(status_up.out.contains(r#""state":"up""#));
+    });
+}
+
+#[test]
+fn hub_is_made_and_the_next_step_is_named() {
+    with_daemon(async |bus, _| {
+        let hub = ctl(bus, &["hub", "init", "roof", "--subnet", "10.0.0.0/24"]).await;
+        let json = ctl(bus, &["hub", "init", "cellar", "--subnet", "10.1.0.0/24", "--json"]).await;
+        let invalid = ctl(bus, &["hub", "init", "invalid", "--subnet", "x"]).await;
+        let left = ctl(bus, &["leave", "roof"]).await;
+
+        assert_eq!(hub.code, 0, "{hub:?}");
+        assert!(
+            hub.out.starts_with("roof is up: 172.16.97.101/24 on fvpn-office; it list"),
+            "{hub:?}"
+        );
+        assert!(hub.out.contains("no --endpoint was given"), "{hub:?}");
+        assert!(hub.out.ends_with("next, invite a machine: fastvpnctl invite NAME\n"), "{hub:?}");
+        assert!(
+            json.out.starts_with(r#"{"network":"cellar","state":"up","detail":"","interface":"#)
+        );
+        assert_eq!(invalid.err, "fastvpnctl: subnet: is missing\n");
+        assert_eq!(left.out, "roof is left; its keys are deleted\n");
+    });
+}
+
+#[test]
+fn invitation_is_taken_from_the_command_line_or_from_standard_input() {
+    with_daemon(async |bus, _| {
+        let text = invitation("home").to_string();
+        let given = ctl(bus, &["join", &text]).await;
+        let read = ctl_with_input(bus, &["join", "-", "--name", "work"], &text).await;
+        let nothing = ctl_with_input(bus, &["join", "-"], "").await;
+        let pending = ctl(bus, &["join", &text, "--name", "pending"]).await;
+        let refused = ctl(bus, &["join", &text, "--name", "refused", "--json"]).await;
+
+        assert_eq!(given.out, "home is up: 172.16.97.101/24 on fvpn-office\n");
+        assert_eq!(read.out, "work is up: 172.16.97.101/24 on fvpn-office\n");
+        assert_eq!((nothing.code, pending.code, refused.code), (1, 0, 1));
+        assert!(nothing.err.contains("no invitation"), "{nothing:?}");
+        assert!(pending.out.starts_with("pending is joined, and "), "{pending:?}");
+        assert!(refused.out.starts_with(r#"{"error":{"code":"Refused","message":"the hub refu"#));
     });
 }
 
@@ -164,6 +206,7 @@ fn json_is_as_its_schema_says() {
     with_daemon(async |bus, _| {
         let file = tempfile::tempdir().unwrap();
         let key = file.path().join("key").display().to_string();
+        let text = invitation("home").to_string();
         for (schema, arguments) in [
             ("status", &["status"][..]),
             ("peers", &["peers"]),
@@ -171,6 +214,9 @@ fn json_is_as_its_schema_says() {
             ("disconnect", &["disconnect", "office"]),
             ("connect", &["connect", "office"]),
             ("reload", &["reload"]),
+            ("hub", &["hub", "init", "roof", "--subnet", "10.0.0.0/24"]),
+            ("join", &["join", &text]),
+            ("leave", &["leave", "roof"]),
             ("keygen", &["keygen", &key]),
             ("ping", &["ping", "tokyo", "-c", "1"]),
             ("ping", &["ping", "lost", "-c", "1"]),
@@ -382,6 +428,16 @@ fn with_daemon(body: impl AsyncFnOnce(&PrivateBus, &mut Fake)) {
 async fn ctl(bus: &PrivateBus, arguments: &[&str]) -> Run {
     let mut command = Command::new(tool().unwrap());
     command.args(["--bus", &bus.address()]).args(arguments);
+    finish(command).await
+}
+
+/// Runs with a text on standard input
+async fn ctl_with_input(bus: &PrivateBus, arguments: &[&str], text: &str) -> Run {
+    let mut input = tempfile::tempfile().unwrap();
+    input.write_all(text.as_bytes()).unwrap();
+    input.rewind().unwrap();
+    let mut command = Command::new(tool().unwrap());
+    command.args(["--bus", &bus.address()]).args(arguments).stdin(input);
     finish(command).await
 }
 

@@ -7,6 +7,7 @@ mod keygen;
 mod monitor;
 mod peers;
 mod ping;
+mod setup;
 mod status;
 pub(crate) mod top;
 mod waiting;
@@ -22,7 +23,7 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::names::BusName;
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, HubCommand};
 use crate::failure::Failure;
 use crate::json::ChangedDocument;
 use crate::nearest::nearest;
@@ -38,6 +39,9 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         Command::Connect { network } => connect(bus, output, &network).await,
         Command::Disconnect { network } => disconnect(bus, output, &network).await,
         Command::Doctor { network } => doctor::run(bus, output, network.as_deref()).await,
+        Command::Hub { command: HubCommand::Init(hub) } => setup::init(bus, output, &hub).await,
+        Command::Join(join) => setup::join(bus, output, &join).await,
+        Command::Leave { network } => setup::leave(bus, output, &network).await,
         Command::Monitor => monitor::run(bus, output).await,
         Command::Reload => reload(bus, output).await,
         Command::Keygen { public: false, file } => keygen::make(output, &file),
