@@ -213,6 +213,7 @@ numbers; what is not known is null.
 status      {\"networks\": [{name, role, state, detail, interface, addresses[],
               mtu, public_key, listen,
               hub: {public_key, endpoint, alive} or null,
+              dns: {suffix, server, state, detail} or null,
               quota: {bytes, used, period, until} or null,
               counters: {tx_packets, tx_bytes, rx_packets, rx_bytes, dropped,
                 wire_tx_messages, wire_tx_bytes, wire_rx_messages,

@@ -35,6 +35,7 @@ pub(crate) struct NetworkDocument<'a> {
     public_key: &'a str,
     listen: Option<&'a str>,
     hub: Option<HubDocument<'a>>,
+    dns: Option<DnsDocument<'a>>,
     quota: Option<QuotaDocument<'a>>,
     counters: BTreeMap<String, u64>,
     refusals: &'a BTreeMap<String, u64>,
@@ -46,6 +47,14 @@ struct QuotaDocument<'a> {
     used: u64,
     period: &'a str,
     until: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct DnsDocument<'a> {
+    suffix: &'a str,
+    server: Option<&'a str>,
+    state: &'a str,
+    detail: &'a str,
 }
 
 #[derive(Debug, Serialize)]
@@ -250,6 +259,12 @@ impl<'a> NetworkDocument<'a> {
             public_key: &facts.public_key,
             listen: present(&facts.listen),
             hub: (!facts.hub_key.is_empty()).then_some(hub),
+            dns: (!facts.dns_suffix.is_empty()).then_some(DnsDocument {
+                suffix: &facts.dns_suffix,
+                server: present(&facts.dns_server),
+                state: &facts.dns_state,
+                detail: &facts.dns_detail,
+            }),
             quota: (facts.quota > 0).then_some(QuotaDocument {
                 bytes: facts.quota,
                 used: figures.quota_used,
@@ -365,6 +380,10 @@ mod tests {
                 "public_key": key(9),
                 "listen": "[::]:8796",
                 "hub": {"public_key": key(8), "endpoint": "hub.example.net:8796", "alive": true},
+                "dns": {
+                    "suffix": "office.fastvpn", "server": "172.16.97.101:53",
+                    "state": "announced", "detail": ""
+                },
                 "quota": {
                     "bytes": 1_000_000,
                     "used": 820_000,

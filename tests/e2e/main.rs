@@ -17,6 +17,7 @@ mod faults;
 mod hostile;
 mod hub;
 mod laboratory;
+mod names;
 mod reload;
 mod roaming;
 mod runner;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         hostile::CASES,
         hub::CASES,
         laboratory::CASES,
+        names::CASES,
         reload::CASES,
         roaming::CASES,
         service::CASES,

@@ -93,6 +93,8 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("listen", Cell::new(&known.listen)),
         ("hub", hub),
         ("hub's key", Cell::new(&known.hub_key)),
+        ("names", Cell::new(names(network))),
+        ("to use them", Cell::new(how_to_ask(network))),
         ("peers", Cell::new(peers(tree, network))),
         ("sent", Cell::new(traffic("tx-packets", "tx-bytes"))),
         ("received", Cell::new(traffic("rx-packets", "rx-bytes"))),
@@ -103,6 +105,35 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("refused", Cell::new(refusals.join(", "))),
     ];
     facts(&lines, screen.colour)
+}
+
+/// What nodes are called, and who knows
+fn names(network: &Network) -> String {
+    let known = &network.facts;
+    if known.dns_suffix.is_empty() {
+        return String::new();
+    }
+    let name = format!("NAME.{}", known.dns_suffix);
+    let who = match known.dns_state.as_str() {
+        "announced" => "systemd-resolved asks here",
+        "caller" => "as whoever asked for the network has set it up",
+        "pending" => "systemd-resolved is being told",
+        "unannounced" => "systemd-resolved does not run, so nobody asks here",
+        _ => &known.dns_detail,
+    };
+    if who.is_empty() { name } else { format!("{name}, {who}") }
+}
+
+/// What to do where nobody asks us by himself; empty where somebody does
+fn how_to_ask(network: &Network) -> String {
+    let known = &network.facts;
+    let told = !matches!(known.dns_state.as_str(), "refused" | "unannounced");
+    let Some((addr, port)) = known.dns_server.rsplit_once(':').filter(|_| !told) else {
+        return String::new();
+    };
+    let addr = addr.trim_matches(['[', ']']);
+    let suffix = &known.dns_suffix;
+    format!("dig @{addr} -p {port} NAME.{suffix}; for dnsmasq: server=/{suffix}/{addr}#{port}")
 }
 
 /// Messages of both directions; nothing before there were any
@@ -231,6 +262,29 @@ mod tests {
 
         let line = "overflowed: 7 messages dropped by the system before they were read\n";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn details_say_how_to_use_names_where_nobody_was_told() {
+        let mut tree = tree();
+        let of = |tree: &Tree| {
+            details(tree, chosen(tree, Some("office")).unwrap()[0], 1_701_000_000, PAPER)
+        };
+        let text = of(&tree);
+        assert!(
+            text.contains("names: NAME.office.fastvpn, systemd-resolved asks here\n"),
+            "{text}"
+        );
+        assert!(!text.contains("to use them"), "{text}");
+
+        let office = tree.networks.values_mut().next().unwrap();
+        office.facts.dns_state = "unannounced".to_owned();
+        office.facts.dns_server = "[fd00::1]:5353".to_owned();
+
+        let text = of(&tree);
+        let how = "to use them: dig @fd00::1 -p 5353 NAME.office.fastvpn; \
+                   for dnsmasq: server=/office.fastvpn/fd00::1#5353\n";
+        assert!(text.contains(how), "{text}");
     }
 
     #[test]

@@ -65,6 +65,8 @@ const REQUESTS: usize = 64;
 const STOP_LIMIT: Duration = Duration::from_secs(8);
 /// Time within which a healthy plane makes a turn
 const HEALTH: Duration = Duration::from_secs(5);
+/// How often it is compared what systemd-resolved knows of names
+const LOOK_AT_RESOLVED: Duration = Duration::from_secs(30);
 /// How often the wall clock and the health of planes are looked at
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -167,7 +169,7 @@ impl Daemon {
             context: Context {
                 inputs: sender,
                 netlink,
-                resolved: resolved.map(Resolved::new),
+                resolved: resolved.map(|bus| Resolved::new(bus, LOOK_AT_RESOLVED)),
                 state_dir,
             },
             config_dir,

@@ -250,3 +250,271 @@ const TTL: Ttl = Ttl::from_secs(5);
 const UDP_MIN: usize = 512;
 /// The longest datagram that passes every path whole, in bytes
 const UDP_MAX: usize = 1232;
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use domain::base::Name;
+    use domain::base::iana::Rcode;
+    use fastvpn_proto::crypto::PublicKey;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::dns::{Host, HostKind};
+
+    #[test]
+    fn host_has_its_addresses_of_either_family() {
+        assert_eq!(
+            records(&ask("tokyo.home.fastvpn", Rtype::A)),
+            ["tokyo.home.fastvpn. 5 IN A 10.9.0.2"]
+        );
+        assert_eq!(
+            records(&ask("tokyo.home.fastvpn", Rtype::AAAA)),
+            ["tokyo.home.fastvpn. 5 IN AAAA fd09::2"]
+        );
+        assert_eq!(records(&ask("tokyo.home.fastvpn", Rtype::ANY)).len(), 2);
+        assert_eq!(
+            records(&ask("2.0.9.10.in-addr.arpa", Rtype::PTR)),
+            ["2.0.9.10.in-addr.arpa. 5 IN PTR tokyo.home.fastvpn."]
+        );
+    }
+
+    #[test]
+    fn name_is_found_in_any_case_and_given_back_as_it_was_asked() {
+        assert_eq!(
+            records(&ask("ToKyO.Home.FASTVPN", Rtype::A)),
+            ["ToKyO.Home.FASTVPN. 5 IN A 10.9.0.2"]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_told_with_the_head_of_the_zone() {
+        for (name, rtype, rcode) in [
+            ("oslo.home.fastvpn", Rtype::A, Rcode::NXDOMAIN),
+            ("a.tokyo.home.fastvpn", Rtype::A, Rcode::NXDOMAIN),
+            ("tokyo.home.fastvpn", Rtype::MX, Rcode::NOERROR),
+            ("paris.home.fastvpn", Rtype::AAAA, Rcode::NOERROR),
+            ("home.fastvpn", Rtype::AAAA, Rcode::NOERROR),
+            ("9.0.9.10.in-addr.arpa", Rtype::PTR, Rcode::NXDOMAIN),
+            ("2.0.9.10.in-addr.arpa", Rtype::A, Rcode::NOERROR),
+        ] {
+            let answer = ask(name, rtype);
+            let header = answer.header();
+            assert_eq!((header.rcode(), header.aa()), (rcode, true), "{name}");
+            assert_eq!(records(&answer).len(), 0, "{name}");
+            let head = answer.authority().unwrap().next().unwrap().unwrap();
+            assert_eq!(head.rtype(), Rtype::SOA, "{name}");
+            assert!(head.owner().to_string().len() < name.len() + 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_refused() {
+        for (name, rtype) in [
+            ("example.net", Rtype::A),
+            ("fastvpn", Rtype::NS),
+            ("2.8.9.10.in-addr.arpa", Rtype::PTR),
+            ("home.fastvpn", Rtype::AXFR),
+        ] {
+            let answer = ask(name, rtype);
+            let header = answer.header();
+            assert_eq!((header.rcode(), header.aa()), (Rcode::REFUSED, false), "{name}");
+            assert_eq!(answer.header_counts().nscount(), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn zone_has_a_head_a_server_and_the_address_of_that() {
+        let texts: Vec<_> = [Rtype::SOA, Rtype::NS, Rtype::A]
+            .into_iter()
+            .flat_map(|rtype| records(&ask("home.fastvpn", rtype)))
+            .collect();
+
+        assert_eq!(
+            texts,
+            [
+                "home.fastvpn. 5 IN SOA home.fastvpn. nobody.invalid. 7 3600 3600 604800 5",
+                "home.fastvpn. 5 IN NS home.fastvpn.",
+                "home.fastvpn. 5 IN A 10.9.0.1",
+            ]
+        );
+        let head = "0.9.10.in-addr.arpa";
+        assert_eq!(
+            records(&ask(head, Rtype::NS)),
+            ["0.9.10.in-addr.arpa. 5 IN NS 0.9.10.in-addr.arpa."]
+        );
+    }
+
+    #[test]
+    fn long_answer_is_cut_over_udp_as_the_asker_takes_it() {
+        let big = query("big.home.fastvpn", Rtype::A);
+
+        let plain = reply(&big, Transport::Udp).unwrap();
+        let tcp = reply(&big, Transport::Tcp).unwrap();
+        let with = |size| reply(&extended(&big, size, 0), Transport::Udp).unwrap();
+
+        assert_eq!(tcp.header_counts().ancount(), 60);
+        assert!(!tcp.header().tc());
+        assert!(plain.header().tc() && plain.as_slice().len() <= UDP_MIN);
+        assert_eq!((plain.header().rcode(), plain.header_counts().ancount()), (Rcode::NOERROR, 0));
+        assert!(with(700).header().tc() && with(0).header().tc());
+        assert_eq!(with(4096).header_counts().ancount(), 60);
+    }
+
+    #[test]
+    fn extensions_are_answered_with_ours() {
+        let question = query("tokyo.home.fastvpn", Rtype::A);
+
+        let plain = reply(&question, Transport::Udp).unwrap();
+        let known = reply(&extended(&question, 4096, 0), Transport::Udp).unwrap();
+        let later = reply(&extended(&question, 4096, 1), Transport::Udp).unwrap();
+        let twice = extended(&extended(&question, 512, 0), 512, 0);
+        let twice = reply(&twice, Transport::Udp).unwrap();
+
+        assert!(plain.opt().is_none());
+        assert_eq!(known.opt().unwrap().udp_payload_size(), 1232);
+        assert_eq!(records(&known).len(), 1);
+        assert_eq!(later.opt_rcode(), OptRcode::BADVERS);
+        assert_eq!(later.header_counts().ancount(), 0);
+        assert_eq!(twice.header().rcode(), Rcode::FORMERR);
+    }
+
+    #[test]
+    fn what_is_no_query_is_told_so_or_dropped() {
+        let question = query("tokyo.home.fastvpn", Rtype::A);
+        let with = |at: usize, byte: u8| {
+            let mut changed = question.clone();
+            changed[at] = byte;
+            reply(&changed, Transport::Udp)
+        };
+
+        assert!(with(2, 0x80).is_none(), "an answer");
+        assert!(reply(&question[..11], Transport::Udp).is_none());
+        assert_eq!(with(2, 0x20).unwrap().header().rcode(), Rcode::NOTIMP);
+        assert_eq!(with(5, 0).unwrap().header().rcode(), Rcode::FORMERR);
+        assert_eq!(with(5, 2).unwrap().header().rcode(), Rcode::FORMERR);
+        assert_eq!(with(11, 1).unwrap().header().rcode(), Rcode::FORMERR, "half a record");
+        assert_eq!(
+            reply(&question[..20], Transport::Udp).unwrap().header().rcode(),
+            Rcode::FORMERR
+        );
+        let class = question.len() - 1;
+        assert_eq!(with(class, 3).unwrap().header().rcode(), Rcode::REFUSED, "another class");
+    }
+
+    #[test]
+    fn many_questions_are_not_repeated() {
+        let mut message = query("tokyo.home.fastvpn", Rtype::A);
+        message[4..6].copy_from_slice(&10_000_u16.to_be_bytes());
+        for _ in 1..10_000 {
+            message.extend([0xc0, 12, 0, 1, 0, 1]);
+        }
+
+        assert_eq!(answer(&zone(), &message, Transport::Tcp).unwrap().len(), 12);
+    }
+
+    proptest! {
+        #[test]
+        fn any_message_has_a_short_answer_or_none(
+            bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            check(&bytes)?;
+        }
+
+        #[test]
+        fn any_change_of_a_query_has_a_short_answer_or_none(
+            at in proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let mut message = extended(&query("big.home.fastvpn", Rtype::ANY), 1400, 0);
+            for (index, byte) in at {
+                let index = index.index(message.len());
+                message[index] = byte;
+            }
+            check(&message)?;
+        }
+    }
+
+    fn check(message: &[u8]) -> Result<(), TestCaseError> {
+        let zone = zone();
+        if let Some(answer) = answer(&zone, message, Transport::Udp) {
+            prop_assert!(answer.len() <= UDP_MAX);
+            prop_assert_eq!(&answer[..2], &message[..2]);
+            prop_assert!(answer[2] & 0x80 != 0);
+        }
+        let _ = super::answer(&zone, message, Transport::Tcp);
+        Ok(())
+    }
+
+    fn ask(name: &str, rtype: Rtype) -> Message<Vec<u8>> {
+        reply(&query(name, rtype), Transport::Udp).unwrap()
+    }
+
+    fn reply(message: &[u8], transport: Transport) -> Option<Message<Vec<u8>>> {
+        answer(&zone(), message, transport).map(|bytes| Message::from_octets(bytes).unwrap())
+    }
+
+    fn query(name: &str, rtype: Rtype) -> Vec<u8> {
+        let mut builder = MessageBuilder::new_vec().question();
+        builder.header_mut().set_id(0x1234);
+        builder.header_mut().set_rd(true);
+        builder.push((name.parse::<Name<Vec<u8>>>().unwrap(), rtype)).unwrap();
+        builder.finish()
+    }
+
+    /// Adds a record of extensions: no name, type 41, size, code, version, flags, nothing in it
+    fn extended(message: &[u8], size: u16, version: u8) -> Vec<u8> {
+        let mut message = message.to_vec();
+        message[11] += 1;
+        message.extend([0, 0, 41]);
+        message.extend(size.to_be_bytes());
+        message.extend([0, version, 0, 0, 0, 0]);
+        message
+    }
+
+    fn records(answer: &Message<Vec<u8>>) -> Vec<String> {
+        use domain::rdata::AllRecordData;
+        let section = answer.answer().unwrap().limit_to::<AllRecordData<_, _>>();
+        section
+            .map(|record| {
+                let record = record.unwrap();
+                let (owner, data) = (record.owner(), record.data());
+                let dot = |text: String| if text.ends_with('.') { text } else { text + "." };
+                let data = match data {
+                    AllRecordData::Ns(ns) => dot(ns.nsdname().to_string()),
+                    AllRecordData::Ptr(ptr) => dot(ptr.ptrdname().to_string()),
+                    AllRecordData::Soa(soa) => format!(
+                        "{} {} {} {} {} {} {}",
+                        dot(soa.mname().to_string()),
+                        dot(soa.rname().to_string()),
+                        soa.serial().0,
+                        soa.refresh().as_secs(),
+                        soa.retry().as_secs(),
+                        soa.expire().as_secs(),
+                        soa.minimum().as_secs()
+                    ),
+                    other => other.to_string(),
+                };
+                let (ttl, rtype) = (record.ttl().as_secs(), record.rtype());
+                format!("{} {ttl} IN {rtype} {data}", dot(owner.to_string()))
+            })
+            .collect()
+    }
+
+    fn zone() -> Zone {
+        let host = |byte: u8, name: &str, addresses: Vec<IpAddr>| Host {
+            name: name.to_owned(),
+            key: PublicKey::from_bytes([byte; 32]),
+            addresses,
+            kind: HostKind::Member,
+        };
+        let hosts = [
+            host(2, "tokyo", vec![IpAddr::from([10, 9, 0, 2]), "fd09::2".parse().unwrap()]),
+            host(3, "paris", vec![IpAddr::from([10, 9, 0, 3])]),
+            host(4, "big", (0..60).map(|n| IpAddr::from([10, 7, 0, n])).collect()),
+        ];
+        let subnets = ["10.9.0.0/24".parse().unwrap(), "fd09::/64".parse().unwrap()];
+        let suffix = "home.fastvpn".parse().unwrap();
+        Zone::new(&suffix, &subnets, IpAddr::from([10, 9, 0, 1]), &hosts, 7)
+    }
+}

@@ -75,10 +75,11 @@ enum Order {
 impl Resolved {
     /// Starts a task of the current tokio runtime that ends when the last clone is dropped
     ///
-    /// The bus is connected to when there is something to announce.
-    pub fn new(bus: ResolvedBus) -> Self {
+    /// The bus is connected to when there is something to announce; each `look`, what resolved knows is
+    /// compared with that.
+    pub fn new(bus: ResolvedBus, look: Duration) -> Self {
         let (orders, queue) = mpsc::unbounded_channel();
-        tokio::spawn(Keeper { bus, orders: queue, links: BTreeMap::new() }.run());
+        tokio::spawn(Keeper { bus, look, orders: queue, links: BTreeMap::new() }.run());
         Self { orders }
     }
 
@@ -120,6 +121,7 @@ impl Link {
 #[derive(Debug)]
 struct Keeper {
     bus: ResolvedBus,
+    look: Duration,
     orders: mpsc::UnboundedReceiver<Order>,
     links: BTreeMap<String, Link>,
 }
@@ -184,7 +186,7 @@ impl Keeper {
         let owner = dbus.get_name_owner(NAME.try_into()?).await.ok();
         let mut peer = owner.map(|owner| Peer { bus: bus.clone(), owner: owner.into() });
         self.announce_all(peer.as_ref()).await;
-        let mut looks = interval_at(Instant::now() + LOOK, LOOK);
+        let mut looks = interval_at(Instant::now() + self.look, self.look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -371,8 +373,6 @@ const LINK: &str = "org.freedesktop.resolve1.Link";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// How long resolved, or the bus, may take to answer
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How often to look whether resolved still knows
-const LOOK: Duration = Duration::from_secs(30);
 /// Waits between attempts to reach the bus
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
