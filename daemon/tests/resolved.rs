@@ -70,6 +70,16 @@ impl Manager {
         self.known.set(index, |link| link.plain.push(format!("tls {mode}")));
     }
 
+    #[zbus(name = "SetLinkLLMNR")]
+    fn set_link_llmnr(&self, index: i32, mode: &str) {
+        self.known.set(index, |link| link.plain.push(format!("llmnr {mode}")));
+    }
+
+    #[zbus(name = "SetLinkMulticastDNS")]
+    fn set_link_multicast_dns(&self, index: i32, mode: &str) {
+        self.known.set(index, |link| link.plain.push(format!("mdns {mode}")));
+    }
+
     #[zbus(name = "SetLinkDNSEx")]
     fn set_link_dns_ex(&self, index: i32, servers: Vec<Server>) -> fdo::Result<()> {
         if self.strict {
@@ -234,7 +244,7 @@ fn wanted() -> Link {
         default_route: Some(false),
         servers: vec![(2, vec![10, 9, 0, 2], 5353, String::new())],
         domains: vec![("home.fastvpn".to_owned(), true), ("0.9.10.in-addr.arpa".to_owned(), true)],
-        plain: vec!["dnssec no".to_owned(), "tls no".to_owned()],
+        plain: ["dnssec no", "tls no", "llmnr no", "mdns no"].map(str::to_owned).to_vec(),
     }
 }
 

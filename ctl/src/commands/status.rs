@@ -125,7 +125,7 @@ fn names(network: &Network) -> String {
 }
 
 /// What to do where nobody asks us by himself; empty where somebody does
-fn how_to_ask(network: &Network) -> String {
+pub(super) fn how_to_ask(network: &Network) -> String {
     let known = &network.facts;
     let told = !matches!(known.dns_state.as_str(), "refused" | "unannounced");
     let Some((addr, port)) = known.dns_server.rsplit_once(':').filter(|_| !told) else {

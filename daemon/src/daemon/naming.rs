@@ -104,6 +104,8 @@ impl Naming {
                     Err(error) => {
                         let reason = chain(&error);
                         warn!(network = %self.network, reason, "names cannot be answered");
+                        // Nobody is to ask where nobody answers any more.
+                        self.revert(&plan.interface).await;
                         let detail = format!("cannot answer on {}: {reason}", dns.server);
                         let view = DnsView { detail, ..view(dns, None, DnsState::Failed) };
                         self.tell(life, view).await;
@@ -157,11 +159,15 @@ impl Naming {
 
     async fn forget(&self, served: Option<Served>) {
         let Some(served) = served else { return };
-        if let (Some(resolved), Some(_)) = (&self.resolved, &served.teller) {
-            let reverted = resolved.revert(&served.plan.interface);
-            if timeout(REVERT_LIMIT, reverted).await.is_err() {
-                warn!(network = %self.network, "systemd-resolved does not answer");
-            }
+        if served.teller.is_some() {
+            self.revert(&served.plan.interface).await;
+        }
+    }
+
+    async fn revert(&self, interface: &str) {
+        let Some(resolved) = &self.resolved else { return };
+        if timeout(REVERT_LIMIT, resolved.revert(interface)).await.is_err() {
+            warn!(network = %self.network, "systemd-resolved does not answer");
         }
     }
 

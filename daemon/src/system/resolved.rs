@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 use zbus::fdo::DBusProxy;
 use zbus::names::UniqueName;
 use zbus::zvariant::DynamicType;
-use zbus::{Connection, Message, OwnedObjectPath, OwnedVariant};
+use zbus::{Connection, DBusError, Message, OwnedObjectPath, OwnedVariant};
 
 /// The message bus on which resolved is to be found
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -287,8 +287,10 @@ impl Peer {
         let index = index(names.index)?;
         self.call("SetLinkDefaultRoute", &(index, false)).await?;
         self.call("SetLinkDomains", &(index, domains(names))).await?;
-        // Our names are signed by nobody and answered without TLS, whatever holds for others.
-        for method in ["SetLinkDNSSEC", "SetLinkDNSOverTLS"] {
+        // Our names are signed by nobody and answered without TLS, whatever holds for others; and
+        // nobody would hear a question to all.
+        for method in ["SetLinkDNSSEC", "SetLinkDNSOverTLS", "SetLinkLLMNR", "SetLinkMulticastDNS"]
+        {
             if let Err(error) = self.call(method, &(index, "no")).await {
                 debug!(method, error, "the system's setting holds for our names as well");
             }
@@ -341,6 +343,10 @@ fn sentence(error: &zbus::Error) -> String {
         zbus::Error::MethodError(name, text, _) => match text {
             Some(text) if !text.is_empty() => text.clone(),
             Some(_) | None => name.to_string(),
+        },
+        zbus::Error::FDO(error) => match error.description() {
+            Some(text) if !text.is_empty() => text.to_owned(),
+            Some(_) | None => error.name().to_string(),
         },
         other => other.to_string(),
     }

@@ -4,6 +4,7 @@
 
 mod daemon;
 mod machine;
+mod names;
 mod network;
 mod peers;
 

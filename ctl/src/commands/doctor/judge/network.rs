@@ -2,6 +2,7 @@
 
 use fastvpn_dbus::tree::{Network, Tree};
 
+use super::names::names;
 use super::peers::peers;
 use super::{Finding, Level};
 use crate::commands::doctor::facts::{Firewall, MachineFacts, SurroundingFacts};
@@ -26,6 +27,7 @@ pub(in crate::commands::doctor) fn network(
     if network.facts.state != "down" {
         findings.extend(peers(network, around.tree));
         findings.extend(interface(network, around.facts));
+        findings.extend(names(network));
         findings.extend(overlaps(network, around));
         findings.extend(overflow(network, around.machine));
         findings.extend(quota(network));
