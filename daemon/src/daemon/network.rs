@@ -339,12 +339,13 @@ impl Network {
             self.take(steps, now);
         }
         if self.phase == Phase::Running {
+            // Names are known before they are answered.
+            let hosts = names::poll(self);
+            self.out.extend(hosts.map(Action::Names));
             if let Some(job) = self.interface.poll(now) {
                 self.out.push(Action::Interface { plan: job.plan, fresh: job.fresh });
             }
             self.settle_carry();
-            let hosts = names::poll(self);
-            self.out.extend(hosts.map(Action::Names));
         }
         self.settle_tuning(now);
         let mut replies = self.pings.poll(now);

@@ -237,6 +237,16 @@ mod tests {
     }
 
     #[test]
+    fn own_entry_says_how_the_hub_calls_this_node_and_is_no_change() {
+        let mut roster = Roster::new(key(9));
+
+        let got = roster.on_list(part(Base::Whole, 1, &[1, 9]), ms(0));
+
+        assert_eq!(got.changes, [set(1)]);
+        assert_eq!(roster.own_name(), Some("peer-9"));
+    }
+
+    #[test]
     fn increment_on_the_known_revision_is_applied() {
         let mut roster = filled(&[1, 2]);
 

@@ -442,7 +442,7 @@ mod tests {
             prop_assert_eq!(&answer[..2], &message[..2]);
             prop_assert!(answer[2] & 0x80 != 0);
         }
-        let _ = super::answer(&zone, message, Transport::Tcp);
+        let _ = answer(&zone, message, Transport::Tcp);
         Ok(())
     }
 

@@ -603,7 +603,13 @@ fn hub_is_up_with_its_interface_and_shows_all_members() {
 
     world.news(News::Started(Ok(started(&hub()))));
     let actions = world.effects();
-    assert!(matches!(actions[..], [Action::Interface { fresh: true, .. }]), "{actions:?}");
+    let [Action::Names(hosts), Action::Interface { plan, fresh: true }] = &actions[..] else {
+        panic!("{actions:?}")
+    };
+    let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();
+    assert_eq!(names, ["tokyo", "hub"]);
+    let dns = plan.dns.as_ref().unwrap();
+    assert_eq!((dns.suffix.as_str(), dns.server), ("office.fastvpn", plan.addresses[0].addr()));
     world.news(News::Applied(Ok(())));
 
     assert_eq!(world.state(), NetworkState::Up);
