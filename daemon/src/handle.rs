@@ -16,8 +16,12 @@ use fastvpn_proto::node::Way;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use self::members::{
+    InvitationView, Invite, Invited, MemberView, MembersReply, MembersRequest,
+};
 pub use self::setup::{Bringer, HubSpec, JoinSpec};
 
+mod members;
 mod setup;
 
 /// Name of a network: 1 to 15 characters of `a-z`, `0-9` and `-`
@@ -90,18 +94,30 @@ pub enum HandleError {
     /// The configuration has problems; the old one stays in force
     #[error("the configuration has problems:\n{0}")]
     Config(String),
+    /// It is in the administrator's files, which the daemon does not change
+    #[error("{0}")]
+    Configured(String),
     /// A name, address or device is taken by somebody else
     #[error("{0}")]
     Conflict(String),
     /// The network is up, and somebody else applies its addresses than was asked for
     #[error("{0}")]
     InUse(String),
-    /// A value cannot be right
+    /// What was asked for cannot be, in this network
     #[error("{0}")]
     Invalid(String),
+    /// There is no such invitation
+    #[error("{0}")]
+    NoInvitation(String),
+    /// There is no such member
+    #[error("{0}")]
+    NoMember(String),
     /// A peer of that name or key is not known, or not alive
     #[error("no peer {0:?} in network {1}")]
     NoPeer(String, NetworkName),
+    /// Only a hub can do that, and this node is none in the network
+    #[error("this node is no hub of network {0}; ask the hub's administrator")]
+    NotHub(NetworkName),
     /// The network is a hub's, and only a peer can do that
     #[error("network {0} is a hub, and a hub's addresses are set by fastvpnd itself")]
     NotPeer(NetworkName),
@@ -145,6 +161,15 @@ pub enum Request {
     Join(JoinSpec, oneshot::Sender<Result<NetworkName, HandleError>>),
     /// Take a network down and delete all that was made for it
     Leave(NetworkName, oneshot::Sender<Result<(), HandleError>>),
+    /// Something that concerns the members of a hub
+    Members {
+        /// In which network
+        network: NetworkName,
+        /// What is wanted
+        request: MembersRequest,
+        /// The answer
+        reply: oneshot::Sender<Result<MembersReply, HandleError>>,
+    },
     /// Ask a peer once through its session
     Ping {
         /// In which network

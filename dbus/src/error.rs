@@ -15,18 +15,26 @@ pub enum Error {
     Busy(String),
     /// The configuration has problems; the old one stays in force
     Config(String),
+    /// It is in the administrator's files, which the daemon does not change
+    Configured(String),
     /// A name, address or device is taken by somebody else
     Conflict(String),
     /// The network is up, and somebody else applies its addresses than was asked for
     InUse(String),
     /// An argument cannot be right, whatever the state of the daemon
     InvalidArgument(String),
+    /// There is no such invitation
+    NoInvitation(String),
+    /// There is no such member
+    NoMember(String),
     /// A peer of that name, key or address is not known, or not alive
     NoPeer(String),
     /// The caller may not do that
     NotAuthorized(String),
     /// The network is a hub's, and only a peer can do that
     NotPeer(String),
+    /// Only a hub can do that, and the daemon is none in this network
+    NotHub(String),
     /// The network is not up, so that the request makes no sense
     NotUp(String),
     /// The hub does not let this node in
@@ -49,12 +57,16 @@ impl fmt::Display for Error {
         match self {
             Self::Busy(text)
             | Self::Config(text)
+            | Self::Configured(text)
             | Self::Conflict(text)
             | Self::InUse(text)
             | Self::InvalidArgument(text)
+            | Self::NoInvitation(text)
+            | Self::NoMember(text)
             | Self::NoPeer(text)
             | Self::NotAuthorized(text)
             | Self::NotPeer(text)
+            | Self::NotHub(text)
             | Self::NotUp(text)
             | Self::Refused(text)
             | Self::Stopping(text)

@@ -26,7 +26,7 @@ use zbus::connection::Builder;
 
 pub use error::Error;
 pub use manager::{ManagerProxy, PingAnswer, ReloadAnswer};
-pub use network::NetworkProxy;
+pub use network::{InvitationAnswer, InviteAnswer, NetworkProxy};
 pub use peer::PeerProxy;
 
 /// Bus name of the daemon

@@ -1,14 +1,71 @@
 //! Proxy of `org.fastvpn.Network1`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use zbus::proxy;
+use serde::{Deserialize, Serialize};
+use zbus::{Type, Variant, proxy};
+
+use crate::error::Error;
+use crate::types::MemberAnswer;
+
+/// Answer of [`NetworkProxy::invite`]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, Type)]
+pub struct InviteAnswer {
+    /// The invitation, which cannot be shown again
+    pub invitation: String,
+    /// When it is of no use any more, in Unix seconds
+    pub expires: u64,
+    /// Where it says that the hub is
+    pub endpoints: Vec<String>,
+}
+
+/// An invitation that may still be used
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, Type)]
+pub struct InvitationAnswer {
+    /// Name of the member to be
+    pub name: String,
+    /// When it is of no use any more, in Unix seconds
+    pub expires: u64,
+    /// Whether somebody has to approve who comes by it
+    pub approval: bool,
+}
 
 use crate::types::Plan;
 
 /// One network; see [`crate::types::NetworkFacts`] and [`crate::types::NetworkFigures`]
 #[proxy(interface = "org.fastvpn.Network1", default_service = "org.fastvpn")]
 pub trait Network {
+    /// Lets a node join that waits for approval, or was revoked; named by key or name
+    #[zbus(allow_interactive_auth)]
+    fn approve_member(&self, who: &str) -> Result<(), Error>;
+
+    /// Makes the invitations of a name useless
+    #[zbus(allow_interactive_auth)]
+    fn cancel_invitation(&self, member: &str) -> Result<(), Error>;
+
+    /// Lists the invitations by which somebody may still come
+    #[zbus(allow_interactive_auth)]
+    fn invitations(&self) -> Result<Vec<InvitationAnswer>, Error>;
+
+    /// Makes an invitation; only a hub can
+    #[zbus(allow_interactive_auth)]
+    fn invite(
+        &self,
+        member: &str,
+        options: &HashMap<&str, Variant<'_>>,
+    ) -> Result<InviteAnswer, Error>;
+
+    /// Lists the members; only a hub can
+    fn members(&self) -> Result<Vec<MemberAnswer>, Error>;
+
+    /// Gives a member another name; named by key or name
+    #[zbus(allow_interactive_auth)]
+    fn rename_member(&self, who: &str, name: &str) -> Result<(), Error>;
+
+    /// Cuts a member off; named by key or name
+    #[zbus(allow_interactive_auth)]
+    fn revoke_member(&self, who: &str) -> Result<(), Error>;
+
     /// Overlay addresses of this node, each with its prefix length
     #[zbus(property)]
     fn addresses(&self) -> zbus::Result<Vec<String>>;

@@ -12,7 +12,29 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use serde::{Deserialize, Serialize};
 use zbus::{DeserializeDict, OwnedObjectPath, OwnedVariant, SerializeDict, Type, Variant};
+
+/// A member as its hub lists it
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, Type)]
+pub struct MemberAnswer {
+    /// Its name
+    pub name: String,
+    /// Public key in base64
+    pub public_key: String,
+    /// Overlay addresses; none if it was given none yet
+    pub addresses: Vec<String>,
+    /// Subnets behind it
+    pub subnets: Vec<String>,
+    /// `approved`, `pending` or `revoked`
+    pub standing: String,
+    /// Where it is kept: `configuration` or `store`
+    pub source: String,
+    /// Whether it is alive
+    pub online: bool,
+    /// Since when it is known, in Unix seconds; 0: not known
+    pub since: u64,
+}
 
 /// Properties by name, as the bus carries them
 pub type Properties = HashMap<String, OwnedVariant>;

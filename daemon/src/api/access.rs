@@ -48,6 +48,8 @@ pub(super) enum Action {
     Join,
     /// Take a network down and delete it
     Leave,
+    /// Invite, approve, revoke or rename members of a hub
+    Members,
     /// Read the configuration again
     Reload,
 }
@@ -121,6 +123,7 @@ impl Action {
     fn id(self) -> &'static str {
         match self {
             Self::Connect | Self::Disconnect => "org.fastvpn.connect",
+            Self::Members => "org.fastvpn.manage-members",
             Self::CreateHub | Self::Join | Self::Leave | Self::Reload => {
                 "org.fastvpn.manage-networks"
             }
@@ -134,6 +137,7 @@ impl Action {
             Self::Disconnect => "disconnect a network",
             Self::Join => "join a network",
             Self::Leave => "leave a network",
+            Self::Members => "manage the members of a network",
             Self::Reload => "reload the configuration",
         }
     }
@@ -258,7 +262,8 @@ mod tests {
 
     #[test]
     fn policy_declares_the_actions_that_are_asked_for_and_no_others() {
-        let asked = [Action::Connect, Action::Disconnect, Action::Reload].map(Action::id);
+        let asked =
+            [Action::Connect, Action::Disconnect, Action::Members, Action::Reload].map(Action::id);
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../dbus/org.fastvpn.policy");
         let text = std::fs::read_to_string(file).unwrap();
 

@@ -10,9 +10,13 @@ pub(super) fn named(error: HandleError) -> Error {
     match error {
         HandleError::Busy(_) => Error::Busy(text),
         HandleError::Config(_) => Error::Config(text),
+        HandleError::Configured(_) => Error::Configured(text),
         HandleError::Conflict(_) => Error::Conflict(text),
         HandleError::InUse(_) => Error::InUse(text),
         HandleError::Invalid(_) => Error::InvalidArgument(text),
+        HandleError::NoInvitation(_) => Error::NoInvitation(text),
+        HandleError::NoMember(_) => Error::NoMember(text),
+        HandleError::NotHub(_) => Error::NotHub(text),
         HandleError::NoPeer(..) => Error::NoPeer(text),
         HandleError::NotPeer(_) => Error::NotPeer(text),
         HandleError::NotUp(_) => Error::NotUp(text),

@@ -14,6 +14,7 @@ mod access;
 mod callers;
 mod error;
 mod manager;
+mod members;
 mod network;
 mod options;
 mod peer;
@@ -21,6 +22,7 @@ mod polkit;
 mod publish;
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
 use fastvpn_dbus::{BUS_NAME, ROOT};
 use thiserror::Error;
@@ -32,7 +34,9 @@ use zbus::fdo::{ObjectManager, RequestNameFlags};
 
 pub use fastvpn_dbus::Bus;
 
+use self::access::Access;
 use self::manager::Manager;
+use self::network::Door;
 use self::publish::{Publisher, Rounds};
 use crate::handle::Handle;
 
@@ -101,7 +105,8 @@ async fn open(bus: &Bus, handle: &Handle) -> Result<Publisher, OpenError> {
     let manager = Manager::new(bus, handle.clone(), rounds.clone());
     let builder = bus.builder().serve_at(ROOT, ObjectManager).serve_at(ROOT, manager);
     let connection = timeout(BUS_PATIENCE, builder.build()).await??;
-    let mut publisher = Publisher::new(connection.clone(), handle.snapshots(), rounds);
+    let door = Door { access: Access::new(bus), daemon: handle.clone(), rounds };
+    let mut publisher = Publisher::new(connection.clone(), Arc::new(door));
     publisher.round().await?;
     timeout(BUS_PATIENCE, take_name(&connection)).await??;
     Ok(publisher)

@@ -1,144 +1,262 @@
-//! `org.fastvpn.Network1`: one network.
+//! `org.fastvpn.Network1`: one network, and the members of a hub.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use fastvpn_dbus::Error;
 use fastvpn_dbus::types::{
-    Apply as ApplyWord, DnsState as DnsWord, NetworkFacts, NetworkFigures,
+    Apply as ApplyWord, DnsState as DnsWord, MemberAnswer, NetworkFacts, NetworkFigures,
     NetworkState as StateWord, PathKind, Plan, Role as RoleWord,
 };
 use fastvpn_proto::node::{Carrier, Way};
-use zbus::interface;
+use zbus::message::Header;
+use zbus::{Connection, OwnedVariant, interface};
 
-use super::publish::Shown;
+use super::access::{Access, Action};
+use super::error::named;
+use super::members;
+use super::publish::{Rounds, Shown};
 use crate::handle::{
-    Apply, Counted, DnsState, NetworkName, NetworkState, NetworkView, PathView, Role,
+    Apply, Counted, DnsState, Handle, MembersRequest, NetworkName, NetworkState, NetworkView,
+    PathView, Role,
 };
 
-/// The object of one network; reads what was published last
-pub(super) struct Network(pub(super) Arc<Shown<NetworkFacts, NetworkFigures>>);
+/// The object of one network; its properties are what was published last
+pub(super) struct Network {
+    name: NetworkName,
+    shown: Arc<Shown<NetworkFacts, NetworkFigures>>,
+    door: Arc<Door>,
+}
+
+/// The way of methods to the daemon
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) access: Access,
+    pub(super) daemon: Handle,
+    /// A change is answered after it can be seen
+    pub(super) rounds: Arc<Rounds>,
+}
+
+impl Network {
+    /// Shows the network `name`
+    pub(super) fn new(
+        name: NetworkName,
+        shown: Arc<Shown<NetworkFacts, NetworkFigures>>,
+        door: Arc<Door>,
+    ) -> Self {
+        Self { name, shown, door }
+    }
+
+    async fn change(
+        &self,
+        request: MembersRequest,
+        call: &Header<'_>,
+        bus: &Connection,
+    ) -> Result<(), Error> {
+        self.door.access.require(Action::Members, call, bus).await?;
+        let daemon = &self.door.daemon;
+        daemon.change_members(self.name.clone(), request).await.map_err(named)?;
+        self.door.rounds.catch_up().await;
+        Ok(())
+    }
+}
 
 #[interface(name = "org.fastvpn.Network1", introspection_docs = false)]
 impl Network {
+    /// Lets a node join that waits for approval, or was revoked
+    async fn approve_member(
+        &self,
+        who: String,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.change(MembersRequest::Approve(who), &call, bus).await
+    }
+
+    /// Makes the invitations of a name useless
+    async fn cancel_invitation(
+        &self,
+        member: String,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.change(MembersRequest::Withdraw(member), &call, bus).await
+    }
+
+    /// Lists the invitations by which somebody may still come
+    #[zbus(out_args("invitations"))]
+    async fn invitations(
+        &self,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<Vec<(String, u64, bool)>, Error> {
+        self.door.access.require(Action::Members, &call, bus).await?;
+        let found = self.door.daemon.invitations(self.name.clone()).await.map_err(named)?;
+        Ok(found.into_iter().map(members::invitation).collect())
+    }
+
+    /// Makes an invitation
+    #[zbus(out_args("invitation", "expires", "endpoints"))]
+    async fn invite(
+        &self,
+        member: &str,
+        options: HashMap<String, OwnedVariant>,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(String, u64, Vec<String>), Error> {
+        self.door.access.require(Action::Members, &call, bus).await?;
+        let invite = members::invite(member, options)?;
+        let made = self.door.daemon.invite(self.name.clone(), invite).await.map_err(named)?;
+        Ok((made.text, unix_seconds(made.expires), made.endpoints))
+    }
+
+    /// Lists the members
+    #[zbus(out_args("members"))]
+    async fn members(&self) -> Result<Vec<MemberAnswer>, Error> {
+        let found = self.door.daemon.members(self.name.clone()).await.map_err(named)?;
+        Ok(found.iter().map(members::member).collect())
+    }
+
+    /// Gives a member another name
+    async fn rename_member(
+        &self,
+        who: String,
+        name: String,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.change(MembersRequest::Rename { who, name }, &call, bus).await
+    }
+
+    /// Cuts a member off
+    async fn revoke_member(
+        &self,
+        who: String,
+        #[zbus(header)] call: Header<'_>,
+        #[zbus(connection)] bus: &Connection,
+    ) -> Result<(), Error> {
+        self.change(MembersRequest::Revoke(who), &call, bus).await
+    }
+
     #[zbus(property)]
     fn addresses(&self) -> Vec<String> {
-        self.0.facts().addresses.clone()
+        self.shown.facts().addresses.clone()
     }
 
     #[zbus(property)]
     fn apply(&self) -> String {
-        self.0.facts().apply.clone()
+        self.shown.facts().apply.clone()
     }
 
     #[zbus(property)]
     fn detail(&self) -> String {
-        self.0.facts().detail.clone()
+        self.shown.facts().detail.clone()
     }
 
     #[zbus(property)]
     fn dns_detail(&self) -> String {
-        self.0.facts().dns_detail.clone()
+        self.shown.facts().dns_detail.clone()
     }
 
     #[zbus(property)]
     fn dns_server(&self) -> String {
-        self.0.facts().dns_server.clone()
+        self.shown.facts().dns_server.clone()
     }
 
     #[zbus(property)]
     fn dns_state(&self) -> String {
-        self.0.facts().dns_state.clone()
+        self.shown.facts().dns_state.clone()
     }
 
     #[zbus(property)]
     fn dns_suffix(&self) -> String {
-        self.0.facts().dns_suffix.clone()
+        self.shown.facts().dns_suffix.clone()
     }
 
     #[zbus(property)]
     fn hub_alive(&self) -> bool {
-        self.0.facts().hub_alive
+        self.shown.facts().hub_alive
     }
 
     #[zbus(property)]
     fn hub_endpoint(&self) -> String {
-        self.0.facts().hub_endpoint.clone()
+        self.shown.facts().hub_endpoint.clone()
     }
 
     #[zbus(property)]
     fn hub_key(&self) -> String {
-        self.0.facts().hub_key.clone()
+        self.shown.facts().hub_key.clone()
     }
 
     #[zbus(property)]
     fn interface(&self) -> String {
-        self.0.facts().interface.clone()
+        self.shown.facts().interface.clone()
     }
 
     #[zbus(property)]
     fn listen(&self) -> String {
-        self.0.facts().listen.clone()
+        self.shown.facts().listen.clone()
     }
 
     #[zbus(property)]
     fn mtu(&self) -> u32 {
-        self.0.facts().mtu
+        self.shown.facts().mtu
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {
-        self.0.facts().name.clone()
+        self.shown.facts().name.clone()
     }
 
     #[zbus(property)]
     fn plan(&self) -> Plan {
-        self.0.facts().plan.clone()
+        self.shown.facts().plan.clone()
     }
 
     #[zbus(property)]
     fn public_key(&self) -> String {
-        self.0.facts().public_key.clone()
+        self.shown.facts().public_key.clone()
     }
 
     #[zbus(property)]
     fn quota(&self) -> u64 {
-        self.0.facts().quota
+        self.shown.facts().quota
     }
 
     #[zbus(property)]
     fn quota_period(&self) -> String {
-        self.0.facts().quota_period.clone()
+        self.shown.facts().quota_period.clone()
     }
 
     #[zbus(property)]
     fn quota_until(&self) -> u64 {
-        self.0.facts().quota_until
+        self.shown.facts().quota_until
     }
 
     #[zbus(property)]
     fn quota_used(&self) -> u64 {
-        self.0.figures().quota_used
+        self.shown.figures().quota_used
     }
 
     #[zbus(property)]
     fn refusals(&self) -> BTreeMap<String, u64> {
-        self.0.figures().refusals.clone()
+        self.shown.figures().refusals.clone()
     }
 
     #[zbus(property)]
     fn role(&self) -> String {
-        self.0.facts().role.clone()
+        self.shown.facts().role.clone()
     }
 
     #[zbus(property)]
     fn state(&self) -> String {
-        self.0.facts().state.clone()
+        self.shown.facts().state.clone()
     }
 
     #[zbus(property)]
     fn statistics(&self) -> BTreeMap<String, u64> {
-        self.0.figures().statistics.clone()
+        self.shown.figures().statistics.clone()
     }
 }
 

@@ -23,7 +23,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout};
 use zbus::names::BusName;
 use zbus::{Connection, OwnedObjectPath};
 
-use super::network::{self, Network};
+use super::network::{self, Door, Network};
 use super::peer::{self, Peer};
 use crate::handle::{NetworkName, NetworkView, PeerView, Snapshot};
 
@@ -32,6 +32,7 @@ use crate::handle::{NetworkName, NetworkView, PeerView, Snapshot};
 pub(super) struct Publisher {
     bus: Connection,
     snapshots: watch::Receiver<Arc<Snapshot>>,
+    door: Arc<Door>,
     rounds: Arc<Rounds>,
     /// Whose facts the objects show
     told: Arc<Snapshot>,
@@ -67,15 +68,12 @@ struct NetworkObject {
 
 impl Publisher {
     /// Makes a publisher that has published nothing yet
-    pub(super) fn new(
-        bus: Connection,
-        snapshots: watch::Receiver<Arc<Snapshot>>,
-        rounds: Arc<Rounds>,
-    ) -> Self {
+    pub(super) fn new(bus: Connection, door: Arc<Door>) -> Self {
         Self {
             bus,
-            snapshots,
-            rounds,
+            snapshots: door.daemon.snapshots(),
+            rounds: Arc::clone(&door.rounds),
+            door,
             told: Arc::default(),
             networks: BTreeMap::new(),
             figures_at: Instant::now(),
@@ -164,7 +162,8 @@ impl Publisher {
             if !self.networks.contains_key(name) {
                 let shown = Shown::new(network::facts(name, view), network::figures(view));
                 let path = network_path(name.as_str());
-                server.at(path, Network(Arc::clone(&shown))).await?;
+                let door = Arc::clone(&self.door);
+                server.at(path, Network::new(name.clone(), Arc::clone(&shown), door)).await?;
                 let object = NetworkObject { shown, peers: BTreeMap::new() };
                 self.networks.insert(name.clone(), object);
             }

@@ -218,6 +218,7 @@ mod tests {
             subnets: Vec::new(),
             carrier: Choice::Auto,
             split: None,
+            line: 7,
         };
         NetworkConfig {
             role: RoleConfig::Hub(HubConfig {

@@ -141,7 +141,9 @@ impl Ledger<'_> {
         let carrier =
             engine::carrier(member.carrier.as_ref(), "member.carrier", self.carrier, notes)?;
         let split = engine::split(&member.tcp, "member.tcp", notes)?;
-        Some(Member { name: name?, public_key: public_key?, addresses, subnets, carrier, split })
+        let line = notes.line(&table.span());
+        let (name, public_key) = (name?, public_key?);
+        Some(Member { name, public_key, addresses, subnets, carrier, split, line })
     }
 
     fn name(

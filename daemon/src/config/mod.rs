@@ -82,6 +82,21 @@ pub fn report(
     }
 }
 
+/// Tells whether a text can be the name of a member
+pub(crate) fn is_member_name(text: &str) -> bool {
+    value::member_name(text).is_ok()
+}
+
+/// Tells whether a text says where a node is: `HOST:PORT`
+pub(crate) fn is_endpoint(text: &str) -> bool {
+    value::endpoint(text).is_ok()
+}
+
+/// Tells whether a prefix can be a subnet
+pub(crate) fn is_subnet(prefix: &Prefix) -> bool {
+    value::subnet(&prefix.to_string()).is_ok()
+}
+
 fn load_with(
     config_dir: &Path,
     state_dir: &Path,
@@ -193,6 +208,8 @@ pub struct Member {
     pub carrier: Choice,
     /// Whether TCP connections with it are split; nothing: as in the whole network
     pub split: Option<bool>,
+    /// Where it begins in the file; 0 if it is in none
+    pub line: usize,
 }
 
 /// What only peers have

@@ -9,15 +9,18 @@ use fastvpn_proto::node::{Admission, Command, Engine};
 use fastvpn_proto::time::Duration;
 
 use super::quota::Used;
+use super::state::{Answer, RequestId};
 use crate::dns::Host;
 use crate::handle::{DnsView, HandleError};
 use crate::plane::{Listening, PlaneEvent};
-use crate::registry::Members;
+use crate::registry::{Change, Members, RegistryError};
 use crate::system::InterfacePlan;
 
 /// What a role asks of its network
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Step {
+    /// Answer a request
+    Answer(RequestId, Answer),
     /// This cannot work; stop and try again later
     Fail(HandleError),
     /// For the node
@@ -33,6 +36,8 @@ pub(super) enum Step {
     Resolve(String),
     /// The hub knows this node: the secret of the invitation was used
     Welcomed,
+    /// Write down what a hub keeps
+    Write(Vec<Change>),
 }
 
 /// What a network asks of the system
@@ -55,6 +60,8 @@ pub(super) enum Action {
     Names(Arc<[Host]>),
     /// For the node
     Node(Command),
+    /// Open what a hub keeps, and say what is in it
+    Open,
     /// Say how much of the quota was used, as it was written down
     Recall,
     /// Say which addresses this `HOST:PORT` means
@@ -66,6 +73,8 @@ pub(super) enum Action {
         /// Name and alias of the interface, if there may be one
         interface: Option<(String, String)>,
     },
+    /// Write down what a hub keeps: all of it, or nothing
+    Write(Vec<Change>),
 }
 
 /// How to start a plane
@@ -94,6 +103,8 @@ pub(super) enum News {
     Gone,
     /// How names are served
     Naming(DnsView),
+    /// What a hub keeps is open, or why not
+    Opened(Result<Box<Members>, HandleError>),
     /// A batch of the plane
     Plane(Vec<PlaneEvent>),
     /// What was written down of the quota
@@ -109,6 +120,8 @@ pub(super) enum News {
     Started(Result<Started, HandleError>),
     /// The plane has ended and the interface is undone
     Stopped,
+    /// What a hub keeps is written down, or why not
+    Written(Result<(), RegistryError>),
 }
 
 /// A plane that runs
@@ -116,8 +129,6 @@ pub(super) enum News {
 pub(super) struct Started {
     /// Where it listens
     pub(super) listening: Listening,
-    /// The members, for a hub
-    pub(super) members: Option<Members>,
     /// A number that no earlier start of this network had
     pub(super) nonce: u64,
 }

@@ -3,32 +3,44 @@
 //! A [`Hub`] takes the events of its node and answers with [`Step`]s. The node has already verified
 //! who speaks; the hub decides whether that is a member, which overlay addresses it has, and when it
 //! is alive no longer: after silence, a goodbye, or a push that could not be delivered. Each change
-//! of the list is pushed to all live members as an increment ([`LiveList`]).
+//! of the list is pushed to all live members as an increment ([`LiveList`]). Who is invited, and what
+//! an administrator may ask, is in `newcomers`; what is written down goes through the [`Ledger`].
 //!
 //! # Contract
 //!
 //! - An init changes nothing: admission says what would be, the list follows when the session is up
 //!   and proves that the init was no replay. So the registration is judged twice.
+//! - What a member is told of its addresses is written down before: an init, or a session that is up,
+//!   may have to wait for that, and is then looked at once more.
 //! - After events, [`Hub::poll`] once, which pushes what has changed.
+//! - [`Step::Write`] is answered by [`Hub::on_written`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
 use fastvpn_proto::control::{Entry, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    BootId, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+    BootId, Choice, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::action::Step;
+use super::guests::Guests;
+use super::ledger::{Done, Ledger, Then, Turn, Wish};
 use super::list::{LiveList, Offer};
-use crate::config::{HubConfig, Member};
+use crate::config::{HubConfig, Member, NetworkConfig};
 use crate::handle::NetworkName;
 use crate::logging::Seldom;
-use crate::registry::Members;
+use crate::registry::{Members, RegistryError, Standing as Place};
+
+mod newcomers;
+mod registration;
+
+use self::registration::{Judgement, Proof};
 
 /// Underlay addresses of one peer in the list
 const ENDPOINTS_MAX: usize = 8;
@@ -37,6 +49,8 @@ const SNAPSHOT_SPACING: Duration = Duration::from_secs(1);
 /// Refusals of one kind are logged at most this often
 const LOG_SPACING: Duration = Duration::from_secs(10);
 
+/// Why a member leaves the list that is none any more
+const NO_MEMBER: &str = "it is no member any more";
 /// Why a silent member leaves the list
 const SILENT: &str = "it was silent for too long";
 
@@ -49,9 +63,14 @@ pub(super) struct Hub {
     config: HubConfig,
     /// Silence that the node tells of: the timeout as it was at the start
     silence: Duration,
-    members: Members,
+    /// Wall clock at the zero of all instants
+    zero: SystemTime,
+    ledger: Ledger,
     list: LiveList,
     live: BTreeMap<PublicKey, Live>,
+    guests: Guests,
+    /// Sessions that are up, and wait until something is written down
+    arriving: BTreeMap<PublicKey, Arrival>,
     /// What members were offered that are not up yet
     offers: BTreeMap<PublicKey, Offer>,
     strangers: Seldom,
@@ -72,11 +91,12 @@ struct Live {
     snapshot_at: Instant,
 }
 
-/// Whether a registration comes from a session that is up, or from an init that may be a replay
-#[derive(Clone, Copy, Debug)]
-enum Proof {
-    Given,
-    Open,
+/// A session that is up
+#[derive(Clone, Debug)]
+struct Arrival {
+    boot: BootId,
+    hello: Vec<u8>,
+    way: Way,
 }
 
 impl Hub {
@@ -95,9 +115,12 @@ impl Hub {
             addresses,
             silence: config.timeout,
             config,
-            members,
+            zero: SystemTime::UNIX_EPOCH,
+            ledger: Ledger::new(members),
             list: LiveList::new(id),
             live: BTreeMap::new(),
+            guests: Guests::default(),
+            arriving: BTreeMap::new(),
             offers: BTreeMap::new(),
             strangers: Seldom::new(1, LOG_SPACING),
             refusals: Seldom::new(1, LOG_SPACING),
@@ -112,16 +135,12 @@ impl Hub {
                 self.on_stranger(ticket, key, &hello, now, out);
             }
             Event::SessionUp { peer, boot, greeting, initiator: _, way } => {
-                self.on_session_up(peer, boot, &greeting, way, now, out);
+                self.on_session_up(peer, Arrival { boot, hello: greeting, way }, now, out);
             }
-            Event::SessionDown {
-                peer,
-                reason: reason @ (DownReason::Closed | DownReason::Silence),
-            } => {
-                self.leave(&peer, &reason.to_string());
+            Event::SessionDown { peer, reason } => self.on_session_down(&peer, reason, out),
+            Event::Silent { peer } if self.guests.remove(&peer) => {
+                out.push(Step::Node(Command::RemovePeer(peer)));
             }
-            // Whoever removed it has seen to the list; who restarted is up again already.
-            Event::SessionDown { reason: DownReason::Removed | DownReason::Restarted, .. } => {}
             // Where the timeout has become longer since, the numbers tell.
             Event::Silent { peer } if self.silence >= self.config.timeout => {
                 self.expel(&peer, SILENT, out);
@@ -156,25 +175,28 @@ impl Hub {
     /// Applies what a changed configuration says of members, and of the timeout
     ///
     /// Sessions of members that are gone, or whose addresses changed, end; all others go on.
-    pub(super) fn on_config(&mut self, config: HubConfig, out: &mut Vec<Step>) {
-        let settings = |config: &HubConfig| -> BTreeMap<_, _> {
-            let members = config.members.iter();
-            members.map(|member| (member.public_key, (member.carrier, member.split))).collect()
-        };
-        let (old, new) = (settings(&self.config), settings(&config));
-        self.members.reload(config.clone());
+    pub(super) fn on_config(
+        &mut self,
+        network: &NetworkConfig,
+        config: HubConfig,
+        now: Instant,
+        out: &mut Vec<Step>,
+    ) {
+        let old = self.settings();
+        self.ledger.members_mut().reload(network, &config);
+        let new = self.settings();
         self.config = config;
-        self.offers.retain(|key, _| self.members.find(key).is_some());
+        self.offers.retain(|key, _| self.ledger.members().find(key).is_some());
         let live: Vec<_> = self.live.keys().copied().collect();
         for key in live {
-            let Some(member) = self.members.find(&key) else {
-                self.expel(&key, "it is no member any more", out);
+            let Some(member) = self.ledger.members().find(&key) else {
+                self.expel(&key, NO_MEMBER, out);
                 continue;
             };
             let wanted: BTreeSet<_> = member.addresses.iter().copied().collect();
             let has = self.live.get(&key).map(addresses_of).unwrap_or_default();
             let own: Vec<_> = has.iter().copied().collect();
-            let lost = self.members.check(&key, &own).is_err();
+            let lost = self.claim(&key, &own, now).is_err();
             if lost || !wanted.is_empty() && wanted != has {
                 self.expel(&key, "its addresses were changed", out);
             } else if self.enlist(&key) || old.get(&key) != new.get(&key) {
@@ -183,8 +205,41 @@ impl Hub {
         }
     }
 
+    /// Takes what the wall clock said at the zero of all instants
+    pub(super) fn on_wall(&mut self, zero: SystemTime) {
+        self.zero = zero;
+    }
+
+    /// Takes what became of what was to be written down
+    pub(super) fn on_written(
+        &mut self,
+        result: Result<(), RegistryError>,
+        now: Instant,
+        out: &mut Vec<Step>,
+    ) {
+        if let Err(error) = &result {
+            warn!(network = %self.network, %error, "members cannot be written down");
+        }
+        if let Some(done) = self.ledger.on_written(result) {
+            self.on_done(done, now, out);
+        }
+    }
+
     /// Pushes what has changed
     pub(super) fn poll(&mut self, now: Instant, out: &mut Vec<Step>) {
+        for key in self.guests.expire(now) {
+            self.offers.remove(&key);
+            out.push(Step::Node(Command::RemovePeer(key)));
+        }
+        while let Some(turn) = {
+            let promised = |key: Option<&PublicKey>| self.guests.promised(key);
+            self.ledger.poll(unix(self.zero, now), promised)
+        } {
+            match turn {
+                Turn::Done(done) => self.on_done(done, now, out),
+                Turn::Write(changes) => out.push(Step::Write(changes)),
+            }
+        }
         let increments = self.list.poll(now);
         if increments.is_empty() {
             return;
@@ -200,7 +255,7 @@ impl Hub {
 
     /// Returns when [`Self::poll`] will next have something to do
     pub(super) fn deadline(&self) -> Instant {
-        self.list.deadline()
+        self.list.deadline().min(self.guests.deadline())
     }
 
     /// Returns what the hub's interface should be like
@@ -214,7 +269,7 @@ impl Hub {
 
     /// Goes through all members, each with its entry in the list if it is alive
     pub(super) fn members(&self) -> impl Iterator<Item = (&Member, Option<&Entry>)> {
-        self.config.members.iter().map(|member| (member, self.list.get(&member.public_key)))
+        self.ledger.members().iter().map(|member| (member, self.list.get(&member.public_key)))
     }
 
     fn on_stranger(
@@ -225,21 +280,26 @@ impl Hub {
         now: Instant,
         out: &mut Vec<Step>,
     ) {
-        if self.members.find(&key).is_none() {
-            if let Some(more) = self.strangers.allow(now) {
-                info!(network = %self.network, ?key, more, "refused a node that is no member");
+        match self.ledger.members().standing(&key) {
+            Some(Place::Approved) => {}
+            Some(Place::Pending | Place::Revoked) | None => {
+                return self.on_newcomer(ticket, key, hello, now, out);
             }
-            out.push(Step::Node(Command::Refuse { ticket }));
-            return;
         }
         let Ok(register) = Register::decode(hello) else {
             self.on_fault(&key, "registration cannot be read", now);
             out.push(Step::Node(Command::Refuse { ticket }));
             return;
         };
-        let reply = match self.judge(&key, &register, Proof::Open) {
-            Ok(addresses) => self.welcome(&key, addresses),
-            Err(reason) => {
+        let reply = match self.judge(&key, &register, Proof::Open, now) {
+            Judgement::First(wish) => {
+                if !self.ledger.wish(wish, Then::Admit(ticket, hello.to_vec())) {
+                    out.push(Step::Node(Command::Refuse { ticket }));
+                }
+                return;
+            }
+            Judgement::Welcome(addresses) => self.welcome(&key, addresses),
+            Judgement::Refused(reason) => {
                 if let Some(more) = self.refusals.allow(now) {
                     let name = self.name_of(&key);
                     warn!(network = %self.network, name, reason, more, "refused a member");
@@ -254,36 +314,112 @@ impl Hub {
     fn on_session_up(
         &mut self,
         key: PublicKey,
-        boot: BootId,
-        hello: &[u8],
-        way: Way,
+        arrival: Arrival,
+        now: Instant,
+        out: &mut Vec<Step>,
+    ) {
+        self.arriving.remove(&key);
+        match self.ledger.members().standing(&key) {
+            Some(Place::Approved) => {}
+            Some(Place::Pending | Place::Revoked) | None => {
+                return self.on_guest_up(key, arrival, out);
+            }
+        }
+        self.guests.remove(&key);
+        let Ok(register) = Register::decode(&arrival.hello) else {
+            return self.turn_away(&key, out);
+        };
+        match self.judge(&key, &register, Proof::Given, now) {
+            Judgement::First(wish) => {
+                if self.ledger.wish(wish, Then::Arrive) {
+                    self.arriving.insert(key, arrival);
+                } else {
+                    self.turn_away(&key, out);
+                }
+            }
+            Judgement::Refused(_) => self.turn_away(&key, out),
+            Judgement::Welcome(addresses) => {
+                self.enter(key, arrival, register, addresses, now, out)
+            }
+        }
+    }
+
+    /// A member whose registration is in order is alive from now on
+    fn enter(
+        &mut self,
+        key: PublicKey,
+        arrival: Arrival,
+        register: Register,
+        addresses: Vec<Prefix>,
         now: Instant,
         out: &mut Vec<Step>,
     ) {
         let offer = self.offers.remove(&key);
-        let registered = Register::decode(hello)
-            .ok()
-            .filter(|_| self.members.find(&key).is_some())
-            .and_then(|register| Some((self.judge(&key, &register, Proof::Given).ok()?, register)));
-        let Some((addresses, register)) = registered else {
-            // It was told why in our reply; an older session of the same member goes with it.
-            self.leave(&key, "its registration was refused");
-            out.push(Step::Node(Command::RemovePeer(key)));
-            return;
-        };
-        let seen = match way {
+        let seen = match arrival.way {
             Way::Direct(seen) => Some(seen),
             Way::Relayed(_) | Way::Stream(..) => None,
         };
         for list in self.list.complete(offer) {
             out.push(send(key, &Message::List(list)));
         }
+        let boot = arrival.boot;
         let live = Live { boot, addresses, seen, own: register.endpoints, snapshot_at: now };
         if self.live.insert(key, live).is_none() {
             info!(network = %self.network, name = self.name_of(&key), "member joined");
         }
         out.push(Step::Node(Command::SetPeer(self.peer_config(&key))));
         self.enlist(&key);
+    }
+
+    /// Ends a session whose registration was refused
+    ///
+    /// It was told why in our reply; an older session of the same member goes with it.
+    fn turn_away(&mut self, key: &PublicKey, out: &mut Vec<Step>) {
+        self.offers.remove(key);
+        self.leave(key, "its registration was refused");
+        out.push(Step::Node(Command::RemovePeer(*key)));
+    }
+
+    fn on_session_down(&mut self, key: &PublicKey, reason: DownReason, out: &mut Vec<Step>) {
+        self.arriving.remove(key);
+        match reason {
+            DownReason::Closed | DownReason::Silence => {
+                if self.guests.remove(key) {
+                    out.push(Step::Node(Command::RemovePeer(*key)));
+                }
+                self.leave(key, &reason.to_string());
+            }
+            // Whoever removed it has seen to the list; who restarted is up again already.
+            DownReason::Removed | DownReason::Restarted => {}
+        }
+    }
+
+    /// A wish has come true, or cannot
+    fn on_done(&mut self, done: Done, now: Instant, out: &mut Vec<Step>) {
+        let Done { wish, then, result } = done;
+        match (then, &wish) {
+            (Then::Answer(id, invited), _) => self.on_answered(id, invited, &wish, result, out),
+            (Then::Admit(ticket, hello), Wish::Addresses(key, _)) => match result {
+                Ok(_) => self.on_stranger(ticket, *key, &hello, now, out),
+                Err(error) => {
+                    let (peer, reason) = (self.peer_config(key), error.to_string());
+                    let reply = Reply::Refused { reason }.encode();
+                    out.push(Step::Node(Command::Admit { ticket, peer, reply }));
+                }
+            },
+            (Then::Arrive, Wish::Addresses(key, _) | Wish::Redeem(key, ..)) => {
+                let Some(arrival) = self.arriving.remove(key) else { return };
+                match result {
+                    Ok(_) => self.on_session_up(*key, arrival, now, out),
+                    Err(error) => {
+                        info!(network = %self.network, ?key, reason = %error, "turned away");
+                        self.guests.remove(key);
+                        self.turn_away(key, out);
+                    }
+                }
+            }
+            (Then::Admit(..) | Then::Arrive, _) => {}
+        }
     }
 
     fn on_control(&mut self, peer: &PublicKey, bytes: &[u8], now: Instant, out: &mut Vec<Step>) {
@@ -305,7 +441,7 @@ impl Hub {
             Message::WhoIs(key) => {
                 let standing = match self.list.get(&key) {
                     Some(entry) => Standing::Live(entry.clone()),
-                    None if self.members.find(&key).is_some() => Standing::Away,
+                    None if self.ledger.members().find(&key).is_some() => Standing::Away,
                     None => Standing::Stranger,
                 };
                 out.push(send(*peer, &Message::Answer { key, standing }));
@@ -327,67 +463,10 @@ impl Hub {
         }
     }
 
-    /// Says which addresses a member has, or why it cannot have those that it claims
-    ///
-    /// Claims of an init that may be a replay are only looked at; [`Proof::Given`] remembers them.
-    fn judge(
-        &mut self,
-        key: &PublicKey,
-        register: &Register,
-        proof: Proof,
-    ) -> Result<Vec<Prefix>, String> {
-        let claims: BTreeSet<_> = register.addresses.iter().copied().collect();
-        let configured: BTreeSet<IpAddr> = self
-            .members
-            .find(key)
-            .map(|member| member.addresses.iter().copied().collect())
-            .unwrap_or_default();
-        if !claims.is_empty() && !configured.is_empty() && claims != configured {
-            let (has, claims) = (sentence(&configured), sentence(&claims));
-            return Err(format!("the hub gives this peer {has}, but it claims {claims}"));
-        }
-        let wanted: Vec<_> = claims.iter().copied().collect();
-        let addresses = match proof {
-            _ if wanted.is_empty() => self.members.addresses_for(key),
-            Proof::Given => self.members.claim(key, &wanted),
-            Proof::Open => self.members.check(key, &wanted),
-        };
-        let addresses = addresses.map_err(|error| error.to_string())?;
-        for address in &addresses {
-            if let Some(holder) = self.holder(key, address.addr()) {
-                return Err(format!("address {} is held by {holder}", address.addr()));
-            }
-        }
-        Ok(addresses)
-    }
-
-    /// Returns the name of another live member with this address
-    fn holder(&self, key: &PublicKey, address: IpAddr) -> Option<String> {
-        self.list
-            .iter()
-            .find(|entry| entry.key != *key && entry.addresses.contains(&address))
-            .map(|entry| entry.name.clone())
-    }
-
-    fn welcome(&mut self, key: &PublicKey, addresses: Vec<Prefix>) -> Reply {
-        let hub = self.addresses.iter().map(Prefix::addr).collect();
-        let entries: Vec<_> = self.list.iter().filter(|entry| entry.key != *key).cloned().collect();
-        let (reply, fitted) = Reply::welcome_that_fits(
-            addresses,
-            hub,
-            self.list.id(),
-            self.list.revision(),
-            &entries,
-        );
-        let offer = self.list.offer(&entries, fitted);
-        self.offers.insert(*key, offer);
-        reply
-    }
-
     /// How the node is to know a member: with its addresses while it is alive, or if nobody else
     /// can have them
     fn peer_config(&self, key: &PublicKey) -> PeerConfig {
-        let member = self.members.find(key);
+        let member = self.ledger.members().find(key);
         let addresses: Vec<_> = match self.live.get(key) {
             Some(live) => live.addresses.iter().map(Prefix::addr).collect(),
             None => member.map(|member| member.addresses.clone()).unwrap_or_default(),
@@ -408,7 +487,8 @@ impl Hub {
 
     /// Brings a live member's entry in the list up to date; returns whether it changed
     fn enlist(&mut self, key: &PublicKey) -> bool {
-        let (Some(live), Some(member)) = (self.live.get(key), self.members.find(key)) else {
+        let member = self.ledger.members().find(key);
+        let (Some(live), Some(member)) = (self.live.get(key), member) else {
             return false;
         };
         let mut endpoints: Vec<_> = live.seen.into_iter().collect();
@@ -450,7 +530,14 @@ impl Hub {
     }
 
     fn name_of(&self, key: &PublicKey) -> String {
-        self.members.find(key).map_or_else(|| key.to_string(), |member| member.name.clone())
+        let member = self.ledger.members().find(key);
+        member.map_or_else(|| key.to_string(), |member| member.name.clone())
+    }
+
+    /// What the node has to know of each member beside its addresses
+    fn settings(&self) -> BTreeMap<PublicKey, (Choice, Option<bool>)> {
+        let members = self.ledger.members().iter();
+        members.map(|member| (member.public_key, (member.carrier, member.split))).collect()
     }
 }
 
@@ -462,6 +549,8 @@ fn send(peer: PublicKey, message: &Message) -> Step {
     Step::Node(Command::Send { peer, message: message.encode() })
 }
 
-fn sentence(addresses: &BTreeSet<IpAddr>) -> String {
-    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(", ")
+/// Seconds of the Unix epoch
+fn unix(zero: SystemTime, now: Instant) -> u64 {
+    let zero = zero.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (zero + Duration::from_nanos(now.as_nanos())).as_secs()
 }

@@ -9,9 +9,12 @@ mod budget;
 mod candidates;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod guests;
 mod hub;
 mod interface;
+mod invite;
 mod kept;
+mod ledger;
 mod list;
 mod names;
 mod naming;
@@ -36,6 +39,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use fastvpn_proto::crypto::InvitationSecret;
 use fastvpn_proto::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -49,7 +53,9 @@ use self::quota::Used;
 use self::state::{Answer, Command, Effect, Input, RequestId, State};
 use self::work::{Context, Worker, chain};
 use crate::config::{self, Config};
-use crate::handle::{Handle, HandleError, Outcome, PingReply, Reloaded, Request, Snapshot};
+use crate::handle::{
+    Handle, HandleError, MembersReply, Outcome, PingReply, Reloaded, Request, Snapshot,
+};
 use crate::notify::Notifier;
 use crate::plane::clock;
 use crate::setup::Setup;
@@ -121,6 +127,7 @@ struct Signals {
 enum Slot {
     Connect(oneshot::Sender<Result<Outcome<()>, HandleError>>),
     Disconnect(oneshot::Sender<Result<Outcome<()>, HandleError>>),
+    Members(oneshot::Sender<Result<MembersReply, HandleError>>),
     Ping(oneshot::Sender<Result<PingReply, HandleError>>),
     Reload(oneshot::Sender<Result<Reloaded, HandleError>>),
 }
@@ -381,6 +388,17 @@ impl Daemon {
             Request::Leave(name, reply) => {
                 return answer(reply, async move { setup.leave(name).await });
             }
+            Request::Members { network, request, reply } => {
+                // Whoever may guess it may come in.
+                let secret = match work::random() {
+                    Ok(bytes) => InvitationSecret::from_bytes(bytes),
+                    Err(error) => {
+                        let _ = reply.send(Err(error));
+                        return;
+                    }
+                };
+                (Command::Members { network, request, secret }, Slot::Members(reply))
+            }
             Request::Ping { network, peer, timeout, reply } => {
                 (Command::Ping { network, peer, timeout }, Slot::Ping(reply))
             }
@@ -446,6 +464,7 @@ impl Slot {
         let gone = match (self, answer) {
             (Self::Connect(slot), Answer::Connect(answer)) => slot.send(answer).is_err(),
             (Self::Disconnect(slot), Answer::Disconnect(answer)) => slot.send(answer).is_err(),
+            (Self::Members(slot), Answer::Members(answer)) => slot.send(answer).is_err(),
             (Self::Ping(slot), Answer::Ping(answer)) => slot.send(answer).is_err(),
             (Self::Reload(slot), Answer::Reload(answer)) => slot.send(answer).is_err(),
             (slot, answer) => {

@@ -15,7 +15,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use fastvpn_proto::control::Register;
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{Admission, Command, Event, NodeStats};
 use fastvpn_proto::time::{Duration, Instant};
@@ -25,6 +25,8 @@ use super::action::{Action, News, Start, Started, Step};
 use super::candidates::candidates;
 use super::hub::Hub;
 use super::interface::Interface;
+use super::invite;
+use super::ledger::Wish;
 use super::names::{self, Names};
 use super::peer::Peer;
 use super::pings::Pings;
@@ -34,8 +36,11 @@ use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig, TicketFile};
 use crate::dns::reverse_domains;
-use crate::handle::{Apply, Caller, DnsView, HandleError, NetworkState, Outcome};
+use crate::handle::{
+    Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkState, Outcome,
+};
 use crate::plane::{Listening, PlaneEvent};
+use crate::registry::Members;
 use crate::system::{ALIAS_PREFIX, Announce, DnsPlan, Extent, InterfacePlan};
 
 /// Time before a network that failed is tried again; doubled up to the largest
@@ -63,6 +68,10 @@ pub(super) struct Network {
     hostname: String,
     /// Underlay addresses of this machine
     local: Vec<IpAddr>,
+    /// Wall clock at the zero of all instants
+    zero: SystemTime,
+    /// What a hub keeps, once it is open and until the hub has it
+    opened: Option<Box<Members>>,
     wanted: bool,
     /// No longer configured: to be forgotten when it is down
     removed: bool,
@@ -78,6 +87,7 @@ pub(super) struct Network {
     waiting: Waiting,
     shown: NetworkState,
     out: Vec<Action>,
+    answers: Vec<(RequestId, Answer)>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -125,6 +135,8 @@ impl Network {
             trouble: None,
             hostname,
             local: Vec::new(),
+            zero: SystemTime::UNIX_EPOCH,
+            opened: None,
             wanted: false,
             removed: false,
             apply: Apply::default(),
@@ -138,6 +150,7 @@ impl Network {
             waiting: Waiting::default(),
             shown: NetworkState::Down,
             out: Vec::new(),
+            answers: Vec::new(),
         }
     }
 
@@ -222,7 +235,7 @@ impl Network {
         let mut steps = Vec::new();
         match (&mut self.role, &self.config.role) {
             (Some(Role::Hub(hub)), RoleConfig::Hub(config)) => {
-                hub.on_config(config.clone(), &mut steps);
+                hub.on_config(&self.config, config.clone(), now, &mut steps);
             }
             (Some(Role::Peer(peer)), RoleConfig::Peer(config)) => {
                 peer.on_config(config.clone(), now, &mut steps);
@@ -260,6 +273,44 @@ impl Network {
         Ok(())
     }
 
+    /// Takes a request that concerns the members of a hub
+    ///
+    /// `secret` is fresh, for an invitation.
+    pub(super) fn members(
+        &mut self,
+        id: RequestId,
+        request: MembersRequest,
+        secret: &InvitationSecret,
+        now: Instant,
+    ) -> Result<Option<MembersReply>, HandleError> {
+        let RoleConfig::Hub(config) = &self.config.role else {
+            return Err(HandleError::NotHub(self.config.name.clone()));
+        };
+        let candidates = self.candidates();
+        let Some(Role::Hub(hub)) = &mut self.role else {
+            return Err(HandleError::NotUp(self.config.name.clone()));
+        };
+        let (wish, invited) = match request {
+            MembersRequest::Invitations => {
+                return Ok(Some(MembersReply::Invitations(hub.invitation_views(now))));
+            }
+            MembersRequest::List => return Ok(Some(MembersReply::Members(hub.member_views()))),
+            MembersRequest::Approve(who) => (Wish::Approve(who), None),
+            MembersRequest::Invite(invite) => {
+                let made = invite::make(&self.config, config, &candidates, &invite, secret)?;
+                let (digest, invitation, invited) = made.at(self.zero, now);
+                (Wish::Invite(digest, invitation), Some(invited))
+            }
+            MembersRequest::Rename { who, name } => (Wish::Rename(who, name), None),
+            MembersRequest::Revoke(who) => (Wish::Revoke(who), None),
+            MembersRequest::Withdraw(name) => (Wish::Withdraw(name), None),
+        };
+        let mut steps = Vec::new();
+        hub.on_request(id, wish, invited, &mut steps);
+        self.take(steps, now);
+        Ok(None)
+    }
+
     /// Takes the underlay addresses of this machine
     pub(super) fn on_local(&mut self, local: &[IpAddr], now: Instant) {
         self.local = local.to_vec();
@@ -289,6 +340,11 @@ impl Network {
         match (self.phase, news) {
             (_, News::Recalled(used)) => self.tuning.budget.on_recalled(used),
             (Phase::Stopping, News::Stopped) => self.on_stopped(),
+            (Phase::Starting, News::Opened(Ok(members))) => {
+                self.opened = Some(members);
+                self.start_plane();
+            }
+            (Phase::Starting, News::Opened(Err(error))) => self.fail(error, now),
             (Phase::Starting, News::Started(Ok(started))) => self.on_started(started, now),
             (Phase::Starting, News::Started(Err(error))) => self.fail(error, now),
             (Phase::Running, News::Applied(Ok(()))) => {
@@ -311,12 +367,24 @@ impl Network {
                 }
                 self.take(steps, now);
             }
-            (phase, news) => debug!(network = %self.config.name, ?phase, ?news, "late news"),
+            (Phase::Running, News::Written(result)) => {
+                let mut steps = Vec::new();
+                if let Some(Role::Hub(hub)) = &mut self.role {
+                    hub.on_written(result, now, &mut steps);
+                }
+                self.take(steps, now);
+            }
+            // Not what it says: secrets may be in it.
+            (phase, _) => debug!(network = %self.config.name, ?phase, "late news"),
         }
     }
 
     /// Takes what the wall clock said at the zero of all instants
     pub(super) fn on_wall(&mut self, zero: SystemTime) {
+        self.zero = zero;
+        if let Some(Role::Hub(hub)) = &mut self.role {
+            hub.on_wall(zero);
+        }
         self.tuning.budget.on_wall(zero);
     }
 
@@ -349,6 +417,7 @@ impl Network {
         }
         self.settle_tuning(now);
         let mut replies = self.pings.poll(now);
+        replies.append(&mut self.answers);
         self.settle_state(now, &mut replies);
         Settled { actions: core::mem::take(&mut self.out), replies }
     }
@@ -450,6 +519,14 @@ impl Network {
         self.phase = Phase::Starting;
         self.trouble = None;
         self.retry_at = None;
+        self.opened = None;
+        match &self.config.role {
+            RoleConfig::Hub(_) => self.out.push(Action::Open),
+            RoleConfig::Peer(_) => self.start_plane(),
+        }
+    }
+
+    fn start_plane(&mut self) {
         let (admission, relay, silence) = match &self.config.role {
             RoleConfig::Hub(hub) => (Admission::Ask, true, hub.timeout),
             RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
@@ -469,7 +546,11 @@ impl Network {
                 let interface = self.interface.may_exist().then(names);
                 self.out.push(Action::Stop { interface });
                 self.phase = Phase::Stopping;
-                self.role = None;
+                if let Some(Role::Hub(mut hub)) = self.role.take() {
+                    let gone =
+                        || Answer::Members(Err(HandleError::NotUp(self.config.name.clone())));
+                    self.answers.extend(hub.abandon().into_iter().map(|id| (id, gone())));
+                }
                 self.interface = Interface::default();
                 self.listening = None;
                 self.names.clear();
@@ -487,7 +568,8 @@ impl Network {
         self.retry_at = Some(now + wait);
         error!(network = %self.config.name, reason = %error, retry_in = ?wait, "network failed");
         self.trouble = Some(error);
-        if self.phase == Phase::Starting {
+        // What a hub keeps may be open already, and is to be closed before it is opened again.
+        if self.phase == Phase::Starting && matches!(self.config.role, RoleConfig::Peer(_)) {
             self.phase = Phase::Waiting;
         } else {
             self.end();
@@ -513,10 +595,11 @@ impl Network {
         self.phase = Phase::Running;
         let name = self.config.name.clone();
         let mut steps = Vec::new();
-        match (&self.config.role, started.members) {
+        match (&self.config.role, self.opened.take()) {
             (RoleConfig::Hub(config), Some(members)) => {
                 let addresses = self.config.addresses.clone();
-                let hub = Hub::new(name, addresses, config.clone(), members, started.nonce);
+                let mut hub = Hub::new(name, addresses, config.clone(), *members, started.nonce);
+                hub.on_wall(self.zero);
                 steps.push(hub.plan());
                 self.role = Some(Role::Hub(Box::new(hub)));
             }
@@ -604,6 +687,7 @@ impl Network {
                 self.names.touch();
             }
             match step {
+                Step::Answer(id, answer) => self.answers.push((id, answer)),
                 Step::Fail(error) => {
                     self.fail(error, now);
                     return;
@@ -627,6 +711,7 @@ impl Network {
                     let forget = |ticket: &TicketFile| Action::Forget(ticket.file.clone());
                     self.out.extend(self.ticket().map(forget));
                 }
+                Step::Write(changes) => self.out.push(Action::Write(changes)),
             }
         }
     }
@@ -714,8 +799,9 @@ impl Network {
 fn concerns_names(step: &Step) -> bool {
     match step {
         Step::Node(command) => matches!(command, Command::RemovePeer(_) | Command::SetPeer(_)),
-        Step::Plan { .. } => true,
-        Step::Fail(_) | Step::Resolve(_) | Step::Welcomed => false,
+        // an answer may tell of a new name
+        Step::Answer(..) | Step::Plan { .. } => true,
+        Step::Fail(_) | Step::Resolve(_) | Step::Welcomed | Step::Write(_) => false,
     }
 }
 

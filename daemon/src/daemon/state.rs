@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::SystemTime;
 
+use fastvpn_proto::crypto::InvitationSecret;
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{info, warn};
 
@@ -26,8 +27,8 @@ use super::snapshot::network_view;
 use crate::config::change::{ChangeKind, difference};
 use crate::config::{Config, NetworkConfig};
 use crate::handle::{
-    Apply, Caller, HandleError, NetworkName, NetworkState, NetworkView, Outcome, PeerLink,
-    PeerView, PingReply, Reloaded, Snapshot,
+    Apply, Caller, HandleError, MembersReply, MembersRequest, NetworkName, NetworkState,
+    NetworkView, Outcome, PeerLink, PeerView, PingReply, Reloaded, Snapshot,
 };
 
 /// Names a request that waits for its answer
@@ -41,6 +42,15 @@ pub(super) enum Command {
     Connect(NetworkName, Apply),
     /// Take a network down
     Disconnect(NetworkName),
+    /// Something that concerns the members of a hub
+    Members {
+        /// In which network
+        network: NetworkName,
+        /// What is wanted
+        request: MembersRequest,
+        /// A fresh one, should it be an invitation
+        secret: InvitationSecret,
+    },
     /// Ask a peer for its round-trip time
     Ping {
         /// In which network
@@ -61,6 +71,8 @@ pub(super) enum Answer {
     Connect(Result<Outcome<()>, HandleError>),
     /// To [`Command::Disconnect`]
     Disconnect(Result<Outcome<()>, HandleError>),
+    /// To [`Command::Members`]
+    Members(Result<MembersReply, HandleError>),
     /// To [`Command::Ping`]
     Ping(Result<PingReply, HandleError>),
     /// To [`Command::Reload`]
@@ -224,6 +236,12 @@ impl State {
                 Ok(network) => network.disconnect(id),
                 Err(error) => Some(Answer::Disconnect(Err(error))),
             },
+            Command::Members { network, request, secret } => {
+                let asked = self
+                    .configured(&network)
+                    .and_then(|network| network.members(id, request, &secret, now));
+                asked.transpose().map(Answer::Members)
+            }
             Command::Ping { network, peer, timeout } => {
                 let asked = self
                     .configured(&network)

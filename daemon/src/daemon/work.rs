@@ -14,6 +14,7 @@ use fastvpn_proto::node::{Choice, NodeConfig};
 use rustix::rand::{GetRandomFlags, getrandom};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -27,7 +28,7 @@ use crate::dns::Host;
 use crate::handle::{HandleError, NetworkName};
 use crate::plane::tun::{self, TunError};
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
-use crate::registry::Members;
+use crate::registry::{Change, Database, Members, Registry, RegistryError};
 use crate::system::{InterfacePlan, Netlink, Resolved, SystemError};
 
 /// Time for a plane to say goodbye and end, and for an interface to be undone
@@ -71,6 +72,8 @@ enum Job {
     Forget(PathBuf),
     Keep(Used),
     Hosts(Arc<[Host]>),
+    Open { life: u64, config: Box<NetworkConfig> },
+    Write { life: u64, changes: Vec<Change> },
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
     Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
 }
@@ -97,6 +100,10 @@ impl Worker {
             Action::Keep(used) => self.queue(Job::Keep(used)),
             Action::Names(hosts) => self.queue(Job::Hosts(hosts)),
             Action::Node(command) => self.send(PlaneCommand::Node(command)),
+            Action::Open => match config {
+                Some(config) => self.queue(Job::Open { life, config: Box::new(config.clone()) }),
+                None => return Some(News::Opened(Err(self.unknown()))),
+            },
             Action::Recall => return Some(News::Recalled(kept::recall(&self.quota_file()))),
             Action::Interface { plan, fresh } => {
                 if let Some(running) = &self.plane {
@@ -115,9 +122,10 @@ impl Worker {
             Action::Start(start) => {
                 return Some(News::Started(match config {
                     Some(config) => self.start(life, &start, config),
-                    None => Err(HandleError::UnknownNetwork(self.name.to_string())),
+                    None => Err(self.unknown()),
                 }));
             }
+            Action::Write(changes) => self.queue(Job::Write { life, changes }),
             Action::Stop { interface } => {
                 let plane = self.plane.take();
                 if let Some(running) = &plane {
@@ -150,10 +158,6 @@ impl Worker {
         start: &Start,
         config: &NetworkConfig,
     ) -> Result<Started, HandleError> {
-        let members = match &config.role {
-            RoleConfig::Hub(hub) => Some(members(&self.context.state_dir, config, hub)?),
-            RoleConfig::Peer(_) => None,
-        };
         let node = NodeConfig {
             private_key: config.private_key.clone(),
             network_key: config.network_key.clone(),
@@ -172,7 +176,11 @@ impl Worker {
         tokio::spawn(forward(self.name.clone(), life, events, self.context.inputs.clone(), sender));
         self.plane = Some(Running { handle: Arc::new(handle), accept: config.carrier, ended });
         let nonce = u64::from_be_bytes(random()?);
-        Ok(Started { listening, members, nonce })
+        Ok(Started { listening, nonce })
+    }
+
+    fn unknown(&self) -> HandleError {
+        HandleError::UnknownNetwork(self.name.to_string())
     }
 
     fn quota_file(&self) -> PathBuf {
@@ -197,6 +205,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
     // Another process may serve an interface of the same name and alias: that one is not to be undone.
     let mut made = false;
     let mut naming = Naming::new(name.clone(), &context);
+    let mut kept: Option<Database> = None;
     while let Some(job) = jobs.recv().await {
         let (life, news) = match job {
             Job::Hosts(hosts) => {
@@ -220,16 +229,29 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
             Job::Keep(used) => {
                 let file = quota_file(&context.state_dir, &name);
                 // A slow disk must not hold up everything else.
-                let written = tokio::task::spawn_blocking(move || kept::keep(&file, used));
+                let written = spawn_blocking(move || kept::keep(&file, used));
                 if written.await.is_err() {
                     debug!(network = %name, "the end came before the quota was written");
                 }
                 continue;
             }
+            Job::Open { life, config } => {
+                kept = None;
+                let opened = open(&context.state_dir, config).await;
+                let opened = opened.map(|(database, members)| {
+                    kept = Some(database);
+                    members
+                });
+                (life, News::Opened(opened.map_err(|error| HandleError::System(chain(&error)))))
+            }
+            Job::Write { life, changes } => {
+                (life, News::Written(write(&context.state_dir, &name, &mut kept, changes).await))
+            }
             Job::Stop { life, plane, interface } => {
                 naming.stop().await;
                 let interface = interface.filter(|_| core::mem::take(&mut made));
                 stop(&name, &context.netlink, plane, interface).await;
+                close(&mut kept).await;
                 (life, News::Stopped)
             }
         };
@@ -242,7 +264,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
 /// Deletes the secret of an invitation that was used
 async fn forget(network: &NetworkName, file: PathBuf) {
     let path = file.clone();
-    match tokio::task::spawn_blocking(move || std::fs::remove_file(path)).await {
+    match spawn_blocking(move || std::fs::remove_file(path)).await {
         Ok(Err(error)) if error.kind() != io::ErrorKind::NotFound => {
             // It is worth nothing to others: the hub knows whose it is.
             warn!(%network, file = %file.display(), %error, "used ticket cannot be deleted");
@@ -333,13 +355,55 @@ fn quota_file(state_dir: &Path, network: &NetworkName) -> PathBuf {
     state_dir.join("quota").join(network.as_str())
 }
 
-fn members(
+/// Opens what a hub keeps, on a thread that may wait for the disk
+async fn open(
     state_dir: &Path,
-    config: &NetworkConfig,
-    hub: &crate::config::HubConfig,
-) -> Result<Members, HandleError> {
-    Members::open(state_dir, &config.name, hub, &config.addresses)
-        .map_err(|error| HandleError::System(chain(&error)))
+    config: Box<NetworkConfig>,
+) -> Result<(Database, Box<Members>), RegistryError> {
+    let (state_dir, name) = (state_dir.to_owned(), config.name.clone());
+    let file = Database::file(&state_dir, &name);
+    let opened = spawn_blocking(move || {
+        let mut database = Database::open(&state_dir, &config.name)?;
+        let contents = database.load()?;
+        let RoleConfig::Hub(hub) = &config.role else {
+            return Err(RegistryError::Unsupported("members, as this node is a peer"));
+        };
+        let file = Database::file(&state_dir, &config.name);
+        Ok((database, Box::new(Members::new(&config, hub, contents, &file))))
+    });
+    opened.await.unwrap_or_else(|_| Err(ending(file)))
+}
+
+/// Writes down what a hub keeps, on a thread that may wait for the disk
+async fn write(
+    state_dir: &Path,
+    name: &NetworkName,
+    kept: &mut Option<Database>,
+    changes: Vec<Change>,
+) -> Result<(), RegistryError> {
+    let file = Database::file(state_dir, name);
+    let Some(mut database) = kept.take() else { return Err(ending(file)) };
+    let written = spawn_blocking(move || {
+        let result = database.commit(&changes);
+        (database, result)
+    });
+    let Ok((database, result)) = written.await else { return Err(ending(file)) };
+    *kept = Some(database);
+    result
+}
+
+/// Closes what a hub keeps, so that it can be opened again
+async fn close(kept: &mut Option<Database>) {
+    if let Some(database) = kept.take()
+        && spawn_blocking(move || drop(database)).await.is_err()
+    {
+        debug!("the end came before what a hub keeps was closed");
+    }
+}
+
+/// The error of a file that is not open, as the daemon ends
+fn ending(file: PathBuf) -> RegistryError {
+    RegistryError::Write { file, source: io::Error::other("it is not open") }
 }
 
 /// Returns random bytes of the system

@@ -117,7 +117,12 @@ impl Files {
     /// Removes what was written down while the network ran
     pub(super) fn remove_state(&self) -> Result<(), FilesError> {
         let name = &self.name;
-        let state = [format!("addresses/{name}.toml"), format!("quota/{name}")];
+        let state = [
+            format!("members/{name}.redb"),
+            format!("addresses/{name}.toml"),
+            format!("addresses/{name}.toml.old"),
+            format!("quota/{name}"),
+        ];
         state.iter().try_for_each(|path| remove(&self.state_dir.join(path)))
     }
 

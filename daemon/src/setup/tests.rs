@@ -193,13 +193,17 @@ async fn problem_of_another_file_is_told_before_anything_happens() {
 async fn who_leaves_leaves_nothing() {
     let world = World::new(Script::Up);
     world.setup.join(invited()).await.unwrap();
-    fs::create_dir(world.place.path().join("state/quota")).unwrap();
-    fs::write(world.place.path().join("state/quota/home"), "").unwrap();
+    let kept = ["quota/home", "members/home.redb", "addresses/home.toml.old"]
+        .map(|file| world.place.path().join("state").join(file));
+    for file in &kept {
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        fs::write(file, "").unwrap();
+    }
 
     world.setup.leave("home".parse().unwrap()).await.unwrap();
 
     assert_eq!(world.left(), [""; 0]);
-    assert!(!world.place.path().join("state/quota/home").exists());
+    assert!(kept.iter().all(|file| !file.exists()));
     let again = world.setup.leave("home".parse().unwrap()).await;
     assert_eq!(again, Err(HandleError::UnknownNetwork("home".to_owned())));
 }

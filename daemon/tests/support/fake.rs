@@ -8,9 +8,10 @@ use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PublicKey};
 use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
-    Apply, Counted, DnsState, DnsView, Handle, HandleError, HubView, NetworkName, NetworkState,
-    NetworkView, Outcome, PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request,
-    Role, Snapshot, SpentView,
+    Apply, Counted, DnsState, DnsView, Handle, HandleError, HubView, InvitationView, Invited,
+    MemberView, MembersReply, MembersRequest, NetworkName, NetworkState, NetworkView, Outcome,
+    PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request, Role, Snapshot,
+    SpentView,
 };
 use fastvpnd::invitation::Invitation;
 use tokio::sync::{mpsc, watch};
@@ -99,6 +100,9 @@ async fn serve_requests(
                     change_view(&snapshots, name, |view| view.state = NetworkState::Down);
                 }
             }
+            Request::Members { network, request, reply } => {
+                let _ = reply.send(members(&network, request));
+            }
             Request::Ping { network, peer, reply, .. } => {
                 let _ = reply.send(ping(&network, &peer));
             }
@@ -160,6 +164,51 @@ fn change_view(
     change: impl FnOnce(&mut NetworkView),
 ) {
     apply(snapshots, |snapshot| snapshot.networks.get_mut(network).map_or((), change));
+}
+
+/// Answers as a hub with the member `tokyo`, if the network is called so
+fn members(network: &NetworkName, request: MembersRequest) -> Result<MembersReply, HandleError> {
+    if network.as_str() == "office" {
+        return Err(HandleError::NotHub(network.clone()));
+    }
+    let expires = UNIX_EPOCH + Duration::from_secs(1_700_003_600);
+    match request {
+        MembersRequest::Approve(who)
+        | MembersRequest::Revoke(who)
+        | MembersRequest::Rename { who, .. } => match who.as_str() {
+            "tokyo" => Ok(MembersReply::Done),
+            "kyoto" => Err(HandleError::Configured("kyoto is in hub.toml, line 7".to_owned())),
+            other => Err(HandleError::NoMember(format!("{other} is no member"))),
+        },
+        MembersRequest::Invitations => {
+            let name = "osaka".to_owned();
+            let invitation = InvitationView { name, expires, approval: true };
+            Ok(MembersReply::Invitations(vec![invitation]))
+        }
+        MembersRequest::Invite(invite) => Ok(MembersReply::Invited(Invited {
+            text: format!("FASTVPN:{}", invite.name.to_uppercase()),
+            expires,
+            endpoints: if invite.endpoints.is_empty() {
+                vec!["hub.example.net:8796".to_owned()]
+            } else {
+                invite.endpoints
+            },
+        })),
+        MembersRequest::List => Ok(MembersReply::Members(vec![MemberView {
+            name: "tokyo".to_owned(),
+            public_key: key(1),
+            addresses: vec!["172.16.97.102".parse().unwrap()],
+            subnets: vec!["192.168.7.0/24".parse().unwrap()],
+            standing: "approved",
+            source: "store",
+            online: true,
+            since: 1_700_000_000,
+        }])),
+        MembersRequest::Withdraw(name) if name == "osaka" => Ok(MembersReply::Done),
+        MembersRequest::Withdraw(name) => {
+            Err(HandleError::NoInvitation(format!("there is no invitation for {name}")))
+        }
+    }
 }
 
 fn ping(network: &NetworkName, peer: &str) -> Result<PingReply, HandleError> {

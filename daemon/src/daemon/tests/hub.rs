@@ -3,18 +3,21 @@
 use std::net::SocketAddr;
 
 use fastvpn_proto::control::{Base, List, Message, Register, Reply, Standing};
-use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::node::{
     BootId, Choice, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic,
     Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
-use crate::config::{HubConfig, Member};
+use crate::config::{EngineConfig, HubConfig, Member, NetworkConfig, RoleConfig};
 use crate::daemon::action::Step;
 use crate::daemon::fixture::{key, ms, overlay, secs, seen};
 use crate::daemon::hub::Hub;
-use crate::registry::Members;
+use crate::daemon::ledger::Wish;
+use crate::daemon::state::{Answer, RequestId};
+use crate::handle::{HandleError, MembersReply};
+use crate::registry::{Change, Contents, Digest, Invitation, Members, RegistryError, Use};
 
 const LIST_ID: u64 = 7;
 
@@ -280,7 +283,7 @@ fn reload_ends_only_the_sessions_of_those_who_changed() {
     config.members.remove(0);
     config.members[1].subnets = vec!["192.168.7.0/24".parse().unwrap()];
 
-    world.hub.on_config(config, &mut world.out);
+    world.reload(config);
     let said = world.poll();
 
     let removed: Vec<_> =
@@ -298,7 +301,7 @@ fn given_address_that_the_configuration_gives_to_another_is_taken_back() {
     let mut config = config(2, Addresses::Given);
     config.members[1].addresses = vec!["10.1.0.77".parse().unwrap()];
 
-    world.hub.on_config(config, &mut world.out);
+    world.reload(config);
 
     assert!(world.poll().contains(&Command::RemovePeer(key(1))));
 }
@@ -312,7 +315,7 @@ fn changed_carrier_or_tcp_of_a_member_is_told_and_changes_nothing_else() {
     config.members[0].carrier = Choice::Tcp;
     config.members[1].split = Some(false);
 
-    world.hub.on_config(config, &mut world.out);
+    world.reload(config);
 
     let said = world.poll();
     let [Command::SetPeer(one), Command::SetPeer(two)] = &said[..] else { panic!("{said:?}") };
@@ -330,11 +333,11 @@ fn timeout_that_became_longer_or_shorter_counts_at_once() {
     longer.timeout = Duration::from_secs(60);
     let shorter = HubConfig { timeout: Duration::from_secs(12), ..longer.clone() };
 
-    world.hub.on_config(longer, &mut world.out);
+    world.reload(longer);
     world.event(Event::Silent { peer: key(1) });
     world.heard(1, secs(70));
     assert!(world.poll().is_empty(), "30 s of silence are less than 60");
-    world.hub.on_config(shorter, &mut world.out);
+    world.reload(shorter);
     world.heard(1, secs(70));
 
     assert!(world.poll().contains(&Command::RemovePeer(key(1))));
@@ -359,13 +362,229 @@ fn thousand_members_that_come_at_once_share_their_increments() {
     assert_eq!(last, 1000);
 }
 
+#[test]
+fn newcomer_is_welcome_by_its_invitation_and_a_member_when_it_is_there_and_written_down() {
+    let mut world = World::new(1);
+    world.join(1);
+    world.invite(7, false);
+
+    let Reply::Welcome { addresses, list, .. } = world.reply(9, &invited(7)) else { panic!() };
+    assert_eq!(addresses, ["10.1.0.2/16".parse().unwrap()]);
+    assert_eq!(list.upserts.len(), 1);
+    assert_eq!(world.hub.member_views().len(), 1, "an init may be a replay");
+    world.disk = Disk::Slow;
+    world.up(9, &invited(7));
+    assert!(world.poll().is_empty(), "not before it is written down");
+    let said = world.catch_up();
+
+    let upserts = sent(&said).into_iter().filter_map(|(to, message)| match message {
+        Message::List(list) if to == key(1) => Some(list.upserts[0].clone()),
+        _ => None,
+    });
+    let upserts: Vec<_> = upserts.collect();
+    assert_eq!((upserts[0].key, upserts[0].name.as_str()), (key(9), "guest-7"));
+    assert_eq!(upserts[0].addresses, ["10.1.0.2".parse::<std::net::IpAddr>().unwrap()]);
+    let Reply::Welcome { .. } = world.reply(9, &invited(7)) else { panic!("its own, again") };
+    let Reply::Refused { reason } = world.reply(8, &invited(7)) else { panic!("used twice") };
+    assert!(reason.contains("used already"), "{reason}");
+}
+
+#[test]
+fn two_newcomers_are_promised_two_addresses_and_one_invitation_lets_one_in() {
+    let mut world = World::new(1);
+    world.invite(7, false);
+    world.invite(8, false);
+    let address = |reply| match reply {
+        Reply::Welcome { addresses, .. } => addresses[0],
+        other => panic!("{other:?}"),
+    };
+
+    let one = address(world.reply(20, &invited(7)));
+    let two = address(world.reply(21, &invited(8)));
+    let same = address(world.reply(22, &invited(7)));
+    world.up(20, &invited(7));
+    world.up(22, &invited(7));
+    world.up(21, &invited(8));
+    let said = world.poll();
+
+    assert!(one != two && one != same && two != same);
+    assert_eq!(world.names(), ["guest-7", "guest-8"]);
+    assert!(said.contains(&Command::RemovePeer(key(22))), "{said:?}");
+}
+
+#[test]
+fn stranger_with_a_secret_that_was_never_made_gets_no_answer() {
+    let mut world = World::new(1);
+    world.invite(7, false);
+
+    assert_eq!(world.knock(9, &invited(6)), [Command::Refuse { ticket: Ticket(9) }]);
+}
+
+#[test]
+fn guests_of_used_invitations_are_few_and_soon_forgotten() {
+    let mut world = World::new(1);
+    world.invite(7, false);
+    let _ = world.welcome(1);
+    world.up(20, &invited(7));
+    let _ = world.poll();
+    let _ = world.reply(20, &invited(7));
+    world.up(20, &invited(7));
+    let _ = world.poll();
+
+    let admitted = (100..200)
+        .filter(|n| matches!(world.knock(*n, &invited(7)).pop(), Some(Command::Admit { .. })));
+    let admitted = admitted.count();
+    world.now += Duration::from_secs(20);
+    assert!(world.hub.deadline() <= world.now);
+    let forgotten = world.poll();
+
+    assert_eq!(admitted, 16);
+    let removed = forgotten.iter().filter(|said| matches!(said, Command::RemovePeer(_))).count();
+    assert_eq!(removed, 16, "{forgotten:?}");
+}
+
+#[test]
+fn newcomer_that_needs_approval_waits_in_its_session_and_comes_anew_when_it_has_it() {
+    let mut world = World::new(1);
+    world.invite(7, true);
+
+    assert_eq!(world.reply(9, &invited(7)), Reply::Pending);
+    world.up(9, &invited(7));
+    assert!(world.poll().is_empty(), "it may stay, and is no member");
+    assert_eq!(world.hub.member_views()[0].standing, "pending");
+    world.now += Duration::from_secs(600);
+    assert!(world.poll().is_empty(), "however long it takes");
+    assert_eq!(world.reply(9, &Register::default()), Reply::Pending, "known by its key now");
+    assert_eq!(world.request(Wish::Approve("guest-7".into())), Ok(MembersReply::Done));
+
+    assert_eq!(world.poll(), [Command::RemovePeer(key(9))], "so that it comes anew");
+    let Reply::Welcome { .. } = world.reply(9, &invited(7)) else { panic!("refused") };
+    world.up(9, &invited(7));
+    let _ = world.poll();
+    assert_eq!(world.names(), ["guest-7"]);
+}
+
+#[test]
+fn revoked_member_is_gone_for_all_and_cannot_come_back() {
+    let mut world = World::new(1);
+    world.join(1);
+    world.invite(7, false);
+    world.invite(8, false);
+    let _ = world.reply(9, &invited(7));
+    world.up(9, &invited(7));
+    world.now += Duration::from_millis(100);
+    let _ = world.poll();
+    world.now += Duration::from_millis(100);
+
+    assert_eq!(world.request(Wish::Revoke(key(9).to_string())), Ok(MembersReply::Done));
+    let said = world.poll();
+
+    assert!(said.contains(&Command::RemovePeer(key(9))), "{said:?}");
+    assert_eq!(removals(&said), [(key(1), key(9))]);
+    world.message(1, &Message::WhoIs(key(9)));
+    let answer = Message::Answer { key: key(9), standing: Standing::Stranger };
+    assert_eq!(world.messages(), [(key(1), answer)], "whoever has a session with it ends it");
+    for secret in [7, 8] {
+        let Reply::Refused { reason } = world.reply(9, &invited(secret)) else { panic!() };
+        assert!(reason.contains("revoked"), "{reason}");
+        world.up(9, &invited(secret));
+        assert_eq!(world.poll(), [Command::RemovePeer(key(9))]);
+    }
+    assert_eq!(world.knock(9, &Register::default()), [Command::Refuse { ticket: Ticket(9) }]);
+}
+
+#[test]
+fn new_name_of_a_member_is_pushed_and_one_of_the_configuration_is_told_where_to_change() {
+    let mut world = World::new(1);
+    world.join(1);
+    world.invite(7, false);
+    let _ = world.reply(9, &invited(7));
+    world.up(9, &invited(7));
+    world.now += Duration::from_millis(100);
+    let _ = world.poll();
+    world.now += Duration::from_millis(100);
+
+    let done = world.request(Wish::Rename("guest-7".into(), "tokyo".into()));
+    let lists = world.lists();
+    let fixed = world.request(Wish::Rename("member-1".into(), "kyoto".into()));
+    let unknown = world.request(Wish::Revoke("guest-7".into()));
+
+    assert_eq!(done, Ok(MembersReply::Done));
+    assert_eq!(lists[0].1.upserts[0].name, "tokyo");
+    let Err(HandleError::Configured(text)) = fixed else { panic!("{fixed:?}") };
+    assert!(text.contains("/etc/fastvpn/office.toml"), "{text}");
+    assert!(matches!(unknown, Err(HandleError::NoMember(_))), "{unknown:?}");
+}
+
+#[test]
+fn what_cannot_be_written_down_does_not_happen() {
+    let mut world = World::free(1);
+    world.invite(7, false);
+    let _ = world.reply(9, &invited(7));
+    world.disk = Disk::Full;
+
+    world.up(9, &invited(7));
+    assert_eq!(world.poll(), [Command::RemovePeer(key(9))]);
+    let Reply::Refused { reason } = world.reply(1, &Register::default()) else { panic!() };
+    assert!(reason.starts_with("cannot write"), "{reason}");
+    let revoked = world.request(Wish::Withdraw("guest-7".into()));
+    assert!(matches!(revoked, Err(HandleError::System(_))), "{revoked:?}");
+
+    world.disk = Disk::Fast;
+    let Reply::Welcome { .. } = world.reply(9, &invited(7)) else { panic!("it is still open") };
+    let Reply::Welcome { .. } = world.welcome(1) else { panic!("refused") };
+}
+
+#[test]
+fn session_that_ends_while_its_member_is_written_down_leaves_nobody_in_the_list() {
+    let mut world = World::new(1);
+    world.invite(7, false);
+    let _ = world.reply(9, &invited(7));
+    world.disk = Disk::Slow;
+    world.up(9, &invited(7));
+    let _ = world.poll();
+
+    world.event(Event::SessionDown { peer: key(9), reason: DownReason::Closed });
+    let _ = world.poll();
+    let said = world.catch_up();
+
+    assert!(sent(&said).is_empty() && world.names().is_empty(), "{said:?}");
+    let Reply::Welcome { .. } = world.reply(9, &invited(7)) else { panic!("a member by now") };
+}
+
+#[test]
+fn who_waits_for_an_answer_is_known_when_the_network_goes_down() {
+    let mut world = World::new(1);
+    world.disk = Disk::Slow;
+    for number in 1..=3 {
+        let wish = Wish::Withdraw(format!("guest-{number}"));
+        world.hub.on_request(RequestId(number), wish, None, &mut world.out);
+    }
+    world.hub.on_request(RequestId(4), Wish::Approve("member-1".into()), None, &mut world.out);
+    world.disk = Disk::Fast;
+
+    assert_eq!(world.hub.abandon(), [1, 2, 3, 4].map(RequestId));
+    assert!(world.poll().is_empty() && world.answers.is_empty());
+}
+
 /// A hub, its time, and what it said since it was last asked
 struct World {
-    _state: tempfile::TempDir,
     hub: Hub,
     now: Instant,
     out: Vec<Step>,
     plans: Vec<String>,
+    disk: Disk,
+    answers: Vec<(RequestId, Answer)>,
+}
+
+/// What becomes of what is to be written down
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Disk {
+    /// It is there at once
+    Fast,
+    Full,
+    /// It takes until it is fast
+    Slow,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -386,12 +605,49 @@ impl World {
     }
 
     fn with(config: HubConfig) -> Self {
-        let own = vec!["10.1.0.250/16".parse().unwrap()];
-        let name = "office".parse().unwrap();
-        let state = tempfile::tempdir().unwrap();
-        let members = Members::open(state.path(), &name, &config, &own).unwrap();
+        let network = network(config.clone());
+        let file = std::path::Path::new("/var/lib/fastvpn/members/office.redb");
+        let members = Members::new(&network, &config, Contents::default(), file);
+        let (name, own) = (network.name, network.addresses);
         let hub = Hub::new(name, own, config, members, LIST_ID);
-        Self { _state: state, hub, now: ms(0), out: Vec::new(), plans: Vec::new() }
+        let (out, plans, answers) = (Vec::new(), Vec::new(), Vec::new());
+        Self { hub, now: ms(0), out, plans, disk: Disk::Fast, answers }
+    }
+
+    fn reload(&mut self, config: HubConfig) {
+        self.hub.on_config(&network(config.clone()), config, self.now, &mut self.out);
+    }
+
+    /// Asks for something; returns the answer
+    fn request(&mut self, wish: Wish) -> Result<MembersReply, HandleError> {
+        self.hub.on_request(RequestId(1), wish, None, &mut self.out);
+        self.hub.poll(self.now, &mut self.out);
+        let mut commands = self.drain();
+        let answer = self.answers.pop();
+        self.out = commands.drain(..).map(Step::Node).collect();
+        match answer {
+            Some((RequestId(1), Answer::Members(answer))) => answer,
+            other => panic!("no answer: {other:?}"),
+        }
+    }
+
+    /// Makes an invitation with this secret
+    fn invite(&mut self, secret: u8, approval: bool) {
+        let invitation = Invitation {
+            name: format!("guest-{secret}"),
+            expires: 3600,
+            approval,
+            addresses: Vec::new(),
+            subnets: Vec::new(),
+            used: Use::Open,
+        };
+        let wish = Wish::Invite(Digest::of(&hidden(secret)), invitation);
+        assert_eq!(self.request(wish), Ok(MembersReply::Done));
+    }
+
+    fn names(&self) -> Vec<String> {
+        let live = self.hub.members().filter(|(_, entry)| entry.is_some());
+        live.map(|(member, _)| member.name.clone()).collect()
     }
 
     fn event(&mut self, event: Event) {
@@ -457,19 +713,54 @@ impl World {
     /// Takes what the hub said to its node
     fn poll(&mut self) -> Vec<Command> {
         self.hub.poll(self.now, &mut self.out);
+        self.drain()
+    }
+
+    fn drain(&mut self) -> Vec<Command> {
         let mut commands = Vec::new();
-        for step in self.out.drain(..) {
+        let mut steps = core::mem::take(&mut self.out);
+        let mut at = 0;
+        while let Some(step) = steps.get(at).cloned() {
+            at += 1;
             match step {
+                Step::Answer(id, answer) => self.answers.push((id, answer)),
                 Step::Node(command) => commands.push(command),
                 Step::Plan { addresses, routes } => {
                     self.plans.push(format!("{addresses:?} {routes:?}"));
                 }
+                Step::Write(changes) => self.write(changes, &mut steps),
                 Step::Fail(_) | Step::Resolve(_) | Step::Welcomed => {
                     panic!("not a hub's: {step:?}")
                 }
             }
         }
         commands
+    }
+
+    fn write(&mut self, changes: Vec<Change>, steps: &mut Vec<Step>) {
+        assert!(!changes.is_empty());
+        match self.disk {
+            Disk::Fast => self.written(Ok(()), steps),
+            Disk::Full => {
+                let source = std::io::Error::from(std::io::ErrorKind::StorageFull);
+                self.written(Err(RegistryError::Write { file: "x".into(), source }), steps);
+            }
+            Disk::Slow => {}
+        }
+    }
+
+    fn written(&mut self, result: Result<(), RegistryError>, steps: &mut Vec<Step>) {
+        self.hub.on_written(result, self.now, steps);
+        self.hub.poll(self.now, steps);
+    }
+
+    /// The slow disk is done
+    fn catch_up(&mut self) -> Vec<Command> {
+        self.disk = Disk::Fast;
+        let mut steps = Vec::new();
+        self.written(Ok(()), &mut steps);
+        self.out = steps;
+        self.drain()
     }
 
     fn messages(&mut self) -> Vec<(PublicKey, Message)> {
@@ -508,6 +799,33 @@ fn claim(address: &str) -> Register {
     Register { addresses: vec![address.parse().unwrap()], ..Register::default() }
 }
 
+fn hidden(byte: u8) -> InvitationSecret {
+    InvitationSecret::from_bytes([byte; 16])
+}
+
+/// What who has an invitation says
+fn invited(secret: u8) -> Register {
+    Register { secret: Some(hidden(secret)), ..Register::default() }
+}
+
+fn network(hub: HubConfig) -> NetworkConfig {
+    NetworkConfig {
+        name: "office".parse().unwrap(),
+        file: "/etc/fastvpn/office.toml".into(),
+        autoconnect: true,
+        private_key: PrivateKey::from_bytes([5; 32]),
+        network_key: NetworkKey::default(),
+        listen: "[::]:8796".parse().unwrap(),
+        interface: "fvpn-office".into(),
+        mtu: 1400,
+        addresses: vec!["10.1.0.250/16".parse().unwrap()],
+        carrier: Choice::Auto,
+        dns: None,
+        engine: EngineConfig::default(),
+        role: RoleConfig::Hub(hub),
+    }
+}
+
 fn config(members: u16, addresses: Addresses) -> HubConfig {
     let member = |n| Member {
         name: format!("member-{n}"),
@@ -516,6 +834,7 @@ fn config(members: u16, addresses: Addresses) -> HubConfig {
         subnets: Vec::new(),
         carrier: Choice::Auto,
         split: None,
+        line: 0,
     };
     HubConfig {
         endpoint: None,

@@ -18,9 +18,12 @@ use crate::daemon::action::{Action, News, Started};
 use crate::daemon::fixture::{entry, key, ms, overlay, secs, seen};
 use crate::daemon::quota::{Day, Used};
 use crate::daemon::state::{Answer, Command, Effect, Input, RequestId, State};
-use crate::handle::{Apply, Caller, HandleError, NetworkName, NetworkState, Outcome, PeerLink};
+use crate::handle::{
+    Apply, Caller, HandleError, Invite, MembersReply, MembersRequest, NetworkName, NetworkState,
+    Outcome, PeerLink,
+};
 use crate::plane::{Listening, PlaneEvent};
-use crate::registry::Members;
+use crate::registry::{Contents, Members};
 use crate::system::Extent;
 
 const HUB: u16 = 200;
@@ -277,7 +280,7 @@ fn news_of_an_earlier_life_is_not_believed() {
     world.command(2, connect());
     world.effects();
 
-    world.apply(Input::Network(name(), old, News::Started(Ok(started(&peer())))));
+    world.apply(Input::Network(name(), old, News::Started(Ok(started()))));
 
     assert!(world.effects().is_empty());
     assert_eq!(world.state(), NetworkState::Connecting);
@@ -599,9 +602,11 @@ fn changed_addresses_make_paths_prove_themselves_and_reach_the_hub() {
 #[test]
 fn hub_is_up_with_its_interface_and_shows_all_members() {
     let mut world = World::new(hub());
-    world.effects();
+    assert_eq!(world.effects(), [Action::Open]);
 
-    world.news(News::Started(Ok(started(&hub()))));
+    world.news(opened(&hub()));
+    assert!(matches!(world.effects()[..], [Action::Start(_)]));
+    world.news(News::Started(Ok(started())));
     let actions = world.effects();
     let [Action::Names(hosts), Action::Interface { plan, fresh: true }] = &actions[..] else {
         panic!("{actions:?}")
@@ -619,11 +624,99 @@ fn hub_is_up_with_its_interface_and_shows_all_members() {
 }
 
 #[test]
-fn hub_without_an_address_is_up_when_it_listens() {
-    let mut world = World::new(NetworkConfig { addresses: Vec::new(), ..hub() });
+fn hub_whose_members_cannot_be_read_fails_and_tries_again_after_it_has_closed_them() {
+    let mut world = World::new(hub());
     world.effects();
 
-    world.news(News::Started(Ok(started(&hub()))));
+    world.news(News::Opened(Err(HandleError::System("it is damaged".into()))));
+
+    assert_eq!(world.state(), NetworkState::Failed);
+    assert_eq!(world.view().detail, "it is damaged");
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: None }]));
+    world.news(News::Stopped);
+    world.run_until_action();
+    assert_eq!(world.effects(), [Action::Open]);
+}
+
+#[test]
+fn members_are_a_matter_of_hubs_that_are_up() {
+    let list = |network| Command::Members {
+        network,
+        request: MembersRequest::List,
+        secret: InvitationSecret::from_bytes([1; 16]),
+    };
+    let answer = |world: &mut World| match world.replies().pop() {
+        Some((_, Answer::Members(answer))) => answer,
+        other => panic!("{other:?}"),
+    };
+    let mut peer = World::up(peer());
+    peer.command(1, list(name()));
+    assert_eq!(answer(&mut peer), Err(HandleError::NotHub(name())));
+    peer.command(2, list("nowhere".parse().unwrap()));
+    assert_eq!(answer(&mut peer), Err(HandleError::UnknownNetwork("nowhere".into())));
+
+    let mut world = World::new(hub());
+    world.command(1, list(name()));
+    assert_eq!(answer(&mut world), Err(HandleError::NotUp(name())));
+    world.news(opened(&hub()));
+    world.news(News::Started(Ok(started())));
+    world.command(2, list(name()));
+    let Ok(MembersReply::Members(members)) = answer(&mut world) else { panic!("no list") };
+    let tokyo = &members[0];
+    assert_eq!((tokyo.name.as_str(), tokyo.standing), ("tokyo", "approved"));
+    assert_eq!((tokyo.source, tokyo.online), ("configuration", false));
+}
+
+#[test]
+fn invitation_says_where_the_hub_is_and_is_answered_when_it_is_written_down() {
+    let mut world = World::new(hub());
+    world.news(opened(&hub()));
+    world.news(News::Started(Ok(started())));
+    world.effects();
+    let invite = |endpoints: &[&str]| Command::Members {
+        network: name(),
+        request: MembersRequest::Invite(Invite {
+            name: "kyoto".into(),
+            ttl: Duration::from_secs(60),
+            approval: false,
+            addresses: Vec::new(),
+            subnets: Vec::new(),
+            endpoints: endpoints.iter().map(|text| (*text).to_owned()).collect(),
+        }),
+        secret: InvitationSecret::from_bytes([1; 16]),
+    };
+
+    world.command(1, invite(&[]));
+    let Some((_, Answer::Members(Err(HandleError::Invalid(text))))) = world.replies().pop() else {
+        panic!("nobody can know where it is")
+    };
+    assert!(text.contains("endpoint") && text.contains("office.toml"), "{text}");
+    world.apply(Input::Local(vec!["8.8.4.4".parse().unwrap(), "10.9.9.9".parse().unwrap()]));
+    world.command(2, invite(&[]));
+    world.command(3, invite(&["hub.example.net:8796"]));
+    let [.., Action::Write(_)] = &world.effects()[..] else { panic!("nothing to write") };
+    assert!(world.replies().is_empty());
+    world.news(News::Written(Ok(())));
+
+    let replies = world.replies();
+    let [(RequestId(2), Answer::Members(Ok(MembersReply::Invited(made)))), taken] = &replies[..]
+    else {
+        panic!("{replies:?}")
+    };
+    assert_eq!(made.endpoints, ["8.8.4.4:8796"]);
+    let read: crate::invitation::Invitation = made.text.parse().unwrap();
+    assert_eq!((read.network, read.member.as_str()), (name(), "kyoto"));
+    assert_eq!(read.hub_key, hub().private_key.public_key());
+    assert!(matches!(taken, (_, Answer::Members(Err(HandleError::Conflict(_))))), "{taken:?}");
+}
+
+#[test]
+fn hub_without_an_address_is_up_when_it_listens() {
+    let mut world = World::new(NetworkConfig { addresses: Vec::new(), ..hub() });
+    world.news(opened(&hub()));
+    world.effects();
+
+    world.news(News::Started(Ok(started())));
 
     assert!(world.effects().is_empty());
     assert_eq!(world.state(), NetworkState::Up);
@@ -682,7 +775,7 @@ impl World {
     }
 
     fn started(&mut self) {
-        self.news(News::Started(Ok(started(&peer()))));
+        self.news(News::Started(Ok(started())));
     }
 
     fn welcome(&mut self) {
@@ -854,6 +947,7 @@ fn hub() -> NetworkConfig {
         subnets: Vec::new(),
         carrier: Choice::Auto,
         split: None,
+        line: 7,
     };
     let config = HubConfig {
         endpoint: None,
@@ -883,14 +977,14 @@ fn network(role: RoleConfig) -> NetworkConfig {
     }
 }
 
-fn started(config: &NetworkConfig) -> Started {
-    let members = match &config.role {
-        RoleConfig::Hub(hub) => {
-            let nowhere = std::path::Path::new("/nonexistent");
-            Some(Members::open(nowhere, &config.name, hub, &config.addresses).unwrap())
-        }
-        RoleConfig::Peer(_) => None,
-    };
+fn started() -> Started {
     let listening = Listening { addr: "[::]:8796".parse().unwrap(), fell_back: false };
-    Started { listening, members, nonce: 7 }
+    Started { listening, nonce: 7 }
+}
+
+/// What a hub keeps, with nothing in it
+fn opened(config: &NetworkConfig) -> News {
+    let RoleConfig::Hub(hub) = &config.role else { panic!("a peer keeps nothing") };
+    let file = std::path::Path::new("/var/lib/fastvpn/members/office.redb");
+    News::Opened(Ok(Box::new(Members::new(config, hub, Contents::default(), file))))
 }
