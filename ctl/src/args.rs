@@ -78,6 +78,17 @@ pub(crate) enum Command {
         #[arg(add = ArgValueCompleter::new(complete::networks))]
         network: String,
     },
+    /// Invite a machine to a network whose hub this is
+    ///
+    /// Prints an invitation that one machine can use once, and a QR code of it. Into a pipe only the
+    /// invitation is printed, as "fastvpnctl join -" reads it.
+    Invite(InviteArguments),
+    /// List or withdraw invitations that are still open
+    #[command(subcommand)]
+    Invitation(InvitationCommand),
+    /// List, approve, revoke or rename the members of a network whose hub this is
+    #[command(subcommand)]
+    Member(MemberCommand),
     /// Show changes as they happen, until interrupted
     Monitor,
     /// Let the daemon read its configuration again
@@ -139,6 +150,88 @@ pub(crate) struct JoinArguments {
     pub(crate) name: Option<String>,
 }
 
+/// Whom to invite, and how
+#[derive(Args, Clone, Debug, Eq, PartialEq)]
+pub(crate) struct InviteArguments {
+    /// Name of the new member: a-z, 0-9 and '-'
+    pub(crate) name: String,
+    /// Network, where this machine is the hub of several
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
+    /// How long the invitation may be used, 1m to 30d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
+    pub(crate) ttl: Duration,
+    /// Let the machine in only after "fastvpnctl member approve"
+    #[arg(long)]
+    pub(crate) approval: bool,
+    /// Overlay address of the new member; may be given again; otherwise a free one of each subnet
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) address: Vec<String>,
+    /// Subnet behind the new member; may be given again
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) subnet: Vec<String>,
+    /// Where the hub is, if not as its configuration says; may be given again
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) endpoint: Vec<String>,
+    /// Draw no QR code
+    #[arg(long)]
+    pub(crate) no_qr: bool,
+}
+
+/// What to do with invitations
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum InvitationCommand {
+    /// Make the invitation of NAME useless
+    Cancel {
+        /// Name in the invitation
+        name: String,
+        /// Network, where this machine is the hub of several
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+    /// List the invitations that are still open
+    List {
+        /// Network; otherwise all whose hub this machine is
+        network: Option<String>,
+    },
+}
+
+/// What to do with members
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// Let a machine in that waits for it, or was revoked
+    Approve {
+        /// Its name or public key
+        who: String,
+        /// Network, where this machine is the hub of several
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+    /// List the members, those that wait for approval, and those that were revoked
+    List {
+        /// Network; otherwise all whose hub this machine is
+        network: Option<String>,
+    },
+    /// Give a member another name
+    Rename {
+        /// Its name or public key
+        who: String,
+        /// What it is called from now on
+        name: String,
+        /// Network, where this machine is the hub of several
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+    /// Cut a member off everywhere, at once
+    Revoke {
+        /// Its name or public key
+        who: String,
+        /// Network, where this machine is the hub of several
+        #[arg(long, value_name = "NETWORK")]
+        network: Option<String>,
+    },
+}
+
 /// Which peer to ask, and how often
 #[derive(Args, Clone, Debug, Eq, PartialEq)]
 pub(crate) struct PingArguments {
@@ -191,6 +284,24 @@ fn patience(text: &str) -> Result<Duration, String> {
     seconds(text, 0.001, 60.0)
 }
 
+fn ttl(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit = match &text[number.len()..] {
+        "s" => Some(1),
+        "m" => Some(60),
+        "h" => Some(3600),
+        "d" => Some(24 * 3600),
+        _ => None,
+    };
+    let seconds = number.parse::<u64>().ok().zip(unit).and_then(|(n, unit)| n.checked_mul(unit));
+    match seconds {
+        Some(seconds) if (60..=30 * 24 * 3600).contains(&seconds) => {
+            Ok(Duration::from_secs(seconds))
+        }
+        Some(_) | None => Err("not a time from 1m to 30d, such as 90s, 30m, 1h or 7d".to_owned()),
+    }
+}
+
 fn seconds(text: &str, least: f64, most: f64) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(value) if (least..=most).contains(&value) => Ok(Duration::from_secs_f64(value)),
@@ -237,6 +348,15 @@ join        the same; its state is up, or pending where somebody on the hub has
               to approve this machine
 leave       {network, \"state\": \"left\"}
 reload      {added[], removed[], changed[], restarted[]}
+invite      {network, member, invitation, expires, endpoints[]}
+invitation list
+            {\"invitations\": [{network, name, expires, approval}]}
+invitation cancel, member approve, member revoke
+            {network, member, standing}
+member list {\"members\": [{network, name, public_key, addresses[],
+              subnets[], standing, source, online, since}]}
+member rename
+            {network, member, name}
 keygen      {file, public_key}
 ping        {network, peer, seq, answered, rtt_ms,
               path: {kind, endpoint} or null}, and at the end
@@ -335,6 +455,21 @@ mod tests {
     }
 
     #[test]
+    fn invitation_lasts_an_hour_unless_said_otherwise() {
+        for (arguments, seconds) in [
+            (&["invite", "tokyo"][..], 3600),
+            (&["invite", "tokyo", "--ttl", "60s"], 60),
+            (&["invite", "tokyo", "--ttl", "30m", "--approval"], 1800),
+            (&["invite", "tokyo", "--ttl", "30d"], 30 * 24 * 3600),
+        ] {
+            let Command::Invite(invite) = parse(arguments).unwrap().wanted() else {
+                panic!("no invitation")
+            };
+            assert_eq!(invite.ttl, Duration::from_secs(seconds), "{arguments:?}");
+        }
+    }
+
+    #[test]
     fn nonsense_is_a_matter_of_usage() {
         for nonsense in [
             &["status", "a", "b"][..],
@@ -351,6 +486,12 @@ mod tests {
             &["hub", "init", "home"],
             &["hub", "init", "--subnet", "10.0.0.0/24"],
             &["leave"],
+            &["invite"],
+            &["invite", "tokyo", "--ttl", "59s"],
+            &["invite", "tokyo", "--ttl", "31d"],
+            &["invite", "tokyo", "--ttl", "3600"],
+            &["member"],
+            &["member", "rename", "tokyo"],
             &["top", "--sort", "colour"],
         ] {
             assert_eq!(parse(nonsense).unwrap_err().exit_code(), 2, "{nonsense:?}");

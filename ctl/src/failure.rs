@@ -52,9 +52,17 @@ impl Failure {
         match error {
             Error::Busy(_) => Self::Failed("Busy", message),
             Error::Config(_) => Self::Failed("Config", message),
+            Error::Configured(_) => Self::Failed("Configured", message),
             Error::Conflict(_) => Self::Failed("Conflict", message),
             Error::InUse(_) => Self::Failed("InUse", message),
             Error::InvalidArgument(_) => Self::Failed("InvalidArgument", message),
+            Error::NoInvitation(_) => {
+                Self::Failed("NoInvitation", message + "; see: fastvpnctl invitation list")
+            }
+            Error::NoMember(_) => {
+                Self::Failed("NoMember", message + "; see: fastvpnctl member list")
+            }
+            Error::NotHub(_) => Self::Failed("NotHub", message),
             Error::NoPeer(_) => Self::Failed("NoPeer", message + "; see: fastvpnctl peers"),
             Error::NotAuthorized(_) => Self::NotAuthorized(message + "; try: sudo fastvpnctl …"),
             Error::NotPeer(_) => Self::Failed("NotPeer", message),

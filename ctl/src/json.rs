@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use fastvpn_dbus::PingAnswer;
 use fastvpn_dbus::tree::{Network, Peer, Tree};
+use fastvpn_dbus::types::MemberAnswer;
 use serde::Serialize;
 
 use crate::commands::doctor::{Finding, Level};
@@ -128,6 +129,61 @@ pub(crate) struct MadeDocument<'a> {
     interface: Option<&'a str>,
     addresses: &'a [String],
     public_key: &'a str,
+}
+
+/// Answer of `invite`
+#[derive(Debug, Serialize)]
+pub(crate) struct InviteDocument<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) member: &'a str,
+    pub(crate) invitation: &'a str,
+    pub(crate) expires: u64,
+    pub(crate) endpoints: &'a [String],
+}
+
+/// Answer of `invitation list`
+#[derive(Debug, Serialize)]
+pub(crate) struct InvitationsDocument<'a> {
+    pub(crate) invitations: Vec<InvitationDocument<'a>>,
+}
+
+/// One invitation
+#[derive(Debug, Serialize)]
+pub(crate) struct InvitationDocument<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) name: &'a str,
+    pub(crate) expires: u64,
+    pub(crate) approval: bool,
+}
+
+/// Answer of what changes a member or withdraws an invitation
+#[derive(Debug, Serialize)]
+pub(crate) struct MemberDocument<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) member: &'a str,
+    pub(crate) standing: &'a str,
+}
+
+/// Answer of `member rename`
+#[derive(Debug, Serialize)]
+pub(crate) struct RenamedDocument<'a> {
+    pub(crate) network: &'a str,
+    pub(crate) member: &'a str,
+    pub(crate) name: &'a str,
+}
+
+/// Answer of `member list`
+#[derive(Debug, Serialize)]
+pub(crate) struct MembersDocument<'a> {
+    pub(crate) members: Vec<MemberRow<'a>>,
+}
+
+/// One member
+#[derive(Debug, Serialize)]
+pub(crate) struct MemberRow<'a> {
+    pub(crate) network: &'a str,
+    #[serde(flatten)]
+    pub(crate) member: &'a MemberAnswer,
 }
 
 /// Answer of `keygen`

@@ -17,6 +17,7 @@ mod faults;
 mod hostile;
 mod hub;
 mod laboratory;
+mod members;
 mod names;
 mod reload;
 mod roaming;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         hostile::CASES,
         hub::CASES,
         laboratory::CASES,
+        members::CASES,
         names::CASES,
         reload::CASES,
         roaming::CASES,

@@ -3,10 +3,13 @@
 mod agent;
 pub(crate) mod doctor;
 mod follow;
+mod invite;
 mod keygen;
+mod members;
 mod monitor;
 mod peers;
 mod ping;
+mod qr;
 mod setup;
 mod status;
 pub(crate) mod top;
@@ -42,6 +45,9 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         Command::Hub { command: HubCommand::Init(hub) } => setup::init(bus, output, &hub).await,
         Command::Join(join) => setup::join(bus, output, &join).await,
         Command::Leave { network } => setup::leave(bus, output, &network).await,
+        Command::Invite(invite) => invite::make(bus, output, &invite).await,
+        Command::Invitation(command) => invite::manage(bus, output, &command).await,
+        Command::Member(command) => members::run(bus, output, &command).await,
         Command::Monitor => monitor::run(bus, output).await,
         Command::Reload => reload(bus, output).await,
         Command::Keygen { public: false, file } => keygen::make(output, &file),
