@@ -322,7 +322,7 @@ one for each event. Names are stable, new ones may be added. Numbers are
 numbers; what is not known is null.
 
 status      {\"networks\": [{name, role, state, detail, interface, addresses[],
-              mtu, public_key, listen,
+              subnets[], mtu, public_key, listen,
               hub: {public_key, endpoint, alive} or null,
               dns: {suffix, server, state, detail} or null,
               quota: {bytes, used, period, until} or null,

@@ -334,6 +334,8 @@ pub struct NetworkView {
     pub interface: String,
     /// Overlay addresses of this node
     pub addresses: Vec<Prefix>,
+    /// Subnets behind this node, as the hub says
+    pub subnets: Vec<Prefix>,
     /// What else is to be routed into the interface
     pub routes: Vec<Prefix>,
     /// Underlay address of the hub, as messages reach it; nothing before they do, and on a hub

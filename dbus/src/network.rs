@@ -161,4 +161,8 @@ pub trait Network {
     /// Counters by name
     #[zbus(property)]
     fn statistics(&self) -> zbus::Result<BTreeMap<String, u64>>;
+
+    /// Subnets behind this node, as the hub says
+    #[zbus(property)]
+    fn subnets(&self) -> zbus::Result<Vec<String>>;
 }

@@ -261,6 +261,8 @@ properties! {
         role: String = "Role",
         /// A word of [`NetworkState`]
         state: String = "State",
+        /// Subnets behind this node, as the hub says
+        subnets: Vec<String> = "Subnets",
     }
 }
 

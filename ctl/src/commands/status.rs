@@ -88,6 +88,7 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("detail", Cell::new(&known.detail)),
         ("interface", Cell::new(&known.interface)),
         ("addresses", Cell::new(known.addresses.join(", "))),
+        ("subnets", Cell::new(known.subnets.join(", "))),
         ("MTU", Cell::new(mtu)),
         ("public key", Cell::new(&known.public_key)),
         ("listen", Cell::new(&known.listen)),

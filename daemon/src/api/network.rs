@@ -258,6 +258,11 @@ impl Network {
     fn statistics(&self) -> BTreeMap<String, u64> {
         self.shown.figures().statistics.clone()
     }
+
+    #[zbus(property)]
+    fn subnets(&self) -> Vec<String> {
+        self.0.facts().subnets.clone()
+    }
 }
 
 /// Puts what is so in a network into the bus's words
@@ -285,6 +290,7 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
         quota_until: view.quota.map_or(0, |quota| unix_seconds(quota.until)),
         role: role_word(view.role).as_str().to_owned(),
         state: state_word(view.state).as_str().to_owned(),
+        subnets: texts(&view.subnets),
     }
 }
 
@@ -336,6 +342,7 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.interface == new.interface
         && old.addresses == new.addresses
         && old.routes == new.routes
+        && old.subnets == new.subnets
         && old.gateway == new.gateway
         && old.mtu == new.mtu
         && old.listen == new.listen

@@ -380,6 +380,7 @@ mod tests {
             interface: String::new(),
             addresses: Vec::new(),
             routes: Vec::new(),
+            subnets: Vec::new(),
             gateway: None,
             mtu: 1380,
             listen: None,

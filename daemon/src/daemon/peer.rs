@@ -338,6 +338,11 @@ impl Peer {
         self.roster.own_name()
     }
 
+    /// Returns the subnets behind this node, as the hub says
+    pub(super) fn own_subnets(&self) -> &[Prefix] {
+        self.roster.own_subnets()
+    }
+
     /// Returns a sentence on what is wrong; empty where all is well
     pub(super) fn detail(&self) -> &str {
         &self.detail

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use fastvpn_proto::control::{Base, Entry, List};
 use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::time::{Duration, Instant};
 
 /// Time after which a request for a snapshot is repeated
@@ -25,6 +26,8 @@ pub(super) struct Roster {
     own: PublicKey,
     /// How the hub calls this node
     own_name: Option<String>,
+    /// Subnets behind this node, as the hub says
+    own_subnets: Vec<Prefix>,
     /// List and revision that is known completely
     at: Option<(u64, u64)>,
     entries: BTreeMap<PublicKey, Entry>,
@@ -64,6 +67,7 @@ impl Roster {
         Self {
             own,
             own_name: None,
+            own_subnets: Vec::new(),
             at: None,
             entries: BTreeMap::new(),
             assembly: None,
@@ -125,6 +129,11 @@ impl Roster {
     /// Returns how the hub calls this node, once it has said so
     pub(super) fn own_name(&self) -> Option<&str> {
         self.own_name.as_deref()
+    }
+
+    /// Returns the subnets behind this node, as the hub says
+    pub(super) fn own_subnets(&self) -> &[Prefix] {
+        &self.own_subnets
     }
 
     /// Goes through all entries, ordered by key
@@ -193,6 +202,7 @@ impl Roster {
         for entry in entries {
             if entry.key == self.own {
                 self.own_name = Some(entry.name);
+                self.own_subnets = entry.subnets;
                 continue;
             }
             if self.entries.get(&entry.key) == Some(&entry) {
@@ -302,12 +312,16 @@ mod tests {
     }
 
     #[test]
-    fn own_entry_is_no_peer() {
+    fn own_entry_is_no_peer_and_says_what_is_behind_this_node() {
         let mut roster = Roster::new(key(1));
+        let mut list = part(Base::Whole, 1, &[1, 2]);
+        list.upserts[0].subnets = vec!["192.168.8.0/24".parse().unwrap()];
 
-        let got = roster.on_list(part(Base::Whole, 1, &[1, 2]), ms(0));
+        let got = roster.on_list(list, ms(0));
 
         assert_eq!(got.changes, [set(2)]);
+        assert_eq!(roster.own_name(), Some("peer-1"));
+        assert_eq!(roster.own_subnets(), ["192.168.8.0/24".parse().unwrap()]);
     }
 
     fn filled(numbers: &[u16]) -> Roster {

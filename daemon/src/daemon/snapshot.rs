@@ -36,6 +36,10 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         interface: done.map(|plan| plan.interface.clone()).unwrap_or_default(),
         addresses: done.map_or_else(|| config.addresses.clone(), |plan| plan.addresses.clone()),
         routes: done.map(|plan| plan.routes.clone()).unwrap_or_default(),
+        subnets: match &network.role {
+            Some(Running::Peer(peer)) => peer.own_subnets().iter().map(Prefix::network).collect(),
+            Some(Running::Hub(_)) | None => Vec::new(),
+        },
         gateway: match &network.role {
             Some(Running::Peer(peer)) => peer.hub_seen(),
             Some(Running::Hub(_)) | None => None,

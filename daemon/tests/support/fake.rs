@@ -255,6 +255,7 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         interface: "fvpn-office".to_owned(),
         addresses: vec!["172.16.97.101/24".parse().unwrap()],
         routes: vec!["192.168.7.0/24".parse().unwrap()],
+        subnets: vec!["192.168.8.0/24".parse().unwrap()],
         gateway: Some("203.0.113.9".parse().unwrap()),
         mtu: 1380,
         listen: Some("[::]:8796".parse().unwrap()),

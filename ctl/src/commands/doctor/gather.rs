@@ -37,9 +37,14 @@ pub(super) async fn daemon(daemon: &Daemon<'_>) -> Result<DaemonFacts, Failure> 
     Ok(DaemonFacts { version, on_system_bus, activatable, unit })
 }
 
+/// Finds out about the machine where there is nobody to ask
+pub(super) fn machine_alone() -> MachineFacts {
+    files::machine()
+}
+
 /// Finds out about the machine; services are asked on the system bus only
 pub(super) async fn machine(daemon: &Daemon<'_>) -> MachineFacts {
-    let mut facts = files::machine();
+    let mut facts = machine_alone();
     if *daemon.bus != Bus::System {
         return facts;
     }

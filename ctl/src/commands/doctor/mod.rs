@@ -26,7 +26,10 @@ pub(super) async fn run(bus: &Bus, output: &Output, network: Option<&str>) -> Re
     report.look_at("the bus");
     match Daemon::open(bus, Absent::Wait, Patience::Short).await {
         Ok(daemon) => examine(&daemon, &mut report, network).await?,
-        Err(failure) => report.tell(vec![judge::no_bus(&failure)])?,
+        Err(failure) => {
+            report.tell(vec![judge::no_bus(&failure)])?;
+            report.tell(judge::machine(&gather::machine_alone()))?;
+        }
     }
     report.end()
 }

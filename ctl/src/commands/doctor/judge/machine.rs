@@ -13,8 +13,8 @@ pub(in crate::commands::doctor) fn machine(facts: &MachineFacts) -> Vec<Finding>
             Level::Warning,
             "systemd-networkd",
             "systemd-networkd removes the routes of others when it starts, and so for a moment ours",
-            "set ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no in \
-             /etc/systemd/networkd.conf.d/fastvpn.conf, under [Network]",
+            "set ManageForeignRoutes=no and ManageForeignRoutingPolicyRules=no under [Network] in \
+             /etc/systemd/networkd.conf.d/50-fastvpn.conf; the package brings that in /usr/lib",
         ));
     }
     findings.extend(clock(facts));

@@ -28,6 +28,7 @@ pub(in crate::commands::doctor) fn network(
         findings.extend(peers(network, around.tree));
         findings.extend(interface(network, around.facts));
         findings.extend(names(network));
+        findings.extend(forwarding(network, around.machine));
         findings.extend(overlaps(network, around));
         findings.extend(overflow(network, around.machine));
         findings.extend(quota(network));
@@ -125,16 +126,51 @@ fn interface(network: &Network, facts: &SurroundingFacts) -> Vec<Finding> {
             "raise mtu in its file",
         ));
     }
-    if facts.network_manager {
+    if facts.network_manager && known.apply != "caller" {
         findings.push(Finding::new(
             Level::Warning,
             "network-manager",
             format!("NetworkManager takes {} for its own, and may change it", known.interface),
-            "write unmanaged-devices=interface-name:fvpn-* under [keyfile] into \
-             /etc/NetworkManager/conf.d/fastvpn.conf, and run: systemctl reload NetworkManager",
+            format!(
+                "tell it not to: a file in /etc/NetworkManager/conf.d with the lines \
+                 [device-fastvpn], match-device=interface-name:{} and managed=0, then: \
+                 systemctl reload NetworkManager",
+                known.interface
+            ),
         ));
     }
     findings
+}
+
+/// Whether the machine passes on what is for the subnets behind it
+fn forwarding(network: &Network, machine: &MachineFacts) -> Vec<Finding> {
+    let of = |ipv4: bool, forwards: Option<bool>, name: &str, switch: &str| {
+        let behind = network.facts.subnets.iter();
+        let behind: Vec<_> =
+            behind.filter(|subnet| subnet.contains(':') != ipv4).cloned().collect();
+        let subnets = behind.join(", ");
+        match forwards {
+            _ if behind.is_empty() => None,
+            None => None,
+            Some(true) => Some(Finding::ok("forwarding", format!("{name} goes on to {subnets}"))),
+            Some(false) => Some(Finding::new(
+                Level::Problem,
+                "forwarding",
+                format!("{subnets} is behind this machine, which does not forward {name}"),
+                format!(
+                    "after a look at the firewall run: sysctl -w {switch}=1, and for the next \
+                     start: cp /usr/share/fastvpn/fastvpn-forwarding.conf \
+                     /etc/sysctl.d/60-fastvpn-forwarding.conf"
+                ),
+            )),
+        }
+    };
+    let (ipv4, ipv6) = machine.forwards;
+    let findings = [
+        of(true, ipv4, "IPv4", "net.ipv4.ip_forward"),
+        of(false, ipv6, "IPv6", "net.ipv6.conf.all.forwarding"),
+    ];
+    findings.into_iter().flatten().collect()
 }
 
 /// Routes of other interfaces that take away what belongs to the network
@@ -347,6 +383,23 @@ mod tests {
         assert_eq!(bad(&with(799_999)), []);
         assert_eq!(bad(&with(800_000)), [(Level::Warning, "quota")]);
         assert_eq!(bad(&with(1_000_000)), [(Level::Problem, "quota")]);
+    }
+
+    #[test]
+    fn subnet_behind_a_machine_needs_forwarding_of_its_kind() {
+        let with = |ipv4, ipv6| {
+            judge(|network, machine, _| {
+                network.facts.quota = 0;
+                network.facts.subnets = vec!["192.168.8.0/24".to_owned()];
+                machine.forwards = (ipv4, ipv6);
+            })
+        };
+
+        assert_eq!(bad(&with(Some(true), Some(false))), []);
+        assert_eq!(bad(&with(None, None)), []);
+        let off = with(Some(false), Some(true));
+        assert_eq!(bad(&off), [(Level::Problem, "forwarding")]);
+        assert!(said(&off).contains("sysctl -w net.ipv4.ip_forward=1"), "{off:?}");
     }
 
     #[test]
