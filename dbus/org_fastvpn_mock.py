@@ -3,9 +3,10 @@
     python3 -m dbusmock --template dbus/org_fastvpn_mock.py
 
 It takes org.fastvpn on the system bus (of the tests, by DBUS_SYSTEM_BUS_ADDRESS) and shows what the
-interfaces' XML says, each property with an empty value unless something else is said. Connect,
-Disconnect, Ping and Reload behave as those of a daemon whose networks are all well. A test adds what
-it needs by methods of org.freedesktop.DBus.Mock on /org/fastvpn:
+interfaces' XML says, each property with an empty value unless something else is said. The methods of
+Manager1 behave as those of a daemon whose networks are all well; Join takes any word for an
+invitation to the network "joined". A test adds what it needs by methods of
+org.freedesktop.DBus.Mock on /org/fastvpn:
 
     AddNetwork(s name, a{sv} properties) -> o network
     AddPeer(s network_name, s name, a{sv} properties) -> o peer
@@ -114,6 +115,29 @@ def disconnect(_self, name):
     change(network(name), NETWORK, {"State": "down"})
 
 
+def create_hub(_self, name, options):
+    known(options, ["address", "autoconnect", "endpoint", "listen", "subnet"])
+    if network_path(name) in mockobject.get_objects():
+        raise error("Conflict", f"there is a network {name} already")
+    addresses = options.get("address", options.get("subnet", []))
+    addresses = dbus.Array(addresses, signature="s")
+    return AddNetwork(main(), name, {"Role": "hub", "State": "up", "Addresses": addresses})
+
+
+def join(_self, invitation, options):
+    known(options, ["apply", "name"])
+    if not invitation:
+        raise error("InvalidArgument", "the invitation is cut off")
+    name = options.get("name", "joined")
+    if network_path(name) in mockobject.get_objects():
+        raise error("Conflict", f"there is a network {name} already")
+    return AddNetwork(main(), name, {"Role": "peer", "State": "up", "HubAlive": True})
+
+
+def leave(_self, name):
+    RemoveNetwork(main(), name)
+
+
 def ping(_self, network_name, peer, _timeout_ms):
     if network(network_name).props[NETWORK]["State"] not in ("up", "hub-lost"):
         raise error("NotUp", f"network {network_name} is not up")
@@ -129,7 +153,14 @@ def ping(_self, network_name, peer, _timeout_ms):
 
 
 BEHAVIOUR = {
-    MAIN_IFACE: {"Connect": connect, "Disconnect": disconnect, "Ping": ping},
+    MAIN_IFACE: {
+        "Connect": connect,
+        "CreateHub": create_hub,
+        "Disconnect": disconnect,
+        "Join": join,
+        "Leave": leave,
+        "Ping": ping,
+    },
     NETWORK: {},
     PEER: {},
 }

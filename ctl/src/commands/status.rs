@@ -204,8 +204,8 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-const NOTHING: &str = "no networks are configured; put a file into /etc/fastvpn and run: \
-                       fastvpnctl reload";
+const NOTHING: &str = "no networks are configured; with an invitation run: fastvpnctl join \
+                       INVITATION, to make one: fastvpnctl hub init NAME --subnet ADDRESS/LENGTH";
 
 #[cfg(test)]
 mod tests {

@@ -333,6 +333,7 @@ fn view(state: NetworkState) -> NetworkView {
         interface: String::new(),
         addresses: Vec::new(),
         routes: Vec::new(),
+        subnets: Vec::new(),
         gateway: None,
         mtu: 1400,
         listen: None,

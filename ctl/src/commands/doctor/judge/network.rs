@@ -44,7 +44,8 @@ pub(in crate::commands::doctor) fn no_networks() -> Finding {
         Level::Note,
         "networks",
         "no networks are configured",
-        "put a file into /etc/fastvpn, see fastvpn.toml(5), and run: fastvpnctl reload",
+        "with an invitation run: fastvpnctl join INVITATION; to make a network of your own: \
+         fastvpnctl hub init NAME --subnet ADDRESS/LENGTH",
     )
 }
 
