@@ -16,6 +16,7 @@ mod carriers;
 mod faults;
 mod hostile;
 mod hub;
+mod join;
 mod laboratory;
 mod members;
 mod names;
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         faults::CASES,
         hostile::CASES,
         hub::CASES,
+        join::CASES,
         laboratory::CASES,
         members::CASES,
         names::CASES,

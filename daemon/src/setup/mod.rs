@@ -239,15 +239,15 @@ fn exists(name: &NetworkName) -> HandleError {
 
 /// Adds to a timeout what was tried; nothing was kept
 fn unanswered(error: HandleError, endpoints: &[String]) -> HandleError {
-    match error {
-        HandleError::Timeout(what) => HandleError::Timeout(format!(
-            "no answer from the hub at {}: {what}. Is this machine online, and does the way to the \
-             hub let UDP or TCP to that port pass? A hub is silent, too, when an invitation is not \
-             one of its own. Nothing was kept: try the same invitation again",
-            endpoints.join(", ")
-        )),
-        other => other,
+    let HandleError::Timeout(mut what) = error else { return error };
+    if !endpoints.iter().all(|endpoint| what.contains(endpoint)) {
+        what.push_str(&format!("; it was looked for at {}", endpoints.join(", ")));
     }
+    HandleError::Timeout(format!(
+        "{what}. Is this machine online, and does the way to the hub let UDP or TCP to that port \
+         pass? A hub is silent, too, when an invitation is not one of its own. Nothing was kept: \
+         the same invitation can be tried again"
+    ))
 }
 
 /// Adds to an error that the network stays

@@ -124,7 +124,9 @@ async fn hub_that_does_not_answer_is_told_with_its_addresses_and_nothing_is_left
         panic!("joined")
     };
 
-    assert!(text.contains("at 192.0.2.1:8796, hub.example.net:8796: it does not"), "{text}");
+    let wanted =
+        "it does not answer; it was looked for at 192.0.2.1:8796, hub.example.net:8796. Is";
+    assert!(text.starts_with(wanted), "{text}");
     assert_eq!(world.left(), [""; 0]);
     assert_eq!(world.setup.join(invited()).await, Err(HandleError::Timeout(text)), "once more");
 }
@@ -206,6 +208,20 @@ async fn who_leaves_leaves_nothing() {
     assert!(kept.iter().all(|file| !file.exists()));
     let again = world.setup.leave("home".parse().unwrap()).await;
     assert_eq!(again, Err(HandleError::UnknownNetwork("home".to_owned())));
+}
+
+#[tokio::test]
+async fn network_of_the_administrator_is_not_ours_to_delete() {
+    let world = World::new(Script::Up);
+    let file = world.place.path().join("etc/work.toml");
+    fs::write(&file, "").unwrap();
+    world.setup.daemon.reload().await.unwrap();
+
+    let error = world.setup.leave("work".parse().unwrap()).await.unwrap_err();
+
+    let wanted = format!("by hand: remove {}, then run", file.display());
+    assert!(matches!(&error, HandleError::Conflict(text) if text.contains(&wanted)), "{error}");
+    assert!(file.exists());
 }
 
 /// A place for files, and a daemon that is a script
@@ -293,9 +309,12 @@ async fn serve(
 }
 
 fn show(snapshots: &watch::Sender<Arc<Snapshot>>, state: &Path, to: NetworkState) {
-    let names = listed(state).into_iter().filter_map(|file| {
-        let name = file.strip_prefix("networks/")?.strip_suffix(".toml")?;
-        Some((name.parse().unwrap(), view(to)))
+    let etc = state.with_file_name("etc");
+    let files =
+        [state.join("networks"), etc].into_iter().filter_map(|place| fs::read_dir(place).ok());
+    let names = files.flatten().filter_map(|file| {
+        let file = file.unwrap().file_name().into_string().unwrap();
+        Some((file.strip_suffix(".toml")?.parse().unwrap(), view(to)))
     });
     snapshots.send_replace(Arc::new(Snapshot { networks: names.collect() }));
 }
