@@ -261,7 +261,7 @@ impl Network {
 
     #[zbus(property)]
     fn subnets(&self) -> Vec<String> {
-        self.0.facts().subnets.clone()
+        self.shown.facts().subnets.clone()
     }
 }
 
