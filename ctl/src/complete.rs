@@ -10,9 +10,10 @@
 //! - No name is offered that a shell could take for more than a word, whoever chose it.
 
 use std::ffi::OsStr;
+use std::mem;
 use std::time::Duration;
 
-use clap::CommandFactory;
+use clap::{Arg, Command, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use fastvpn_dbus::tree::{Peer, Tree};
@@ -27,7 +28,38 @@ use crate::render::plain;
 
 /// Answers a shell that completes a command line, and ends the program; returns if there is none
 pub(crate) fn answer() {
-    CompleteEnv::with_factory(Arguments::command).bin(PROGRAM).completer(PROGRAM).complete();
+    CompleteEnv::with_factory(command).bin(PROGRAM).completer(PROGRAM).complete();
+}
+
+/// The command line; its options are offered last, unless one was begun
+fn command() -> Command {
+    let words: Vec<String> = std::env::args().collect();
+    let index = std::env::var("_CLAP_COMPLETE_INDEX").ok();
+    let mut command = Arguments::command();
+    if !begins_option(&words, index.as_deref()) {
+        // for this one, options there are included that clap makes itself
+        command.build();
+        hide_options(&mut command);
+    }
+    command
+}
+
+/// Whether the word to complete, of those behind `--`, is an option; fish gives no index, it is the last
+fn begins_option(words: &[String], index: Option<&str>) -> bool {
+    let Some(start) = words.iter().position(|word| word == "--") else { return true };
+    let line = &words[start + 1..];
+    let word = match index.and_then(|index| index.parse::<usize>().ok()) {
+        Some(index) => line.get(index),
+        None => line.last(),
+    };
+    word.is_some_and(|word| word.starts_with('-'))
+}
+
+/// Hides what is only offered where nothing else is
+fn hide_options(command: &mut Command) {
+    let args = |arg: Arg| if arg.is_positional() { arg } else { arg.hide(true) };
+    *command = mem::take(command).mut_args(args);
+    command.get_subcommands_mut().for_each(hide_options);
 }
 
 /// Networks
@@ -182,6 +214,24 @@ mod tests {
                 "{name}"
             );
         }
+    }
+
+    #[test]
+    fn options_are_offered_once_they_are_begun() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+
+        assert!(begins_option(&words("fastvpnctl -- fastvpnctl top --as"), Some("2")));
+        assert!(begins_option(&words("fastvpnctl -- fastvpnctl top -"), None));
+        assert!(!begins_option(&words("fastvpnctl -- fastvpnctl top --ascii h"), Some("3")));
+        assert!(!begins_option(&words("fastvpnctl -- fastvpnctl top --ascii "), None));
+        assert!(!begins_option(&words("fastvpnctl -- fastvpnctl top"), Some("2")));
+
+        let mut command = Arguments::command();
+        command.build();
+        hide_options(&mut command);
+        let status = command.find_subcommand("status").unwrap();
+        let shown: Vec<_> = status.get_arguments().filter(|arg| !arg.is_hide_set()).collect();
+        assert_eq!(shown.len(), 1, "{shown:?}");
     }
 
     #[test]

@@ -32,7 +32,6 @@ fn reload_fails_with_the_problems_and_changes_nothing() {
 
 fn journal_has_the_values_as_fields() {
     let (_lab, system) = alone();
-    system.ctl(&["disconnect", NETWORK]).unwrap();
 
     let journal = system.journal("fastvpnd").unwrap();
 
@@ -86,7 +85,7 @@ fn user_who_sits_at_the_machine_may_connect() {
     // as a display manager does
     let seat = ["--property=PAMName=login", "--uid=carol", "--setenv=XDG_SEAT=seat0"];
     let at_seat = |script: &str| system.unit(&seat, script).unwrap();
-    let session = at_seat("loginctl show-session $XDG_SESSION_ID --property=Active,Seat,Remote");
+    let session = at_seat("loginctl show-session $XDG_SESSION_ID -p Seat -p Remote -p Active");
     assert_eq!(session.stdout, "Seat=seat0\nRemote=no\nActive=yes\n", "{session}");
 
     let disconnect = at_seat("fastvpnctl disconnect home");
