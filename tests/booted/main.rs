@@ -11,6 +11,7 @@
 
 mod completion;
 mod install;
+mod names;
 mod network;
 mod service;
 mod support;
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         }
     };
     let cases: Vec<Case> =
-        [completion::CASES, install::CASES, network::CASES, service::CASES].concat();
+        [completion::CASES, install::CASES, names::CASES, network::CASES, service::CASES].concat();
     let suite = Suite {
         title: "tests on booted systems",
         patience: Duration::from_secs(180),
