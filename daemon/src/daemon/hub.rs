@@ -272,6 +272,14 @@ impl Hub {
         self.ledger.members().iter().map(|member| (member, self.list.get(&member.public_key)))
     }
 
+    /// Returns the addresses that a member has, or had when it was here
+    pub(super) fn addresses_of(&self, member: &Member) -> Vec<IpAddr> {
+        match self.list.get(&member.public_key) {
+            Some(entry) => entry.addresses.clone(),
+            None => self.ledger.members().shown(&member.public_key, &member.addresses),
+        }
+    }
+
     fn on_stranger(
         &mut self,
         ticket: Ticket,

@@ -14,10 +14,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::Prefix;
+use fastvpn_proto::node::Command;
 
+use super::action::Step;
 use super::network::{Network, Role};
 use super::snapshot::HUB_NAME;
-use crate::dns::{Host, HostKind};
+use crate::config::NetworkConfig;
+use crate::dns::{Host, HostKind, reverse_domains};
+use crate::handle::Apply;
+use crate::system::{Announce, DnsPlan};
 
 /// Nodes that left and are remembered
 const GONE_MAX: usize = 1024;
@@ -102,6 +108,29 @@ pub(super) fn poll(network: &mut Network) -> Option<Arc<[Host]>> {
     network.names.poll(present)
 }
 
+/// Tells whether nodes may have other names or addresses after this
+pub(super) fn concern(step: &Step) -> bool {
+    match step {
+        Step::Node(command) => matches!(command, Command::RemovePeer(_) | Command::SetPeer(_)),
+        // an answer may tell of a new name
+        Step::Answer(..) | Step::Plan { .. } => true,
+        Step::Fail(_) | Step::Resolve(_) | Step::Welcomed | Step::Write(_) => false,
+    }
+}
+
+/// Says who answers for the names of a node with these addresses
+pub(super) fn plan(config: &NetworkConfig, apply: &Apply, addresses: &[Prefix]) -> Option<DnsPlan> {
+    Some(DnsPlan {
+        suffix: config.dns.as_ref()?.to_string(),
+        reverse: reverse_domains(addresses),
+        server: addresses.first()?.addr(),
+        announce: match apply {
+            Apply::Caller(_) => Announce::Caller,
+            Apply::Daemon => Announce::Resolved,
+        },
+    })
+}
+
 /// Returns who is known; nothing while there is no interface to have names on
 fn present(network: &Network) -> Option<Present> {
     let plan = network.interface.wanted()?;
@@ -111,10 +140,9 @@ fn present(network: &Network) -> Option<Present> {
     match network.role.as_ref()? {
         Role::Hub(hub) => {
             hosts.push(host(HUB_NAME, network.own, addresses, HostKind::Hub));
-            for (member, entry) in hub.members() {
-                let addresses = entry.map_or(&member.addresses, |entry| &entry.addresses);
-                let (name, key) = (&member.name, member.public_key);
-                hosts.push(host(name, key, addresses.clone(), HostKind::Member));
+            for (member, _) in hub.members() {
+                let (name, addresses) = (&member.name, hub.addresses_of(member));
+                hosts.push(host(name, member.public_key, addresses, HostKind::Member));
             }
             members = Some(hosts.iter().map(|host| host.key).collect());
         }

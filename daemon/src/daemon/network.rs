@@ -35,13 +35,12 @@ use super::state::{Answer, RequestId};
 use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig, TicketFile};
-use crate::dns::reverse_domains;
 use crate::handle::{
     Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkState, Outcome,
 };
 use crate::plane::{Listening, PlaneEvent};
 use crate::registry::Members;
-use crate::system::{ALIAS_PREFIX, Announce, DnsPlan, Extent, InterfacePlan};
+use crate::system::{ALIAS_PREFIX, Extent, InterfacePlan};
 
 /// Time before a network that failed is tried again; doubled up to the largest
 const BACK_OFF: Duration = Duration::from_secs(5);
@@ -246,7 +245,7 @@ impl Network {
         // Members that are away are in no list.
         self.names.touch();
         if let Some(wanted) = self.interface.wanted() {
-            let dns = dns_plan(&self.config, &self.apply, &wanted.addresses);
+            let dns = names::plan(&self.config, &self.apply, &wanted.addresses);
             let wanted = InterfacePlan { mtu: self.config.mtu, dns, ..wanted.clone() };
             self.interface.want(wanted);
         }
@@ -683,7 +682,7 @@ impl Network {
     /// Does what a role asked for
     fn take(&mut self, steps: Vec<Step>, now: Instant) {
         for step in steps {
-            if concerns_names(&step) {
+            if names::concern(&step) {
                 self.names.touch();
             }
             match step {
@@ -699,7 +698,7 @@ impl Network {
                             interface: self.config.interface.clone(),
                             alias: alias(&self.config),
                             mtu: self.config.mtu,
-                            dns: dns_plan(&self.config, &self.apply, &addresses),
+                            dns: names::plan(&self.config, &self.apply, &addresses),
                             addresses,
                             routes,
                             extent: extent(&self.apply),
@@ -793,29 +792,6 @@ impl Network {
     fn candidates(&self) -> Vec<SocketAddr> {
         self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
     }
-}
-
-/// Tells whether nodes may have other names or addresses after this
-fn concerns_names(step: &Step) -> bool {
-    match step {
-        Step::Node(command) => matches!(command, Command::RemovePeer(_) | Command::SetPeer(_)),
-        // an answer may tell of a new name
-        Step::Answer(..) | Step::Plan { .. } => true,
-        Step::Fail(_) | Step::Resolve(_) | Step::Welcomed | Step::Write(_) => false,
-    }
-}
-
-/// Says who answers for the names of a node with these addresses
-fn dns_plan(config: &NetworkConfig, apply: &Apply, addresses: &[Prefix]) -> Option<DnsPlan> {
-    Some(DnsPlan {
-        suffix: config.dns.as_ref()?.to_string(),
-        reverse: reverse_domains(addresses),
-        server: addresses.first()?.addr(),
-        announce: match apply {
-            Apply::Caller(_) => Announce::Caller,
-            Apply::Daemon => Announce::Resolved,
-        },
-    })
 }
 
 /// Returns the alias by which an interface is known as ours

@@ -505,7 +505,7 @@ impl Members {
     }
 
     /// What is shown as a member's addresses: its own, or those that it was given
-    fn shown(&self, key: &PublicKey, own: &[IpAddr]) -> Vec<IpAddr> {
+    pub fn shown(&self, key: &PublicKey, own: &[IpAddr]) -> Vec<IpAddr> {
         if own.is_empty() {
             self.kept.given.get(key).cloned().unwrap_or_default()
         } else {
