@@ -4,12 +4,13 @@
 
 It takes org.fastvpn on the system bus (of the tests, by DBUS_SYSTEM_BUS_ADDRESS) and shows what the
 interfaces' XML says, each property with an empty value unless something else is said. The methods of
-Manager1 behave as those of a daemon whose networks are all well; Join takes any word for an
-invitation to the network "joined". A test adds what it needs by methods of
+Manager1 behave as those of a daemon whose networks are all well, those of a hub as ones of a hub with
+these members; Join takes any word for an invitation to the network "joined". A test adds what it needs by methods of
 org.freedesktop.DBus.Mock on /org/fastvpn:
 
     AddNetwork(s name, a{sv} properties) -> o network
     AddPeer(s network_name, s name, a{sv} properties) -> o peer
+    AddMember(s network_name, s name, s standing)    of a hub
     ChangeNetwork(s name, a{sv} properties), ChangePeer(s network_name, s name, a{sv} properties)
     RemoveNetwork(s name), RemovePeer(s network_name, s name)
     FailNext(s method, s error)    the next call of the method is answered by org.fastvpn.Error.ERROR
@@ -21,6 +22,7 @@ the directory of the XML (otherwise beside this file, or /usr/share/dbus-1/inter
 import base64
 import hashlib
 import os
+import time
 import xml.etree.ElementTree as ElementTree
 
 import dbus
@@ -70,6 +72,12 @@ def AddPeer(self, network_name, name, values):
     self.AddObject(path, PEER, properties(self, PEER, given), methods(self, PEER))
     self.object_manager_emit_added(path)
     return dbus.ObjectPath(path)
+
+
+@dbus.service.method(MOCK_IFACE, in_signature="sss", out_signature="")
+def AddMember(_self, network_name, name, standing):
+    """Adds a member to a hub: approved, pending or revoked"""
+    members_of(network(network_name))[str(name)] = (str(standing), key(name)[0])
 
 
 @dbus.service.method(MOCK_IFACE, in_signature="sa{sv}", out_signature="")
@@ -152,6 +160,78 @@ def ping(_self, network_name, peer, _timeout_ms):
     raise error("NoPeer", f'no peer "{peer}" in network {network_name}')
 
 
+def of_hub(does):
+    """Makes a method one of hubs only"""
+
+    def code(self, *arguments):
+        if self.props[NETWORK]["Role"] != "hub":
+            raise error("NotHub", f"{self.props[NETWORK]['Name']} is not run by a hub here")
+        return does(self, *arguments)
+
+    return code
+
+
+def invite(self, member, options):
+    known(options, ["address", "approval", "endpoint", "subnets", "ttl"])
+    expires = dbus.UInt64(int(time.time()) + int(options.get("ttl", 3600)))
+    approval = dbus.Boolean(options.get("approval", False))
+    invitations_of(self)[str(member)] = (dbus.String(member), expires, approval)
+    endpoints = options.get("endpoint", ["hub.example.net:8796"])
+    return (f"fastvpn:{member}", expires, dbus.Array(endpoints, signature="s"))
+
+
+def invitations(self):
+    return dbus.Array(invitations_of(self).values(), signature="(stb)")
+
+
+def cancel_invitation(self, member):
+    if invitations_of(self).pop(str(member), None) is None:
+        raise error("NoInvitation", f"there is no invitation of {member}")
+
+
+def members(self):
+    none = dbus.Array([], signature="s")
+    rows = [
+        (name, public, none, none, standing, "store", dbus.Boolean(False), dbus.UInt64(0))
+        for name, (standing, public) in members_of(self).items()
+    ]
+    return dbus.Array(rows, signature="(ssasasssbt)")
+
+
+def approve_member(self, who):
+    stand(self, who, "approved")
+
+
+def revoke_member(self, who):
+    stand(self, who, "revoked")
+
+
+def rename_member(self, who, name):
+    known_as = member(self, who)
+    members_of(self)[str(name)] = members_of(self).pop(known_as)
+
+
+def stand(self, who, standing):
+    name = member(self, who)
+    members_of(self)[name] = (standing, members_of(self)[name][1])
+
+
+def member(self, who):
+    """The name of a member that is called so, or has that key"""
+    for name, (_standing, public) in members_of(self).items():
+        if who in (name, public):
+            return name
+    raise error("NoMember", f"there is no member {who}")
+
+
+def members_of(found):
+    return found.__dict__.setdefault("fastvpn_members", {})
+
+
+def invitations_of(found):
+    return found.__dict__.setdefault("fastvpn_invitations", {})
+
+
 BEHAVIOUR = {
     MAIN_IFACE: {
         "Connect": connect,
@@ -161,7 +241,15 @@ BEHAVIOUR = {
         "Leave": leave,
         "Ping": ping,
     },
-    NETWORK: {},
+    NETWORK: {
+        "ApproveMember": of_hub(approve_member),
+        "CancelInvitation": of_hub(cancel_invitation),
+        "Invitations": of_hub(invitations),
+        "Invite": of_hub(invite),
+        "Members": of_hub(members),
+        "RenameMember": of_hub(rename_member),
+        "RevokeMember": of_hub(revoke_member),
+    },
     PEER: {},
 }
 

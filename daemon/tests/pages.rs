@@ -17,7 +17,7 @@ use std::process::{Child, Command, Output, Stdio};
 use clap::CommandFactory;
 use fastvpn_dbus::tree::Tree;
 use fastvpn_dbus::types::{DnsState, NetworkState, PathKind, PeerState, Role};
-use fastvpn_dbus::{BUS_NAME, MANAGER, NETWORK, PEER, ROOT, network_path};
+use fastvpn_dbus::{BUS_NAME, MANAGER, NETWORK, NetworkProxy, PEER, ROOT, network_path};
 use fastvpn_proto::node::Refusal;
 use fastvpnd::api::{Availability, Bus};
 use fastvpnd::args::Args;
@@ -223,6 +223,12 @@ fn mock_shows_the_contract_and_clients_take_it_for_a_daemon() {
         let shown = Tree::load(&client).await.unwrap();
         assert_eq!(shown.networks[network.as_str()].facts.role, "hub");
         assert_eq!(shown.network_of(&shown.peers[peer.as_str()]), "my-net");
+
+        mock.call::<_, _, ()>("AddMember", &("my-net", "osaka", "pending")).await.unwrap();
+        let hub = NetworkProxy::new(&client, network.clone()).await.unwrap();
+        hub.approve_member("osaka").await.unwrap();
+        let members = hub.members().await.unwrap();
+        assert_eq!((&*members[0].name, &*members[0].standing), ("osaka", "approved"));
 
         let done = on_bus(&bus, PYTHON, &[&file(CONNECT), "my-net"]).await;
         assert!(done.status.success(), "{done:?}");

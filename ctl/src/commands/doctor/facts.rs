@@ -97,6 +97,8 @@ pub(super) struct Route {
 pub(super) struct SurroundingFacts {
     /// Addresses of the hub's name, or why there are none; nothing where it has no name
     pub(super) hub_name: Option<(String, Result<Vec<String>, String>)>,
+    /// Members of a hub that wait for approval
+    pub(super) pending: Vec<String>,
     /// Whether NetworkManager takes the interface for one that it manages
     pub(super) network_manager: bool,
 }

@@ -10,7 +10,7 @@ mod files;
 use std::time::Duration;
 
 use fastvpn_dbus::tree::Network;
-use fastvpn_dbus::{BUS_NAME, Bus};
+use fastvpn_dbus::{BUS_NAME, Bus, NetworkProxy, network_path};
 use serde::Serialize;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
@@ -82,7 +82,19 @@ pub(super) async fn surroundings(daemon: &Daemon<'_>, network: &Network) -> Surr
     let network_manager = *daemon.bus == Bus::System
         && !known.interface.is_empty()
         && System::on(&daemon.connection).await.network_manager_has(&known.interface).await;
-    SurroundingFacts { hub_name, network_manager }
+    SurroundingFacts { hub_name, network_manager, pending: pending(daemon, network).await }
+}
+
+/// Members of a hub that wait for somebody
+async fn pending(daemon: &Daemon<'_>, network: &Network) -> Vec<String> {
+    if network.facts.role != "hub" || network.facts.state == "down" {
+        return Vec::new();
+    }
+    let path = network_path(&network.facts.name);
+    let Ok(hub) = NetworkProxy::new(&daemon.connection, path).await else { return Vec::new() };
+    let Ok(Ok(members)) = timeout(PATIENCE, hub.members()).await else { return Vec::new() };
+    let pending = members.into_iter().filter(|member| member.standing == "pending");
+    pending.map(|member| member.name).collect()
 }
 
 /// The name of a host and port, if it is no address

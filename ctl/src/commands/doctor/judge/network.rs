@@ -29,6 +29,7 @@ pub(in crate::commands::doctor) fn network(
         findings.extend(interface(network, around.facts));
         findings.extend(names(network));
         findings.extend(forwarding(network, around.machine));
+        findings.extend(pending(network, around.facts));
         findings.extend(overlaps(network, around));
         findings.extend(overflow(network, around.machine));
         findings.extend(quota(network));
@@ -141,6 +142,17 @@ fn interface(network: &Network, facts: &SurroundingFacts) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Machines that were invited and wait for somebody
+fn pending(network: &Network, facts: &SurroundingFacts) -> Option<Finding> {
+    let first = facts.pending.first()?;
+    Some(Finding::new(
+        Level::Note,
+        "approval",
+        format!("not let in before somebody approves: {}", facts.pending.join(", ")),
+        format!("run: fastvpnctl member approve {first} --network {}", network.facts.name),
+    ))
 }
 
 /// Whether the machine passes on what is for the subnets behind it
@@ -401,6 +413,18 @@ mod tests {
         let off = with(Some(false), Some(true));
         assert_eq!(bad(&off), [(Level::Problem, "forwarding")]);
         assert!(said(&off).contains("sysctl -w net.ipv4.ip_forward=1"), "{off:?}");
+    }
+
+    #[test]
+    fn machines_that_wait_for_approval_are_named() {
+        let findings = judge(|network, _, facts| {
+            network.facts.quota = 0;
+            facts.pending = vec!["tokyo".to_owned(), "osaka".to_owned()];
+        });
+
+        assert_eq!(bad(&findings), [(Level::Note, "approval")]);
+        assert!(said(&findings).contains("approves: tokyo, osaka\n"), "{findings:?}");
+        assert!(said(&findings).contains("member approve tokyo --network office"));
     }
 
     #[test]
