@@ -18,7 +18,7 @@ pub(in crate::commands::doctor) fn daemon(facts: &DaemonFacts, ours: &str) -> Ve
         )),
         None => findings.push(absent(facts)),
     }
-    if facts.on_system_bus && !facts.activatable {
+    if facts.on_system_bus && facts.version.is_some() && !facts.activatable {
         findings.push(Finding::new(
             Level::Note,
             "activation",
@@ -38,15 +38,20 @@ fn absent(facts: &DaemonFacts) -> Finding {
     match &facts.unit {
         Some(unit) if unit.active == "failed" => problem(
             format!("fastvpnd has failed ({})", unit.result),
-            "see: journalctl -u fastvpnd -p warning -n 20, then: systemctl restart fastvpnd",
+            "see: journalctl -u fastvpnd -n 20; for the configuration: fastvpnd --check; then: \
+             systemctl restart fastvpnd",
+        ),
+        Some(unit) if unit.active == "activating" => problem(
+            "fastvpnd is being started, or fails and is started again and again".to_owned(),
+            "wait some seconds; if that does not help see: journalctl -u fastvpnd -n 20",
         ),
         Some(unit) if unit.file == "masked" => problem(
             "fastvpnd does not run, and its unit is masked".to_owned(),
             "run: systemctl unmask fastvpnd && systemctl enable --now fastvpnd",
         ),
-        Some(unit) if unit.active == "active" || unit.active == "activating" => problem(
+        Some(unit) if unit.active == "active" => problem(
             "fastvpnd runs, but is not on the bus".to_owned(),
-            "see: journalctl -u fastvpnd -p warning -n 20; org.fastvpn.conf must be in \
+            "see: journalctl -u fastvpnd -n 20; org.fastvpn.conf must be in \
              /usr/share/dbus-1/system.d, and the user fastvpn exist",
         ),
         Some(unit) if unit.file.is_empty() => problem(
@@ -112,6 +117,7 @@ mod tests {
             ("enabled", "failed", "journalctl"),
             ("masked", "inactive", "unmask"),
             ("enabled", "active", "org.fastvpn.conf"),
+            ("enabled", "activating", "wait some seconds"),
             ("", "inactive", "install"),
         ] {
             let facts = DaemonFacts { version: None, unit: Some(unit(file, active)), ..running() };
