@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod completion;
+mod doctor;
 mod install;
 mod names;
 mod network;
@@ -30,8 +31,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let cases: Vec<Case> =
-        [completion::CASES, install::CASES, names::CASES, network::CASES, service::CASES].concat();
+    let cases: Vec<Case> = [
+        completion::CASES,
+        doctor::CASES,
+        install::CASES,
+        names::CASES,
+        network::CASES,
+        service::CASES,
+    ]
+    .concat();
     let suite = Suite {
         title: "tests on booted systems",
         patience: Duration::from_secs(180),

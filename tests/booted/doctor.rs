@@ -1,0 +1,41 @@
+//! `fastvpnctl doctor` among real services.
+
+use fastvpn_tests::cases;
+use fastvpn_tests::lab::inner_v4;
+
+use crate::support::{NETWORK, alone};
+
+cases![what_is_well_is_ok_and_what_is_not_comes_with_a_remedy];
+
+fn what_is_well_is_ok_and_what_is_not_comes_with_a_remedy() {
+    let (_lab, system) = alone();
+
+    let well = system.ctl(&["doctor"]).unwrap();
+    assert_eq!(well.code, 0, "{well}");
+    for line in ["fastvpnd ", "/dev/net/tun is there", "polkit decides", "home: it is up, as a hub"]
+    {
+        let line = format!("ok       {line}");
+        assert!(well.stdout.contains(&line), "{line}: {well}");
+    }
+    assert!(!well.stdout.contains("problem"), "{well}");
+    system.sh("test -s /usr/share/fastvpn/schema/doctor.json").unwrap();
+
+    // somebody else has a part of the overlay's addresses
+    let taken = inner_v4(200);
+    system
+        .sh(&format!(
+            "ip link add taken0 type veth peer name taken1 && ip link set taken1 up &&
+             ip address add {taken}/30 dev taken0 && ip link set taken0 up"
+        ))
+        .unwrap();
+    let hidden = system.ctl(&["doctor", NETWORK]).unwrap();
+    assert_eq!(hidden.code, 0, "a warning: {hidden}");
+    assert!(hidden.stdout.contains("goes to taken0 by a route to"), "{hidden}");
+
+    system.sh("systemctl stop fastvpnd").unwrap();
+    let stopped = system.ctl(&["--json", "doctor"]).unwrap();
+    assert_eq!(stopped.code, 1, "{stopped}");
+    assert!(stopped.stdout.contains("systemctl enable --now fastvpnd"), "{stopped}");
+    let active = system.answer("systemctl is-active fastvpnd").unwrap();
+    assert_eq!(active.stdout, "inactive\n", "to look is no reason to start it");
+}
