@@ -21,6 +21,7 @@ mod nat;
 mod purity;
 mod rate;
 mod relay;
+mod restart;
 mod roaming;
 mod seeds;
 mod sharing;

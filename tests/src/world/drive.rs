@@ -238,7 +238,8 @@ impl World {
             Event::SessionUp { peer, .. } | Event::SessionDown { peer, .. } => {
                 let other = self.expect_host(*peer);
                 self.oracle.on_session_change(id, other);
-                if matches!(event, Event::SessionDown { .. }) {
+                let down = matches!(event, Event::SessionDown { .. });
+                if down && !self.spared.remove(&(id, other)) {
                     self.excuse_all(id, Some(other));
                 }
             }

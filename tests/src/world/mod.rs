@@ -23,6 +23,7 @@ mod oracle;
 mod schedule;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use fastvpn_proto::crypto::PublicKey;
@@ -69,6 +70,8 @@ pub struct World {
     fresh_address: u16,
     next_ping: u64,
     steps_now: u64,
+    /// Sessions whose end harms no connection: of whom with whom
+    spared: BTreeSet<(HostId, HostId)>,
 }
 
 /// A message that a host sent, for tests that look at or replay it
@@ -122,6 +125,7 @@ impl World {
             schedule: Schedule::new(),
             streams: Vec::new(),
             echoes: Vec::new(),
+            spared: BTreeSet::new(),
             scripts: Vec::new(),
             tcp: tcp::Tcp::new(),
             oracle: Oracle::default(),
@@ -254,17 +258,69 @@ impl World {
     /// Kills a host: its node is gone without a word
     pub fn kill(&mut self, host: HostId) {
         self.excuse_all(host, None);
-        self.hosts[host.0].node = None;
-        self.hosts[host.0].power = Power::Off;
-        self.hosts[host.0].decisions.clear();
-        self.schedule.set(Source::Host(host), None);
-        self.schedule.set(Source::Decision(host), None);
+        self.switch_off(host);
     }
 
     /// Kills a host and starts it again at once
     pub fn restart(&mut self, host: HostId) {
         self.kill(host);
         self.start(host);
+    }
+
+    /// Ends the nodes of hosts as a service manager does that will start them again, all at once; each is
+    /// off for `pause` when it has ended
+    ///
+    /// A node ends when nothing would be missed, or after [`DRAIN_LIMIT`]. In the first case nobody is
+    /// excused: connections go on.
+    pub fn replace(&mut self, hosts: &[HostId], pause: Duration) {
+        hosts.iter().for_each(|host| self.command(*host, Command::Drain));
+        let limit = self.now + DRAIN_LIMIT;
+        let mut alive = hosts.to_vec();
+        let mut back: Vec<(Instant, HostId)> = Vec::new();
+        while !alive.is_empty() || !back.is_empty() {
+            let (over, more): (Vec<_>, Vec<_>) =
+                alive.into_iter().partition(|host| self.is_drained(*host) || self.now >= limit);
+            alive = more;
+            for host in over {
+                if self.is_drained(host) {
+                    self.spare(host);
+                } else {
+                    self.excuse_all(host, None);
+                }
+                self.command(host, Command::Close);
+                self.switch_off(host);
+                back.push((self.now + pause, host));
+            }
+            let (due, later) = back.into_iter().partition(|(at, _)| self.now >= *at);
+            back = later;
+            let due: Vec<(Instant, HostId)> = due;
+            due.into_iter().for_each(|(_, host)| self.start(host));
+            if !alive.is_empty() || !back.is_empty() {
+                self.run(LOOK);
+            }
+        }
+    }
+
+    /// Has the sessions of a host end without harm to connections
+    fn spare(&mut self, host: HostId) {
+        for other in (0..self.hosts.len()).map(HostId).filter(|other| *other != host) {
+            if self.connected(host, other) {
+                self.spared.extend([(host, other), (other, host)]);
+            }
+        }
+    }
+
+    fn is_drained(&self, host: HostId) -> bool {
+        let host = &self.hosts[host.0];
+        host.node.as_ref().is_none_or(|node| node.is_drained(host.clock(self.now)))
+    }
+
+    fn switch_off(&mut self, host: HostId) {
+        self.hosts[host.0].node = None;
+        self.hosts[host.0].power = Power::Off;
+        self.hosts[host.0].decisions.clear();
+        self.schedule.set(Source::Host(host), None);
+        self.schedule.set(Source::Decision(host), None);
     }
 
     /// Puts a machine to sleep: its node stays, but nothing reaches it and no timer runs
@@ -485,6 +541,11 @@ impl World {
         underlay4(self.fresh_address)
     }
 }
+
+/// How long a node waits at its end, as the daemon's does
+pub const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+/// How often it is looked whether a node may end
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A version of IP
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

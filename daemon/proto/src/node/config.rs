@@ -99,6 +99,12 @@ pub enum Command {
     Close,
     /// Sets the engine anew
     Configure(Engine),
+    /// Takes nothing more from the kernels of split connections; once [`super::Node::is_drained`] says
+    /// so, nothing is missed when the node ends
+    Drain,
+    /// Forgets a peer as [`Command::RemovePeer`] does, but not the split connections with it that wait
+    /// for it to come back
+    PeerAway(PublicKey),
     /// Addresses or routes of this machine changed: each path proves itself again, at once
     PathsChanged,
     /// Measures the round trip to a peer with one message; answered by [`super::Event::Pong`] or

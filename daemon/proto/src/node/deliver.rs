@@ -250,7 +250,8 @@ impl Node {
         let tcp = session.take_tcp();
         if !tcp.is_empty() {
             let (boot, until) = (session.boot, now + SESSION_SILENCE);
-            peer.parked = Some(Parked { tcp, boot, until });
+            let rtt = session.rtt();
+            peer.parked = Some(Parked { tcp, boot, until, rtt });
         }
         for index in session.indices() {
             self.indices.remove(&index);
@@ -279,9 +280,11 @@ impl Node {
 
     /// Resets the split connections with a peer: it is gone, or has forgotten them
     pub(super) fn abandon_tcp(&mut self, key: &PublicKey, now: Instant) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        let parked = peer.parked.take().map(|parked| parked.tcp);
-        let current = peer.session.as_mut().map(Session::take_tcp);
+        let peer = self.peers.get_mut(key);
+        let (parked, current) = peer.map_or((None, None), |peer| {
+            (peer.parked.take(), peer.session.as_mut().map(Session::take_tcp))
+        });
+        let parked = parked.or_else(|| self.away.remove(key)).map(|parked| parked.tcp);
         for mut tcp in parked.into_iter().chain(current) {
             tcp.abandon(&mut self.shared.pool, now);
             while let Some(packet) = tcp.poll_packet() {
@@ -296,6 +299,30 @@ impl Node {
         }
     }
 
+    /// Returns the split connections that wait for a session with a node
+    pub(super) fn parked(&mut self, key: &PublicKey) -> Option<&mut Parked> {
+        let peer = self.peers.get_mut(key).and_then(|peer| peer.parked.as_mut());
+        peer.or_else(|| self.away.get_mut(key))
+    }
+
+    /// Takes what connections that wait for a session have for our kernel
+    pub(super) fn drain_parked(&mut self, key: &PublicKey) {
+        let mut closed = Vec::new();
+        while let Some(parked) = self.parked(key) {
+            if let Some(packet) = parked.tcp.poll_packet() {
+                self.on_packet(key, packet);
+            } else if let Some(change) = parked.tcp.poll_change() {
+                match change {
+                    Change::Opened(ends) => self.on_opened(key, ends),
+                    Change::Closed(ends) => closed.push(ends),
+                }
+            } else {
+                break;
+            }
+        }
+        closed.iter().for_each(|ends| self.flows.close(ends, key));
+    }
+
     /// Returns the split connections with which a session begins
     pub(super) fn begin_tcp(&mut self, key: &PublicKey, boot: BootId, now: Instant) -> Connections {
         let peer = self.peers.get_mut(key);
@@ -305,12 +332,17 @@ impl Node {
             self.abandon_tcp(key, now);
         }
         let parked = self.peers.get_mut(key).and_then(|peer| peer.parked.take());
-        if let Some(Parked { mut tcp, .. }) = parked {
+        let mut tcp = if let Some(Parked { mut tcp, .. }) = parked {
             tcp.resume(&mut self.shared.pool, now);
-            return tcp;
+            tcp
+        } else {
+            let lower = self.local.public() < *key;
+            Connections::new(if lower { Parity::Even } else { Parity::Odd })
+        };
+        if self.draining {
+            tcp.drain();
         }
-        let lower = self.local.public() < *key;
-        Connections::new(if lower { Parity::Even } else { Parity::Odd })
+        tcp
     }
 
     /// Has the next session with a peer be another one: what was said of the last one counts no more

@@ -384,7 +384,8 @@ impl Node {
             return;
         }
         let hello = peer.config.hello.clone();
-        let rtt = peer.session.as_ref().and_then(Session::rtt);
+        let before = peer.parked.as_ref().and_then(|parked| parked.rtt);
+        let rtt = peer.session.as_ref().and_then(Session::rtt).or(before);
         let initiator =
             Initiator::new(&self.local, key, hello, rtt, now).with_incarnation(peer.incarnation);
         let until = now + CALL_LIFE;

@@ -44,17 +44,18 @@ pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConf
 pub use self::event::{Arrival, Credential, DownReason, Ecn, Event, Transmit, Why};
 use self::flows::Flows;
 use self::greet::Held;
-use self::peer::{Peer, Reason};
+use self::peer::{Parked, Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
 pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
 use crate::ip::Packet;
-use crate::limits::CONTROL_MAX;
+use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
 use crate::router::Router;
 pub use crate::session::Engine;
-use crate::session::{Goodbye, Shared};
+use crate::session::{Goodbye, Session, Shared};
+use crate::tcp::Handling;
 use crate::time::{Duration, Instant};
 
 /// Largest reply that fits into a response, in bytes
@@ -83,6 +84,10 @@ pub struct Node {
     flows: Flows,
     router: Router,
     router_is_stale: bool,
+    /// Split connections with nodes that are no peers at present
+    away: BTreeMap<PublicKey, Parked>,
+    /// Whether the node is about to end
+    draining: bool,
     tickets: BTreeMap<Ticket, Held>,
     next_ticket: u64,
     pings: BTreeMap<u64, Ping>,
@@ -143,6 +148,8 @@ impl Node {
             flows: Flows::default(),
             router: Router::default(),
             router_is_stale: false,
+            away: BTreeMap::new(),
+            draining: false,
             tickets: BTreeMap::new(),
             next_ticket: 0,
             pings: BTreeMap::new(),
@@ -189,10 +196,19 @@ impl Node {
         let Some(key) = carried.or_else(|| self.route(view.dst())) else {
             return self.refuse(Refusal::NoRoute);
         };
+        if let Some(parked) = self.away.get_mut(&key) {
+            parked.tcp.handle_packet(packet, &mut self.shared.pool, now);
+            return self.drain_parked(&key);
+        }
         let Some(peer) = self.peers.get_mut(&key) else {
             return self.refuse(Refusal::NoRoute);
         };
+        let parked = peer.parked.as_mut().filter(|_| carried.is_some());
+        let served = parked.is_some_and(|parked| {
+            parked.tcp.handle_packet(packet, &mut self.shared.pool, now) == Handling::Taken
+        });
         let queued = match &mut peer.session {
+            _ if served => true,
             Some(session) if session.can_seal(now) => {
                 session.send_packet(packet.to_vec(), &mut self.shared, now)
             }
@@ -203,6 +219,9 @@ impl Node {
             peer.sent.count(packet.len());
         } else {
             self.dropped += 1;
+        }
+        if served {
+            self.drain_parked(&key);
         }
         if self.needs_call(&key, now) {
             self.call(key, Reason::Contact, now);
@@ -224,7 +243,9 @@ impl Node {
                 }
             }
             Command::Configure(engine) => self.shared.configure(engine, now),
+            Command::Drain => self.drain(),
             Command::PathsChanged => self.on_paths_changed(now),
+            Command::PeerAway(key) => self.on_away(&key, now),
             Command::Ping { peer, id, timeout } => self.ping(peer, id, timeout, now),
             Command::Refuse { ticket } => {
                 if self.tickets.remove(&ticket).is_some() {
@@ -241,6 +262,7 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant) {
         self.expire_tickets(now);
         self.expire_pings(now);
+        self.time_away(now);
         while let Some((at, key)) = self.schedule.first().copied()
             && at <= now
         {
@@ -317,7 +339,8 @@ impl Node {
         let peer = first.and_then(|peer| peer.scheduled);
         let ticket = self.tickets.values().map(|held| held.expires()).min();
         let ping = self.pings.values().map(|ping| ping.lost_at).min();
-        let sweep = [ticket, ping].into_iter().flatten().min();
+        let away = self.away.values().map(Parked::deadline).min();
+        let sweep = [ticket, ping, away].into_iter().flatten().min();
         [peer, sweep.map(|at| (at, Why::Sweep))].into_iter().flatten().min()
     }
 
@@ -374,6 +397,9 @@ impl Node {
         let eager = config.contact == Contact::Always;
         let new = || Peer::new(config.clone(), self.incarnations);
         let peer = self.peers.entry(key).or_insert_with(new);
+        if let Some(parked) = self.away.remove(&key) {
+            peer.parked = Some(parked);
+        }
         self.router_is_stale |= peer.config.prefixes != config.prefixes || peer.scheduled.is_none();
         peer.config = config;
         let ways = peer.ways();
@@ -386,7 +412,9 @@ impl Node {
             }
             None => false,
         };
-        if restarted || eager && self.needs_call(&key, now) {
+        // Nobody need say anything on connections that wait for a session.
+        let wanted = eager || peer.session.is_none() && peer.parked.is_some();
+        if restarted || wanted && self.needs_call(&key, now) {
             self.call(key, Reason::Contact, now);
         }
         self.dirty.insert(key);
@@ -399,7 +427,10 @@ impl Node {
         let Some(mut peer) = self.peers.remove(key) else { return };
         self.parted.0.add(peer.sent);
         self.parted.1.add(peer.received);
-        self.flows.forget(key);
+        match peer.parked.take() {
+            Some(parked) => drop(self.away.insert(*key, parked)),
+            None => self.flows.forget(key),
+        }
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {
             self.schedule.remove(&(at, *key));
@@ -417,6 +448,54 @@ impl Node {
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
         }
+    }
+
+    /// A peer is away: it has said goodbye, or is to be forgotten
+    fn on_away(&mut self, key: &PublicKey, now: Instant) {
+        let gone = self.peers.get(key).is_some_and(|peer| peer.session.is_none());
+        self.remove_peer(key, if gone { Goodbye::ForNow } else { Goodbye::ForGood }, now);
+    }
+
+    /// Does what time demands of connections with nodes that are no peers at present
+    fn time_away(&mut self, now: Instant) {
+        let due = |(key, parked): (&PublicKey, &Parked)| (now >= parked.deadline()).then_some(*key);
+        let due: Vec<PublicKey> = self.away.iter().filter_map(due).collect();
+        for key in due {
+            self.time_parked(&key, now);
+        }
+    }
+
+    /// Does what time demands of connections that wait for a session
+    fn time_parked(&mut self, key: &PublicKey, now: Instant) {
+        let Some(parked) = self.parked(key).filter(|parked| now >= parked.deadline()) else {
+            return;
+        };
+        if now >= parked.until {
+            return self.abandon_tcp(key, now);
+        }
+        let mut tcp = core::mem::take(&mut parked.tcp);
+        tcp.handle_timeout(&mut self.shared.pool, now);
+        if let Some(parked) = self.parked(key) {
+            parked.tcp = tcp;
+        }
+        self.drain_parked(key);
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        let sessions = self.peers.values_mut().filter_map(|peer| peer.session.as_mut());
+        sessions.for_each(Session::drain);
+    }
+
+    /// Tells whether nothing would be missed if the node ended now, once [`Command::Drain`] was given
+    ///
+    /// Connections that wait for a node which has just said goodbye, and may be back in a moment, are
+    /// waited for.
+    pub fn is_drained(&self, now: Instant) -> bool {
+        let fresh = |parked: &Parked| parked.until > now + SESSION_SILENCE - RETURN;
+        let parked = self.peers.values().filter_map(|peer| peer.parked.as_ref());
+        let mut sessions = self.peers.values().filter_map(|peer| peer.session.as_ref());
+        sessions.all(Session::is_drained) && !parked.chain(self.away.values()).any(fresh)
     }
 
     fn send_control(&mut self, key: &PublicKey, message: &[u8], now: Instant) {
@@ -496,10 +575,7 @@ impl Node {
                 self.events.push_back(Event::Silent { peer: key });
             }
         }
-        let parked = self.peers.get(&key).and_then(|peer| peer.parked.as_ref());
-        if parked.is_some_and(|parked| now >= parked.until) {
-            self.abandon_tcp(&key, now);
-        }
+        self.time_parked(&key, now);
         self.time_call(key, now);
         self.dirty.insert(key);
     }
@@ -546,3 +622,5 @@ impl Node {
 
 /// Grain of the schedule
 const GRAIN: Duration = Duration::from_micros(1);
+/// Time in which a node that said goodbye for now may be back
+const RETURN: Duration = Duration::from_secs(10);

@@ -34,7 +34,8 @@ pub(super) struct Peer {
     past: Past,
 }
 
-/// Split connections that outlived their session, and wait for the next one
+/// Split connections that outlived their session, and wait for the next one; our kernel is served
+/// meanwhile, as far as windows allow
 #[derive(Debug)]
 pub(super) struct Parked {
     pub(super) tcp: Connections,
@@ -42,6 +43,15 @@ pub(super) struct Parked {
     pub(super) boot: BootId,
     /// When they are given up
     pub(super) until: Instant,
+    /// Round trip to the other node in that session
+    pub(super) rtt: Option<Duration>,
+}
+
+impl Parked {
+    /// Returns when something is due
+    pub(super) fn deadline(&self) -> Instant {
+        self.tcp.deadline().map_or(self.until, |at| at.min(self.until))
+    }
 }
 
 /// A handshake that we started
@@ -157,7 +167,7 @@ impl Peer {
         let quiet = self.session.as_ref().filter(|_| !self.silence_told);
         let quiet = quiet.map(|session| (session.last_heard() + silence, Why::Silence));
         let half_open = self.half_open.deadline().map(|at| (at, Why::Sweep));
-        let parked = self.parked.as_ref().map(|parked| (parked.until, Why::Tcp));
+        let parked = self.parked.as_ref().map(|parked| (parked.deadline(), Why::Tcp));
         [call, session, quiet, half_open, parked].into_iter().flatten().min()
     }
 

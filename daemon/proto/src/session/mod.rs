@@ -612,6 +612,16 @@ impl Session {
         self.tcp.len()
     }
 
+    /// Takes nothing more from the kernels of split connections: the node is about to end
+    pub fn drain(&mut self) {
+        self.tcp.drain();
+    }
+
+    /// Tells whether split connections have nothing here that anybody would miss
+    pub fn is_drained(&self) -> bool {
+        self.tcp.is_drained()
+    }
+
     /// Takes what split connections have to say
     pub(crate) fn drain_tcp(&mut self) {
         while let Some(conv) = self.tcp.poll_ready() {
@@ -636,8 +646,9 @@ impl Session {
 
     /// Takes an inner packet of the other node
     fn on_inner(&mut self, packet: Vec<u8>) {
-        self.tcp.on_plain(&packet);
-        self.output.push_back(Output::Packet(packet));
+        if self.tcp.on_plain(&packet) {
+            self.output.push_back(Output::Packet(packet));
+        }
     }
 
     fn choose_path(&mut self, now: Instant) {

@@ -53,7 +53,7 @@ pub(super) struct Connection {
     /// Whether our kernel is reset once more at the end
     rst_again: bool,
     /// Whether the kernel is to see an acknowledgement
-    ack_due: bool,
+    pub(super) ack_due: bool,
     /// Right edge of the window as the kernel saw it last
     seen_edge: u64,
     /// Whether the other end waits for a sign of life of our kernel
@@ -83,6 +83,8 @@ pub(super) enum Stage {
     Open,
     /// After a restart of the other node: its kernel is asked where it stands
     Resuming,
+    /// After a restart of our node: the other one is not known to split it again yet
+    Rejoining,
     /// All was said and acknowledged, but our kernel may not have heard the last of it
     Parting,
     /// Nothing more is done but to tell the other node
@@ -101,6 +103,7 @@ pub(super) struct Owed {
     pub(super) probe: bool,
     pub(super) answer: bool,
     pub(super) resume: bool,
+    pub(super) resumed: bool,
 }
 
 /// What becomes of a segment of our kernel
@@ -177,13 +180,12 @@ impl Connection {
             Stage::Answered | Stage::Accepted | Stage::Open if segment.has(RST) => {
                 self.on_reset_segment(segment, pool, now);
             }
-            Stage::Answered | Stage::Accepted | Stage::Open => {
-                self.on_ordinary(segment, pool, out, now);
-            }
-            Stage::Resuming if segment.has(RST) => self.reset(pool, now),
-            // The kernel says it again when it is clear who carries it.
-            Stage::Resuming if segment.has(ACK) => self.far.on_resuming(segment.ack),
-            Stage::Resuming => {}
+            Stage::Resuming | Stage::Rejoining if segment.has(RST) => self.reset(pool, now),
+            Stage::Answered
+            | Stage::Accepted
+            | Stage::Open
+            | Stage::Resuming
+            | Stage::Rejoining => self.on_ordinary(segment, pool, out, now),
             Stage::Parting => {
                 if !segment.has(RST) {
                     out.push_back(self.acknowledgement());
@@ -253,6 +255,10 @@ impl Connection {
     }
 
     fn on_stream(&mut self, offset: u64, segment: &Segment<'_>, pool: &mut Pool) {
+        if self.near.frozen {
+            // As if it was lost: the kernel keeps it, and says it again.
+            return;
+        }
         if segment.has(URG) && segment.urgent > 0 {
             self.near.on_urgent(offset + u64::from(segment.urgent));
         }
@@ -358,7 +364,8 @@ impl Connection {
             | Stage::Answered
             | Stage::Accepted
             | Stage::Open
-            | Stage::Resuming => out.push_back(self.rst(self.far.seq())),
+            | Stage::Resuming
+            | Stage::Rejoining => out.push_back(self.rst(self.far.seq())),
         }
         self.close(Stage::Reset, pool, now);
         self.rst_again = true;
@@ -419,7 +426,7 @@ impl Connection {
                     self.close(Stage::Closed, pool, now);
                     self.owed = Owed { reset: true, ..Owed::default() };
                 }
-                Stage::Resuming => self.abort(pool, out, now),
+                Stage::Resuming | Stage::Rejoining => self.abort(pool, out, now),
                 Stage::Open => {}
                 Stage::Parting => {
                     self.stage = Stage::Closed;
@@ -455,9 +462,25 @@ impl Connection {
 
     /// Tells whether the lane has anything to send now
     pub(super) fn has_output(&self) -> bool {
-        self.owed != Owed::default()
+        self.owing() != Owed::default()
             || self.streams()
                 && (self.pieces.has_lost() || self.near.sendable() > 0 || self.near.owes_fin())
+    }
+
+    /// Returns what may be said now: while it is not clear how the connection goes on, only that
+    pub(super) fn owing(&self) -> Owed {
+        match self.stage {
+            Stage::Resuming => Owed { resume: self.owed.resume, ..Owed::default() },
+            Stage::Rejoining => Owed { resumed: self.owed.resumed, ..Owed::default() },
+            Stage::Opening
+            | Stage::Answering
+            | Stage::Answered
+            | Stage::Accepted
+            | Stage::Open
+            | Stage::Parting
+            | Stage::Closed
+            | Stage::Reset => self.owed,
+        }
     }
 
     /// Tells whether nothing is left to do, here and there
@@ -503,6 +526,7 @@ impl Connection {
             Part::Probe => self.owed.probe |= !gone,
             Part::Answer => self.owed.answer |= !gone,
             Part::Resume => self.owed.resume |= self.stage == Stage::Resuming,
+            Part::Resumed => self.owed.resumed |= self.stage == Stage::Rejoining,
         }
         self.pieces.settle(sn);
     }
@@ -514,7 +538,7 @@ impl Connection {
 
     /// The last piece of a side that the other one confirms has come; tells whether streams flow
     fn confirm(&mut self) -> bool {
-        if self.stage == Stage::Answered {
+        if matches!(self.stage, Stage::Answered | Stage::Rejoining) {
             self.stage = Stage::Open;
             self.stage_ends = None;
             self.opened = true;
@@ -522,13 +546,14 @@ impl Connection {
             // It has arrived, and what it promised is no longer what is promised.
             self.greeting = Vec::new();
             self.owed.accept = false;
+            self.owed.resumed = false;
         }
         self.streams()
     }
 
     /// Writes to the kernel what may be written, and tells the other node what it must know
-    fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
-        if self.stage != Stage::Open {
+    pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
+        if !matches!(self.stage, Stage::Open | Stage::Resuming | Stage::Rejoining) {
             return;
         }
         while let Some(next) = self.far.next_segment(now) {
@@ -541,6 +566,9 @@ impl Connection {
         if self.ack_due || opened >= WINDOW_STEP || shut && opened >= WINDOW_LEAST {
             self.ack_due = false;
             out.push_back(self.acknowledgement());
+        }
+        if self.stage != Stage::Open {
+            return;
         }
         match self.far.news() {
             News::None => self.state_at = None,

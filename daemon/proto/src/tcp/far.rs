@@ -26,6 +26,8 @@ pub(super) struct Far {
     pub(super) kept: Assembly,
     /// Offset before which the kernel acknowledged all, FIN included
     pub(super) una: u64,
+    /// Offset before which the other node keeps nothing: it has restarted since it sent that
+    pub(super) sole: u64,
     /// Offset of the next byte to write
     pub(super) next: u64,
     /// Offset before which all was written at least once
@@ -108,6 +110,7 @@ impl Far {
             isn,
             kept: Assembly::new(1),
             una: 1,
+            sole: 1,
             next: 1,
             written: 1,
             fin: None,
@@ -138,6 +141,13 @@ impl Far {
         self.scale = scale;
         self.open = 1 + u64::from(window);
         self.flow.window = INITIAL_SEGMENTS * self.mss as u64;
+    }
+
+    /// Begins anew behind what the kernel has acknowledged, which accepts `window` bytes
+    pub(super) fn restart(&mut self, window: u64) {
+        self.next = self.una;
+        self.written = self.una;
+        self.open = self.una + window;
     }
 
     /// Takes bytes of the lane
@@ -188,10 +198,12 @@ impl Far {
         pool: &mut Pool,
         now: Instant,
     ) -> bool {
-        let Some(ack) = offset_of(self.isn, ack, self.una).filter(|ack| *ack <= self.written)
-        else {
+        // What was not written by us was written before our time, or travelled as it is.
+        let known = self.written.max(self.kept.edge());
+        let Some(ack) = offset_of(self.isn, ack, self.una).filter(|ack| *ack <= known) else {
             return false;
         };
+        self.written = self.written.max(ack);
         if ack < self.una {
             return true;
         }
@@ -340,11 +352,6 @@ impl Far {
         self.told = (self.una, self.credit);
     }
 
-    /// The kernel may have got bytes past us, while nobody knew of the connection
-    pub(super) fn on_resuming(&mut self, ack: u32) {
-        self.una = self.una.max(offset_of(self.isn, ack, self.una).unwrap_or(0));
-    }
-
     /// Learns of a link to the kernel that takes smaller segments only
     pub(super) fn on_narrow(&mut self, mss: usize) {
         if mss < self.mss {
@@ -379,6 +386,12 @@ impl Far {
     /// Tells whether the kernel has acknowledged all, the FIN included
     pub(super) fn is_done(&self) -> bool {
         self.fin.is_some_and(|fin| self.una > fin)
+    }
+
+    /// Tells whether the kernel has acknowledged all that came, or takes no more for now and the other
+    /// node has the rest
+    pub(super) fn is_delivered(&self) -> bool {
+        self.una >= self.kept.edge() || self.una >= self.open && self.una >= self.sole
     }
 
     /// Tells whether anything written waits for an acknowledgement

@@ -21,7 +21,7 @@ impl Connections {
         let Some(connection) = self.lanes.get_mut(&conv) else {
             return self.write_inquiry(conv, room, out);
         };
-        let written = if connection.owed == Owed::default() {
+        let written = if connection.owing() == Owed::default() {
             connection.write_stream(conv, room, &mut self.scratch, out)
         } else {
             connection.write_owed(conv, room, out).map(|sn| (sn, 0))
@@ -53,19 +53,22 @@ impl Connection {
     /// Puts what the lane owes besides the stream; the most pressing first
     fn write_owed(&mut self, conv: u32, room: usize, out: &mut Vec<u8>) -> Option<u32> {
         let closed = self.is_done();
-        let (frame, part) = if self.owed.reset {
+        let owed = self.owing();
+        let (frame, part) = if owed.reset {
             (LaneFrame::Reset { conv, opened: self.opened }, Part::Reset)
-        } else if self.owed.open {
+        } else if owed.open {
             let credit = self.far.credit as u32 - 1;
             (LaneFrame::Open { conv, credit, packet: &self.greeting }, Part::Open)
-        } else if self.owed.accept {
+        } else if owed.accept {
             let credit = self.far.credit as u32 - 1;
             (LaneFrame::Accept { conv, credit, packet: &self.greeting }, Part::Accept)
-        } else if self.owed.resume {
+        } else if owed.resume {
             (self.resume_frame(conv), Part::Resume)
-        } else if self.owed.probe {
+        } else if owed.resumed {
+            (self.resumed_frame(conv), Part::Resumed)
+        } else if owed.probe {
             (LaneFrame::Probe { conv, answer: false }, Part::Probe)
-        } else if self.owed.answer {
+        } else if owed.answer {
             (LaneFrame::Probe { conv, answer: true }, Part::Answer)
         } else {
             let (ack, credit) = self.far.state();
@@ -103,6 +106,7 @@ impl Connection {
             | Part::Probe
             | Part::Answer
             | Part::Resume
+            | Part::Resumed
             | Part::Data { .. } => return false,
         };
         let frame = Frame::Lane(frame);
@@ -122,6 +126,7 @@ impl Connection {
             Part::Probe => self.owed.probe = false,
             Part::Answer => self.owed.answer = false,
             Part::Resume => self.owed.resume = false,
+            Part::Resumed => self.owed.resumed = false,
             Part::State => self.on_state_told(),
             Part::Data { .. } => {}
         }

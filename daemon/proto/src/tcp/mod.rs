@@ -20,6 +20,7 @@
 
 mod assembly;
 mod connection;
+mod drain;
 mod error;
 mod far;
 mod lane;
@@ -29,6 +30,9 @@ mod options;
 mod orphan;
 mod pieces;
 mod pool;
+mod rejoin;
+#[cfg(test)]
+mod restart_tests;
 mod resume;
 mod segment;
 mod seq;
@@ -48,7 +52,7 @@ pub use self::segment::{Ends, ends_of};
 use crate::ip::Packet;
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
-use crate::wire::lane::LaneFrame;
+use crate::wire::lane::{LaneFrame, Standing};
 
 /// Connections that are split with one other node
 #[derive(Debug, Default)]
@@ -65,6 +69,10 @@ pub struct Connections {
     /// Connections that the other node asks for since we have restarted, by lane and by ends
     inquiries: BTreeMap<u32, Inquiry>,
     inquired: BTreeMap<Ends, u32>,
+    /// Lanes of which the other node is asked where its kernel stands
+    resuming: BTreeSet<u32>,
+    /// Whether nothing more is taken from our kernel: the node is about to end
+    draining: bool,
     /// Connections that neither node may know any more
     orphans: Orphans,
     /// Bytes of the pool that all of them were promised
@@ -159,7 +167,7 @@ impl Connections {
             return if known.is_some() { Handling::Taken } else { Handling::Plain };
         };
         let Some(conv) = known else {
-            if let Some(handling) = self.on_inquired(&segment, now) {
+            if let Some(handling) = self.on_inquired(&segment, pool, now) {
                 return handling;
             }
             return self.on_unknown(&segment, pool, now);
@@ -199,18 +207,25 @@ impl Connections {
             self.packets.push_back(reset);
             return Handling::Taken;
         }
-        if segment.has(SYN) { self.on_syn(segment, pool, now) } else { Handling::Plain }
+        if !segment.has(SYN) {
+            return Handling::Plain;
+        }
+        // The kernel says it again, and then it is split.
+        if self.draining { Handling::Taken } else { self.on_syn(segment, pool, now) }
     }
 
-    /// Looks at a packet of the other node that travelled as it is
-    pub fn on_plain(&mut self, packet: &[u8]) {
-        if !self.orphans.listens() {
-            return;
+    /// Looks at a packet of the other node that travelled as it is; tells whether it may go on
+    ///
+    /// While it is not clear how a connection goes on, its packets would only confuse our kernel.
+    pub fn on_plain(&mut self, packet: &[u8]) -> bool {
+        if !self.orphans.listens() && self.resuming.is_empty() {
+            return true;
         }
         let view = Packet::parse(packet);
-        if let Some(segment) = view.ok().as_ref().and_then(Segment::parse) {
-            self.orphans.on_heard(&segment);
-        }
+        let Some(segment) = view.ok().as_ref().and_then(Segment::parse) else { return true };
+        self.orphans.on_heard(&segment);
+        let conv = self.flows.get(&segment.ends.turned());
+        conv.is_none_or(|conv| !self.resuming.contains(conv))
     }
 
     /// An ICMP error about a segment that we wrote in the name of a remote end is for us alone
@@ -253,10 +268,19 @@ impl Connections {
     ) -> Result<(), Malformed> {
         let Some(conv) = frame.conv() else { return Ok(()) };
         if let LaneFrame::Open { conv: _, credit, packet } = *frame {
+            if self.draining {
+                // Its kernel says it again, and then we are there again, or gone.
+                return Ok(());
+            }
             return self.on_open(conv, credit, packet, pool, now);
         }
-        if let LaneFrame::Resume { conv: _, delivered, acked, addrs, ports } = *frame {
-            self.on_resume(conv, Inquiry::new([delivered, acked], addrs, ports, now), now);
+        if let LaneFrame::Resume { conv: _, delivered, acked, addrs, ports, memory } = *frame {
+            self.on_resume(
+                conv,
+                Inquiry::new([delivered, acked], addrs, ports, memory, now),
+                pool,
+                now,
+            );
             return Ok(());
         }
         if self.inquiries.contains_key(&conv) {
@@ -287,8 +311,12 @@ impl Connections {
                 connection.on_probe(answer, out);
                 Ok(())
             }
-            LaneFrame::Resumed { conv: _, seq, ack, alive } => {
-                connection.on_resumed((seq, ack), alive, pool, out, now);
+            LaneFrame::Resumed { conv: _, seq, ack, credit, standing } => {
+                match standing {
+                    Standing::Split => connection.on_rejoined([seq, ack, credit], pool, out, now),
+                    Standing::Plain => connection.on_resumed((seq, ack), true, pool, out, now),
+                    Standing::Dead => connection.on_resumed((seq, ack), false, pool, out, now),
+                }
                 Ok(())
             }
             LaneFrame::Open { .. } | LaneFrame::Resume { .. } | LaneFrame::Other { .. } => Ok(()),
@@ -383,6 +411,7 @@ impl Connections {
         self.held = pool.leave();
         self.inquiries.clear();
         self.inquired.clear();
+        self.resuming.clear();
         self.timers.clear();
         self.ready.clear();
     }
@@ -390,6 +419,9 @@ impl Connections {
     /// Puts a connection where it belongs after something happened to it
     fn settle(&mut self, conv: u32) {
         let Some(connection) = self.lanes.get_mut(&conv) else { return };
+        if connection.stage != Stage::Resuming {
+            self.resuming.remove(&conv);
+        }
         let next = connection.deadline();
         if next != connection.scheduled {
             if let Some(at) = connection.scheduled {
@@ -417,6 +449,7 @@ impl Connections {
     /// Forgets a connection and gives back what it was promised
     fn remove(&mut self, conv: u32, pool: &mut Pool) {
         let Some(mut connection) = self.lanes.remove(&conv) else { return };
+        self.resuming.remove(&conv);
         connection.near.release(pool);
         connection.far.release(pool);
         if let Some(at) = connection.scheduled {

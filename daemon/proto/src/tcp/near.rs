@@ -43,6 +43,8 @@ pub(super) struct Near {
     pub(super) scale: u8,
     /// Offset after the last urgent byte
     pub(super) urgent: Option<u64>,
+    /// Whether nothing more is taken from the kernel, nor promised to it
+    pub(super) frozen: bool,
 }
 
 impl Near {
@@ -63,6 +65,7 @@ impl Near {
             limit,
             scale: 0,
             urgent: None,
+            frozen: false,
         }
     }
 
@@ -127,6 +130,9 @@ impl Near {
 
     /// Promises the kernel what is free again, and more where the lane waits for the kernel
     pub(super) fn promise(&mut self, pool: &mut Pool) {
+        if self.frozen {
+            return;
+        }
         let base = self.kept.base();
         let short = base + self.limit < self.credit && self.unsent() < STARVED;
         if short && self.kept.edge() + self.limit / 4 > self.shown {
@@ -196,7 +202,7 @@ impl Near {
     /// Tells whether the lane would have more to send if the other node gave more credit
     pub(super) fn is_starved(&self) -> bool {
         let window = self.credit.saturating_sub(self.kept.base());
-        self.unsent() < STARVED && self.kept.edge() + (window / 8).max(SLACK) >= self.credit
+        self.sendable() < STARVED && self.kept.edge() + (window / 8).max(SLACK) >= self.credit
     }
 
     fn unsent(&self) -> u64 {

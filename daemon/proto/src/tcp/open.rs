@@ -137,11 +137,11 @@ impl Connections {
     }
 
     /// Returns what a new connection is promised in each direction; nothing where it is to be plain
-    fn promise(&self, pool: &Pool) -> Option<usize> {
+    pub(super) fn promise(&self, pool: &Pool) -> Option<usize> {
         pool.first().filter(|_| !self.declines && self.lanes.len() < LANES_MAX)
     }
 
-    fn insert(&mut self, conv: u32, connection: Connection) {
+    pub(super) fn insert(&mut self, conv: u32, connection: Connection) {
         let ends = connection.ends;
         self.lanes.insert(conv, connection);
         self.flows.insert(ends, conv);
@@ -192,6 +192,7 @@ impl Connection {
             | Stage::Answered
             | Stage::Open
             | Stage::Resuming
+            | Stage::Rejoining
             | Stage::Parting
             | Stage::Closed
             | Stage::Reset => return Ok(()),

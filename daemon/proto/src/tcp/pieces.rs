@@ -32,6 +32,7 @@ pub(super) enum Part {
     Probe,
     Answer,
     Resume,
+    Resumed,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +160,12 @@ impl Pieces {
     /// Tells whether anything may wait to be sent again
     pub(super) fn has_lost(&self) -> bool {
         !self.lost.is_empty()
+    }
+
+    /// Tells whether all bytes of the stream that were sent are known to have arrived
+    pub(super) fn all_arrived(&self) -> bool {
+        let data = |entry: &Entry| matches!(entry.part, Part::Data { .. });
+        !self.ring.iter().any(|entry| !entry.arrived && data(entry))
     }
 
     /// Forgets all pieces; their numbers are not used again

@@ -1,21 +1,21 @@
 //! What becomes of connections when the other node has restarted.
 //!
 //! The node that lived on asks the restarted one, for each connection, where its kernel stands. Where
-//! everything that either kernel believes delivered was delivered, the connection goes on as plain
-//! packets: the sequence numbers are the same at both ends. Where it was not, the bytes died with the
-//! other node, and both kernels are reset. PROTOCOL.md, section "Lanes".
+//! nothing that a kernel believes delivered is missing, the connection is split again (see `rejoin`),
+//! or goes on as plain packets, as the sequence numbers are the same at both ends. Where something
+//! is, the bytes died with the other node, and both kernels are reset. PROTOCOL.md, section "Restart".
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::collections::VecDeque;
 
 use super::connection::{Connection, Owed, Stage};
 use super::pool::Pool;
-use super::segment::{ACK, Ends, RST, Segment};
+use super::segment::{ACK, Ends, FIN, RST, Segment};
 use super::seq::{offset_of, seq_of};
 use super::{Change, Connections, Handling, Piece, Written};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Frame;
-use crate::wire::lane::LaneFrame;
+use crate::wire::lane::{LaneFrame, Memory, Standing};
 
 /// A connection of our kernel that we know nothing about, and the other node asks for
 #[derive(Debug)]
@@ -23,9 +23,15 @@ pub(super) struct Inquiry {
     pub(super) ends: Ends,
     /// What the other kernel has acknowledged, and what ours has certainly acknowledged
     delivered: u32,
-    acked: u32,
+    pub(super) acked: u32,
+    /// With what the connection can be split again; nothing where we do not want to
+    pub(super) memory: Option<Memory>,
     /// Where our kernel is, as far as it told
     heard: Option<(u32, u32)>,
+    /// The window that it showed last
+    pub(super) window: u16,
+    /// The earliest that it said beyond what is known, and how often
+    repeated: Option<(u32, u32)>,
     answer: Answer,
     /// What the other node wants to hear first
     owed: bool,
@@ -53,6 +59,7 @@ impl Connections {
     pub fn resume(&mut self, pool: &mut Pool, now: Instant) {
         pool.enter(self.held);
         self.orphans.restart();
+        self.resuming.clear();
         self.ready.clear();
         self.inquiries.clear();
         self.inquired.clear();
@@ -72,6 +79,9 @@ impl Connections {
             }
             let fresh = self.free_conv();
             self.flows.insert(connection.ends, fresh);
+            if connection.stage == Stage::Resuming {
+                self.resuming.insert(fresh);
+            }
             self.lanes.insert(fresh, connection);
             self.settle(fresh);
         }
@@ -79,13 +89,14 @@ impl Connections {
     }
 
     /// The other node asks where our kernel stands with a connection
-    pub(super) fn on_resume(&mut self, conv: u32, inquiry: Inquiry, now: Instant) {
+    pub(super) fn on_resume(&mut self, conv: u32, mut inquiry: Inquiry, pool: &Pool, now: Instant) {
         let ends = inquiry.ends;
         let known = self.flows.contains_key(&ends) || self.inquired.contains_key(&ends);
         let used = self.lanes.contains_key(&conv) || self.inquiries.contains_key(&conv);
         if known || used || self.inquiries.len() >= INQUIRIES_MAX {
             return;
         }
+        inquiry.memory = inquiry.memory.filter(|_| self.promise(pool).is_some());
         self.inquired.insert(ends, conv);
         self.inquiries.insert(conv, inquiry);
         self.time_inquiry(conv, now);
@@ -93,11 +104,7 @@ impl Connections {
 
     /// The other node has decided
     pub(super) fn on_verdict(&mut self, conv: u32, reset: bool) {
-        let Some(inquiry) = self.inquiries.remove(&conv) else { return };
-        self.inquired.remove(&inquiry.ends);
-        if let Some(at) = inquiry.scheduled {
-            self.timers.remove(&(at, conv));
-        }
+        let Some(inquiry) = self.end_inquiry(conv) else { return };
         if let (true, Answer::Alive { seq, ack }) = (reset, inquiry.answer) {
             let template = inquiry.keepalive();
             // What the kernel expects next, or it would not believe it (RFC 5961).
@@ -107,12 +114,38 @@ impl Connections {
     }
 
     /// A segment of our kernel that may belong to an inquiry
-    pub(super) fn on_inquired(&mut self, segment: &Segment<'_>, now: Instant) -> Option<Handling> {
+    pub(super) fn on_inquired(
+        &mut self,
+        segment: &Segment<'_>,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Option<Handling> {
         let conv = *self.inquired.get(&segment.ends)?;
         let inquiry = self.inquiries.get_mut(&conv)?;
-        inquiry.on_segment(segment, now);
+        let first = inquiry.heard.is_none();
+        if inquiry.on_segment(segment, now) && self.rejoin(conv, segment.ack, pool, now) {
+            if let Some(connection) = self.lanes.get_mut(&conv) {
+                connection.on_segment(segment, pool, &mut self.packets, now);
+                self.settle(conv);
+            }
+            return Some(Handling::Taken);
+        }
+        let inquiry = self.inquiries.get_mut(&conv)?;
+        if let Some(nudge) = inquiry.nudge().filter(|_| first) {
+            self.packets.extend(std::iter::repeat_n(nudge.encode(), NUDGES));
+        }
         self.settle_inquiry(conv);
         Some(Handling::Taken)
+    }
+
+    /// Forgets an inquiry; returns it
+    pub(super) fn end_inquiry(&mut self, conv: u32) -> Option<Inquiry> {
+        let inquiry = self.inquiries.remove(&conv)?;
+        self.inquired.remove(&inquiry.ends);
+        if let Some(at) = inquiry.scheduled {
+            self.timers.remove(&(at, conv));
+        }
+        Some(inquiry)
     }
 
     /// Does what time demands of an inquiry
@@ -124,8 +157,13 @@ impl Connections {
                 (Answer::Awaited, Some((seq, ack))) if inquiry.tries > TRIES_HEARD => {
                     inquiry.tell(Answer::Alive { seq, ack });
                 }
-                (Answer::Awaited, _) if inquiry.tries > TRIES_MAX => inquiry.tell(Answer::Dead),
-                (Answer::Awaited, _) => self.packets.push_back(inquiry.keepalive().encode()),
+                (Answer::Awaited, None) if inquiry.tries > TRIES_MAX => inquiry.tell(Answer::Dead),
+                (Answer::Awaited, _) => {
+                    self.packets.push_back(inquiry.keepalive().encode());
+                    let nudge = inquiry.nudge();
+                    let nudges = nudge.map(|nudge| std::iter::repeat_n(nudge.encode(), NUDGES));
+                    self.packets.extend(nudges.into_iter().flatten());
+                }
                 (Answer::Alive { .. } | Answer::Dead, _) => {
                     // The other node does not decide: the kernels are left alone.
                     return self.on_verdict(conv, false);
@@ -145,12 +183,12 @@ impl Connections {
         out: &mut Vec<u8>,
     ) -> Option<Written> {
         let inquiry = self.inquiries.get_mut(&conv)?;
-        let (seq, ack, alive) = match inquiry.answer {
+        let (seq, ack, standing) = match inquiry.answer {
             Answer::Awaited => return None,
-            Answer::Alive { seq, ack } => (seq, ack, true),
-            Answer::Dead => (inquiry.delivered, inquiry.acked, false),
+            Answer::Alive { seq, ack } => (seq, ack, Standing::Plain),
+            Answer::Dead => (inquiry.delivered, inquiry.acked, Standing::Dead),
         };
-        let frame = Frame::Lane(LaneFrame::Resumed { conv, seq, ack, alive });
+        let frame = Frame::Lane(LaneFrame::Resumed { conv, seq, ack, credit: 0, standing });
         if !inquiry.owed || frame.encoded_len() > room {
             inquiry.awake = inquiry.owed;
             return None;
@@ -192,6 +230,7 @@ impl Inquiry {
         [delivered, acked]: [u32; 2],
         addrs: [[u8; 16]; 2],
         ports: [u16; 2],
+        memory: Memory,
         now: Instant,
     ) -> Self {
         let [theirs, ours] = addrs.map(|addr| Ipv6Addr::from(addr).to_canonical());
@@ -203,7 +242,10 @@ impl Inquiry {
             ends,
             delivered,
             acked,
+            memory: Some(memory),
             heard: None,
+            window: 0,
+            repeated: None,
             answer: Answer::Awaited,
             owed: false,
             awake: false,
@@ -213,9 +255,10 @@ impl Inquiry {
         }
     }
 
-    fn on_segment(&mut self, segment: &Segment<'_>, now: Instant) {
+    /// Takes a segment of the kernel; tells whether it shows that nothing is lost
+    fn on_segment(&mut self, segment: &Segment<'_>, now: Instant) -> bool {
         if self.answer != Answer::Awaited {
-            return;
+            return false;
         }
         if segment.has(RST) {
             self.tell(Answer::Dead);
@@ -223,17 +266,58 @@ impl Inquiry {
             let (seq, ack) = (segment.seq, segment.ack);
             // Of what it says (again) from here on nothing is lost; a bare acknowledgement names
             // what it says next, and what comes before may still be with it.
-            let ahead = seq.wrapping_sub(self.delivered).cast_signed();
-            if ahead <= 0 && (ahead == 0 || !segment.data.is_empty()) {
-                self.tell(Answer::Alive { seq: self.delivered, ack });
+            let ahead = seq.wrapping_sub(self.known()).cast_signed();
+            let says = !segment.data.is_empty() || segment.has(FIN);
+            // Its FIN is not acknowledged before the other kernel has it.
+            let ended = self.memory.is_some_and(|memory| memory.ended);
+            if ahead <= 0 && (ahead == 0 || says) || ahead == 1 && ended {
+                self.window = segment.window;
+                self.tell(Answer::Alive { seq: self.known(), ack });
             } else {
                 self.heard = Some((seq, ack));
-                return;
+                if says && self.is_repeated(seq) {
+                    self.tell(Answer::Alive { seq, ack });
+                    self.next = now + VERDICT;
+                }
+                return false;
             }
         } else {
-            return;
+            return false;
         }
         self.next = now + VERDICT;
+        self.answer != Answer::Dead
+    }
+
+    /// Sequence number that the kernel is to see acknowledged: its FIN too, if the other one has it
+    fn latest(&self) -> u32 {
+        let ahead = self.delivered.wrapping_sub(self.known()).cast_signed();
+        if ahead > 0 { self.delivered } else { self.known() }
+    }
+
+    /// Tells whether the kernel says this again, and nothing before it: what comes before was
+    /// acknowledged, and is lost
+    fn is_repeated(&mut self, seq: u32) -> bool {
+        let before = |other: u32| seq.wrapping_sub(other).cast_signed() < 0;
+        match &mut self.repeated {
+            Some((earliest, times)) if *earliest == seq => *times += 1,
+            Some((earliest, _)) if !before(*earliest) => {}
+            repeated => *repeated = Some((seq, 1)),
+        }
+        self.repeated.is_some_and(|(_, times)| times >= REPEATS)
+    }
+
+    /// Sequence number before which nothing that our kernel said is needed again
+    fn known(&self) -> u32 {
+        self.memory.map_or(self.delivered, |memory| memory.edge)
+    }
+
+    /// What makes a kernel that waits for an acknowledgement say again what it waits for, if nobody has
+    /// acknowledged that: acknowledgements that say nothing new (RFC 5681), after one that may show
+    /// another window
+    fn nudge(&self) -> Option<Segment<'static>> {
+        let (_, ack) = self.heard.filter(|_| self.answer == Answer::Awaited)?;
+        let scale = self.memory?.scales[0];
+        Some(Segment { seq: ack, window: (NUDGE_WINDOW >> scale).max(1), ..self.keepalive() })
     }
 
     fn tell(&mut self, answer: Answer) {
@@ -246,7 +330,7 @@ impl Inquiry {
         Segment {
             ends: self.ends.turned(),
             seq: self.acked.wrapping_sub(1),
-            ack: self.delivered,
+            ack: self.latest(),
             flags: ACK,
             window: u16::MAX,
             urgent: 0,
@@ -270,9 +354,9 @@ impl Connection {
             Stage::Answering | Stage::Answered | Stage::Parting | Stage::Closed | Stage::Reset => {
                 false
             }
-            Stage::Accepted | Stage::Open | Stage::Resuming => {
+            Stage::Rejoining | Stage::Accepted | Stage::Open | Stage::Resuming => {
                 self.stage = Stage::Resuming;
-                self.owed = Owed { resume: true, ..Owed::default() };
+                self.owed = Owed { resume: true, probe: self.owed.probe, ..Owed::default() };
                 self.stage_ends = Some(now + RESUMING);
                 true
             }
@@ -292,10 +376,11 @@ impl Connection {
             acked: seq_of(self.near.isn, self.near.delivered()),
             addrs: [octets(local.ip()), octets(remote.ip())],
             ports: [local.port(), remote.port()],
+            memory: self.memory(),
         }
     }
 
-    /// The restarted node tells where its kernel stands
+    /// The restarted node tells where its kernel stands, and does not split the connection again
     pub(super) fn on_resumed(
         &mut self,
         (seq, ack): (u32, u32),
@@ -325,8 +410,13 @@ const INQUIRIES_MAX: usize = 16_384;
 const RETRY: Duration = Duration::from_secs(1);
 const TRIES_MAX: u32 = 5;
 /// How often it is asked when it has answered, but may hold what it has not said again yet
-const TRIES_HEARD: u32 = 3;
+const TRIES_HEARD: u32 = 15;
+/// How often it has to say what comes too late, before it is believed to know nothing earlier
+const REPEATS: u32 = 2;
+/// Acknowledgements that prove a loss to a kernel, and the window that they show, in bytes
+const NUDGES: usize = 4;
+const NUDGE_WINDOW: u16 = 32 * 1024;
 /// Time that the other node has to decide
 const VERDICT: Duration = Duration::from_secs(30);
 /// Time that the restarted node has to answer
-const RESUMING: Duration = Duration::from_secs(60);
+pub(super) const RESUMING: Duration = Duration::from_secs(60);

@@ -195,3 +195,12 @@ impl Pair {
         self.written[at].drain(..).flat_map(|seen| seen.data).collect()
     }
 }
+
+/// A segment of a kernel of an open connection, as a packet
+pub(super) fn packet_from(pair: &Pair, at: usize, sent: u32, data: &[u8]) -> Vec<u8> {
+    let ends = if at == CLIENT { pair.ends } else { pair.ends.turned() };
+    let seq = ISN[at].wrapping_add(1).wrapping_add(sent);
+    let ack = ISN[1 - at].wrapping_add(1);
+    let (window, urgent, options, class) = (60_000, 0, &[][..], 0);
+    Segment { ends, seq, ack, flags: ACK, window, urgent, options, data, class }.encode()
+}

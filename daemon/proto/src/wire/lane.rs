@@ -73,6 +73,8 @@ pub enum LaneFrame<'a> {
         addrs: [[u8; 16]; 2],
         /// Ports of the two
         ports: [u16; 2],
+        /// What it takes to split the connection again
+        memory: Memory,
     },
     /// The answer to a resume: where the kernel of the restarted node stands
     Resumed {
@@ -82,8 +84,10 @@ pub enum LaneFrame<'a> {
         seq: u32,
         /// Next sequence number that it expects
         ack: u32,
-        /// Whether it knows the connection at all
-        alive: bool,
+        /// Sequence number before which the sender accepts all, where it splits again
+        credit: u32,
+        /// Whether it knows the connection at all, and what is to become of it
+        standing: Standing,
     },
     /// What is not known yet
     Other {
@@ -92,6 +96,36 @@ pub enum LaneFrame<'a> {
         /// Its body
         body: &'a [u8],
     },
+}
+
+/// What a node that lived on knows of a connection, so that the restarted one can split it again
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Memory {
+    /// Sequence number before which the sender has all that the receiver's kernel said
+    pub edge: u32,
+    /// Sequence number before which the sender accepts all
+    pub credit: u32,
+    /// Sequence number of the FIN of the sender's kernel, where it has come
+    pub end: Option<u32>,
+    /// Whether the stream of the receiver's kernel ends at the edge
+    pub ended: bool,
+    /// Whether both kernels take selective acknowledgements
+    pub sack: bool,
+    /// Largest segment that both kernels take
+    pub mss: u16,
+    /// Shifts of windows: those of the sender's kernel, and of the receiver's
+    pub scales: [u8; 2],
+}
+
+/// What became of a connection at the node that restarted
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    /// The kernel does not know it
+    Dead,
+    /// The kernel knows it; the node does not split it
+    Plain,
+    /// The node splits it again from here on
+    Split,
 }
 
 /// What else is to be known of the bytes of a [`LaneFrame::Data`]
@@ -157,8 +191,8 @@ impl<'a> LaneFrame<'a> {
             PROBE => Self::Probe { conv, answer: flag(&mut rest)? },
             RESUME => Self::parse_resume(conv, &mut rest)?,
             _ => {
-                let (seq, ack) = (word(&mut rest)?, word(&mut rest)?);
-                Self::Resumed { conv, seq, ack, alive: flag(&mut rest)? }
+                let [seq, ack, credit] = [word(&mut rest)?, word(&mut rest)?, word(&mut rest)?];
+                Self::Resumed { conv, seq, ack, credit, standing: Standing::parse(&mut rest)? }
             }
         };
         if rest.is_empty() { Ok(frame) } else { Err(Malformed) }
@@ -168,7 +202,7 @@ impl<'a> LaneFrame<'a> {
         let (delivered, acked) = (word(rest)?, word(rest)?);
         let addrs = [array(rest)?, array(rest)?];
         let ports = [array(rest)?, array(rest)?].map(u16::from_be_bytes);
-        Ok(Self::Resume { conv, delivered, acked, addrs, ports })
+        Ok(Self::Resume { conv, delivered, acked, addrs, ports, memory: Memory::parse(rest)? })
     }
 
     /// Returns the type of the frame
@@ -209,7 +243,7 @@ impl<'a> LaneFrame<'a> {
             Self::Reset { conv: _, opened: flag } | Self::Probe { conv: _, answer: flag } => {
                 out.push((*flag).into());
             }
-            Self::Resume { conv: _, delivered, acked, addrs, ports } => {
+            Self::Resume { conv: _, delivered, acked, addrs, ports, memory } => {
                 for word in [delivered, acked] {
                     out.extend_from_slice(&word.to_be_bytes());
                 }
@@ -217,11 +251,13 @@ impl<'a> LaneFrame<'a> {
                 for port in ports {
                     out.extend_from_slice(&port.to_be_bytes());
                 }
+                memory.encode(out);
             }
-            Self::Resumed { conv: _, seq, ack, alive } => {
-                out.extend_from_slice(&seq.to_be_bytes());
-                out.extend_from_slice(&ack.to_be_bytes());
-                out.push((*alive).into());
+            Self::Resumed { conv: _, seq, ack, credit, standing } => {
+                for word in [seq, ack, credit] {
+                    out.extend_from_slice(&word.to_be_bytes());
+                }
+                out.push(*standing as u8);
             }
             Self::Other { body, .. } => out.extend_from_slice(body),
         }
@@ -232,10 +268,48 @@ impl<'a> LaneFrame<'a> {
         match self {
             Self::Open { packet, .. } | Self::Accept { packet, .. } => 8 + packet.len(),
             Self::Data { marks, data, .. } => 8 + marks.len() + data.len(),
-            Self::State { .. } | Self::Resumed { .. } => 13,
+            Self::State { .. } => 13,
+            Self::Resumed { .. } => 17,
             Self::Reset { .. } | Self::Probe { .. } => 5,
-            Self::Resume { .. } => 12 + 32 + 4,
+            Self::Resume { .. } => 12 + 32 + 4 + MEMORY_LEN,
             Self::Other { body, .. } => body.len(),
+        }
+    }
+}
+
+impl Memory {
+    fn parse(rest: &mut &[u8]) -> Result<Self, Malformed> {
+        let [edge, credit, end] = [word(rest)?, word(rest)?, word(rest)?];
+        let mss = u16::from_be_bytes(array(rest)?);
+        let scales: [u8; 2] = array(rest)?;
+        let [bits] = array(rest)?;
+        if bits & !(HAS_END | ENDED | SACK) != 0 || scales.iter().any(|scale| *scale > SCALE_MAX) {
+            return Err(Malformed);
+        }
+        let end = (bits & HAS_END != 0).then_some(end);
+        let (ended, sack) = (bits & ENDED != 0, bits & SACK != 0);
+        Ok(Self { edge, credit, end, ended, sack, mss, scales })
+    }
+
+    fn encode(self, out: &mut Vec<u8>) {
+        for word in [self.edge, self.credit, self.end.unwrap_or(0)] {
+            out.extend_from_slice(&word.to_be_bytes());
+        }
+        out.extend_from_slice(&self.mss.to_be_bytes());
+        out.extend_from_slice(&self.scales);
+        let bit = |set: bool, bit: u8| if set { bit } else { 0 };
+        let end = bit(self.end.is_some(), HAS_END);
+        out.push(end | bit(self.ended, ENDED) | bit(self.sack, SACK));
+    }
+}
+
+impl Standing {
+    fn parse(rest: &mut &[u8]) -> Result<Self, Malformed> {
+        match array(rest)? {
+            [0] => Ok(Self::Dead),
+            [1] => Ok(Self::Plain),
+            [2] => Ok(Self::Split),
+            _ => Err(Malformed),
         }
     }
 }
@@ -290,6 +364,13 @@ const RESET: u8 = 0x14;
 const PROBE: u8 = 0x15;
 const RESUME: u8 = 0x16;
 const RESUMED: u8 = 0x17;
+/// Bytes of a [`Memory`]
+const MEMORY_LEN: usize = 17;
+/// Largest shift of a window (RFC 7323)
+const SCALE_MAX: u8 = 14;
+const HAS_END: u8 = 1;
+const ENDED: u8 = 2;
+const SACK: u8 = 4;
 const FIN: u8 = 1;
 const STARVED: u8 = 2;
 const URGENT: u8 = 4;
