@@ -175,14 +175,22 @@ fn private_key(file: &NetworkFile, keys: &KeyRing, notes: &mut Notes<'_>) -> Opt
 }
 
 fn network_key(file: &NetworkFile, keys: &KeyRing, notes: &mut Notes<'_>) -> Option<NetworkKey> {
-    match &file.network_key_file {
-        None => Some(NetworkKey::default()),
-        Some(path) => secret(
+    match (&file.network_key_file, &file.network_key_credential) {
+        (None, None) => Some(NetworkKey::default()),
+        (Some(path), None) => secret(
             path,
             "network_key_file",
             keys.network_key(directory(notes), path.get_ref()),
             notes,
         ),
+        (None, Some(id)) => {
+            secret(id, "network_key_credential", keys.network_key_credential(id.get_ref()), notes)
+        }
+        (Some(_), Some(id)) => {
+            let wrong = Wrong::new("is given beside network_key_file", "remove one of the two");
+            notes.at(&id.span(), "network_key_credential", wrong);
+            None
+        }
     }
 }
 

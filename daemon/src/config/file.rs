@@ -20,6 +20,7 @@ pub(super) struct NetworkFile {
     pub(super) private_key_file: Option<Text>,
     pub(super) private_key_credential: Option<Text>,
     pub(super) network_key_file: Option<Text>,
+    pub(super) network_key_credential: Option<Text>,
     pub(super) listen: Option<Text>,
     pub(super) interface: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,

@@ -78,7 +78,8 @@ impl SecretError {
             }
             Self::Mode { path, .. } => format!("run: chmod 0600 {}", path.display()),
             Self::NoCredentials => {
-                "add LoadCredential=ID:PATH to fastvpnd.service, or write private_key_file"
+                "add LoadCredential=ID:PATH to fastvpnd.service, or write the path of a file with \
+                 private_key_file or network_key_file"
                     .to_owned()
             }
             Self::Owner { path, .. } => format!("run: chown fastvpn {}", path.display()),
@@ -123,6 +124,15 @@ impl KeyRing {
 
     /// Reads a private key that systemd passed to us
     pub(super) fn private_key_credential(&self, id: &str) -> Result<PrivateKey, SecretError> {
+        Ok(PrivateKey::from_bytes(*self.credential(id)?))
+    }
+
+    /// Reads the network's key that systemd passed to us
+    pub(super) fn network_key_credential(&self, id: &str) -> Result<NetworkKey, SecretError> {
+        Ok(NetworkKey::from_bytes(*self.credential(id)?))
+    }
+
+    fn credential(&self, id: &str) -> Result<Zeroizing<[u8; 32]>, SecretError> {
         if may_be_key(id) {
             return Err(SecretError::KeyInPlace);
         }
@@ -133,7 +143,7 @@ impl KeyRing {
         let path = directory.join(id);
         // systemd made file and directory, and guards them by access lists that look like group bits
         let (file, _) = open(&path)?;
-        Ok(PrivateKey::from_bytes(*key(file, &path)?))
+        key(file, &path)
     }
 
     /// Reads the secret of an invitation from a file; nothing if there is no such file

@@ -51,6 +51,7 @@ pub(super) static KEYS: &[Key] = &[
     key("private_key_file", Kind::Text, Owner::Both, "\"/var/lib/fastvpn/keys/home\""),
     key("private_key_credential", Kind::Text, Owner::Both, "\"home\""),
     key("network_key_file", Kind::Text, Owner::Both, "\"/var/lib/fastvpn/keys/home.psk\""),
+    key("network_key_credential", Kind::Text, Owner::Both, "\"home.psk\""),
     key("listen", Kind::Text, Owner::Both, "\"[::]:8796\""),
     key("interface", Kind::Text, Owner::Both, "\"fvpn-home\""),
     key("mtu", Kind::Number, Owner::Both, "1400"),

@@ -19,6 +19,13 @@ fn each_mistake_of_a_peer_names_its_line_and_key() {
             "private_key_credential: is given",
         ),
         ("\n\n", "\nnetwork_key_file = \"x\"\n", 4, "network_key_file: cannot read"),
+        ("\n\n", "\nnetwork_key_credential = \"x\"\n", 4, "network_key_credential: cannot read"),
+        (
+            "\n\n",
+            "\nnetwork_key_file = \"keys/own\"\nnetwork_key_credential = \"x\"\n",
+            5,
+            "network_key_credential: is given beside network_key_file; remove one",
+        ),
         ("address =", "adress =", 3, "adress: is no key of this file; did you mean address?"),
         ("address =", "colour =", 3, "colour: is no key of this file; remove it; known are role,"),
         ("address =", "rates =", 3, "rates: is no key of this file; did you mean rate?"),

@@ -397,6 +397,19 @@ fn keys_that_are_none_are_refused() {
 }
 
 #[test]
+fn both_keys_may_be_credentials() {
+    let place = Place::new();
+    place.key("credentials/home", &format!("{PRIVATE}\n"), 0o440);
+    place.key("credentials/home.psk", KEY_B, 0o440);
+    let keys = "private_key_credential = \"home\"\nnetwork_key_credential = \"home.psk\"";
+    place.write("etc/home.toml", &PEER.replace("private_key_file = \"keys/own\"", keys));
+
+    let network = place.network();
+
+    assert_eq!(network.network_key.as_bytes()[0], 0xde);
+}
+
+#[test]
 fn credential_without_systemd_says_so() {
     let place = Place::new();
     place.write("etc/home.toml", &PEER.replace("file = \"keys/own\"", "credential = \"home\""));
