@@ -21,6 +21,7 @@ mod laboratory;
 mod members;
 mod names;
 mod reload;
+mod restart;
 mod roaming;
 mod runner;
 mod service;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         members::CASES,
         names::CASES,
         reload::CASES,
+        restart::CASES,
         roaming::CASES,
         service::CASES,
         split::CASES,

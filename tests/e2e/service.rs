@@ -84,4 +84,10 @@ fn unit_file_is_sound() {
     let verify = verify.unwrap();
     let said = String::from_utf8_lossy(&verify.stderr).into_owned();
     assert!(verify.status.success() && !said.contains("fastvpnd.service:"), "{said}");
+
+    let mut security = Command::new("systemd-analyze");
+    security.args(["security", "--offline=true", "--no-pager", "--threshold=25"]).arg(&copy);
+    let security = security.output().unwrap();
+    let said = String::from_utf8_lossy(&security.stdout).into_owned();
+    assert!(security.status.success(), "exposure above 2.5: {said}");
 }

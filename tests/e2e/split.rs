@@ -47,7 +47,7 @@ fn listen(host: &Host, at: SocketAddr) -> TcpListener {
 }
 
 /// Both ends of a connection from the first peer to the second
-fn pair(star: &Star, port: u16) -> (TcpStream, TcpStream) {
+pub(crate) fn pair(star: &Star, port: u16) -> (TcpStream, TcpStream) {
     let listener = listen(&star.peers[1].host, star.at(1, port));
     let near = connect(&star.peers[0].host, star.at(1, port)).unwrap();
     let (far, _) = listener.accept().unwrap();
@@ -57,7 +57,7 @@ fn pair(star: &Star, port: u16) -> (TcpStream, TcpStream) {
 }
 
 /// Asserts that what one end says the other one hears
-fn assert_talks(one: &mut TcpStream, other: &mut TcpStream) {
+pub(crate) fn assert_talks(one: &mut TcpStream, other: &mut TcpStream) {
     exchange(one, other);
     exchange(other, one);
 }
@@ -197,7 +197,7 @@ fn restart_both(star: &mut Star, meanwhile: impl FnOnce(&Star)) {
 }
 
 /// Has a kernel ask each second of silence, and give up after three
-fn keep_alive(stream: &TcpStream) {
+pub(crate) fn keep_alive(stream: &TcpStream) {
     let second = Duration::from_secs(1);
     let keepalive = TcpKeepalive::new().with_time(second).with_interval(second).with_retries(3);
     SockRef::from(stream).set_tcp_keepalive(&keepalive).unwrap();

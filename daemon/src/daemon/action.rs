@@ -72,6 +72,8 @@ pub(super) enum Action {
     Stop {
         /// Name and alias of the interface, if there may be one
         interface: Option<(String, String)>,
+        /// Whether the daemon ends, and a next one may go on with the interface and connections
+        handover: bool,
     },
     /// Write down what a hub keeps: all of it, or nothing
     Write(Vec<Change>),

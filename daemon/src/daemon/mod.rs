@@ -54,9 +54,9 @@ use self::state::{Answer, Command, Effect, Input, RequestId, State};
 use self::work::{Context, Worker, chain};
 use crate::config::{self, Config};
 use crate::handle::{
-    Handle, HandleError, MembersReply, Outcome, PingReply, Reloaded, Request, Snapshot,
+    Handle, HandleError, MembersReply, NetworkName, Outcome, PingReply, Reloaded, Request, Snapshot,
 };
-use crate::notify::Notifier;
+use crate::notify::{Notifier, Store};
 use crate::plane::clock;
 use crate::setup::Setup;
 use crate::system::{Netlink, Resolved, ResolvedBus, SystemChange, SystemError, monitor};
@@ -68,7 +68,7 @@ const BATCH: usize = 64;
 /// Requests that wait at one time
 const REQUESTS: usize = 64;
 /// Time for everything to be taken down
-const STOP_LIMIT: Duration = Duration::from_secs(8);
+const STOP_LIMIT: Duration = Duration::from_secs(8).saturating_add(work::DRAIN_LIMIT);
 /// Time within which a healthy plane makes a turn
 const HEALTH: Duration = Duration::from_secs(5);
 /// How often it is compared what systemd-resolved knows of names
@@ -93,7 +93,7 @@ pub struct Daemon {
     state: State,
     context: Context,
     config_dir: PathBuf,
-    workers: BTreeMap<crate::handle::NetworkName, Worker>,
+    workers: BTreeMap<NetworkName, Worker>,
     /// Results that came at once, to be fed next
     next: VecDeque<Input>,
     inputs: mpsc::Receiver<Input>,
@@ -171,6 +171,8 @@ impl Daemon {
         let hostname = rustix::system::uname().nodename().to_string_lossy().into_owned();
         let (state, effects) = State::new(hostname, config, clock::now());
         let setup = Setup::new(config_dir.clone(), state_dir.clone(), handle.clone());
+        let notifier = Notifier::from_environment();
+        release(&notifier.store(), &state);
         let mut daemon = Self {
             state,
             context: Context {
@@ -178,6 +180,7 @@ impl Daemon {
                 netlink,
                 resolved: resolved.map(|bus| Resolved::new(bus, LOOK_AT_RESOLVED)),
                 state_dir,
+                store: notifier.store(),
             },
             config_dir,
             workers: BTreeMap::new(),
@@ -191,7 +194,7 @@ impl Daemon {
             slots: BTreeMap::new(),
             answers: Vec::new(),
             last_request: 0,
-            notifier: Notifier::from_environment(),
+            notifier,
             ready: false,
             stop_by: None,
             stopped: false,
@@ -284,6 +287,9 @@ impl Daemon {
                     self.notifier.stopping();
                     self.stop_by = Some(clock::now() + STOP_LIMIT);
                     self.feed(Input::Stop);
+                } else {
+                    info!("told again to stop: waiting for nothing");
+                    self.stop_by = Some(clock::now());
                 }
             }
             Woken::Tick => self.feed(Input::Tick),
@@ -456,6 +462,18 @@ fn answer<T: Send + 'static>(
             debug!("who asked does not wait for the answer any more");
         }
     });
+}
+
+/// Releases what an earlier daemon left of networks that do not come up by themselves
+fn release(store: &Store, state: &State) {
+    let wanted =
+        |name: &NetworkName| state.config_of(name).is_some_and(|config| config.autoconnect);
+    for left in store.left() {
+        let network = left.strip_prefix(work::KEPT).and_then(|name| name.parse().ok());
+        if !network.as_ref().is_some_and(wanted) {
+            store.forget(&left);
+        }
+    }
 }
 
 impl Slot {

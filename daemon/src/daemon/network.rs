@@ -201,7 +201,15 @@ impl Network {
         self.apply = Apply::Daemon;
         self.trouble = None;
         self.failures = 0;
-        self.end();
+        self.end(false);
+    }
+
+    /// Takes the network down because the daemon ends; a next one may go on with it
+    pub(super) fn halt(&mut self) {
+        self.wanted = false;
+        self.trouble = None;
+        self.failures = 0;
+        self.end(true);
     }
 
     /// Takes the network down for good
@@ -219,7 +227,7 @@ impl Network {
             Phase::Down | Phase::Waiting => self.adopt(config),
             Phase::Running | Phase::Starting | Phase::Stopping => {
                 // The interface of the old configuration is the one to undo.
-                self.end();
+                self.end(false);
                 self.adopt(config);
             }
         }
@@ -535,15 +543,15 @@ impl Network {
         self.out.push(Action::Start(Start { admission, engine, listen, relay, silence }));
     }
 
-    /// Stops and undoes everything of this life
-    fn end(&mut self) {
+    /// Stops and undoes everything of this life; with `handover` as far as a next daemon cannot use it
+    fn end(&mut self, handover: bool) {
         match self.phase {
             Phase::Down | Phase::Stopping => {}
             Phase::Waiting => self.phase = Phase::Down,
             Phase::Starting | Phase::Running => {
                 let names = || (self.config.interface.clone(), alias(&self.config));
                 let interface = self.interface.may_exist().then(names);
-                self.out.push(Action::Stop { interface });
+                self.out.push(Action::Stop { interface, handover });
                 self.phase = Phase::Stopping;
                 if let Some(Role::Hub(mut hub)) = self.role.take() {
                     let gone =
@@ -571,7 +579,7 @@ impl Network {
         if self.phase == Phase::Starting && matches!(self.config.role, RoleConfig::Peer(_)) {
             self.phase = Phase::Waiting;
         } else {
-            self.end();
+            self.end(false);
         }
     }
 

@@ -16,7 +16,9 @@ use fastvpn_proto::control::{Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TICKET_LIFE;
-use fastvpn_proto::node::{Command, Contact, Event, NodeStats, PeerConfig, Ticket, Way};
+use fastvpn_proto::node::{
+    Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -178,15 +180,15 @@ impl Peer {
             Event::SessionUp { peer, .. } => {
                 self.sessions.insert(peer, None);
             }
-            Event::SessionDown { peer, .. } => {
+            Event::SessionDown { peer, reason } => {
                 self.sessions.remove(&peer);
-                self.forget_lingering(&peer, out);
+                self.forget_lingering(&peer, reason == DownReason::Closed, out);
             }
             Event::Silent { peer } => {
                 if let Some(silent) = self.sessions.get_mut(&peer) {
                     *silent = Some(now);
                 }
-                self.forget_lingering(&peer, out);
+                self.forget_lingering(&peer, false, out);
             }
             Event::Control { peer, .. } => {
                 debug!(network = %self.network, ?peer, "message of a node that is no hub");
@@ -481,19 +483,23 @@ impl Peer {
     }
 
     fn on_gone(&mut self, entry: Entry, out: &mut Vec<Step>) {
-        let heard = matches!(self.sessions.get(&entry.key), Some(None));
-        if heard {
-            // away, or no member any more: only the hub can tell
-            self.send(&Message::WhoIs(entry.key), out);
-            self.lingering.insert(entry.key, entry);
-        } else {
-            out.push(Step::Node(Command::RemovePeer(entry.key)));
+        match self.sessions.get(&entry.key) {
+            Some(None) => {
+                // away, or no member any more: only the hub can tell
+                self.send(&Message::WhoIs(entry.key), out);
+                self.lingering.insert(entry.key, entry);
+            }
+            Some(Some(_)) => out.push(Step::Node(Command::RemovePeer(entry.key))),
+            // it said goodbye, and may be back in a moment
+            None => out.push(Step::Node(Command::PeerAway(entry.key))),
         }
     }
 
-    fn forget_lingering(&mut self, key: &PublicKey, out: &mut Vec<Step>) {
+    /// Forgets a peer that is not in the list; if it said goodbye it may be back in a moment
+    fn forget_lingering(&mut self, key: &PublicKey, goodbye: bool, out: &mut Vec<Step>) {
         if self.lingering.remove(key).is_some() {
-            out.push(Step::Node(Command::RemovePeer(*key)));
+            let away = if goodbye { Command::PeerAway } else { Command::RemovePeer };
+            out.push(Step::Node(away(*key)));
             out.push(self.plan());
         }
     }
@@ -523,7 +529,7 @@ impl Peer {
                 out.push(self.plan());
                 return;
             }
-            Standing::Stranger => self.forget_lingering(&key, out),
+            Standing::Stranger => self.forget_lingering(&key, false, out),
             Standing::Away | Standing::Live(_) => {}
         }
         for ticket in self.tickets(&key) {

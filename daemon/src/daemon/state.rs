@@ -191,7 +191,7 @@ impl State {
             Input::Recalled(used) => self.node.budget.on_recalled(used),
             Input::Stop => {
                 self.stopping = true;
-                self.networks.values_mut().for_each(Network::stop);
+                self.networks.values_mut().for_each(Network::halt);
             }
             Input::Tick => {}
             Input::Wall(zero) => self.on_wall(zero),

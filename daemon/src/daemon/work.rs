@@ -26,15 +26,21 @@ use super::state::Input;
 use crate::config::{NetworkConfig, RoleConfig};
 use crate::dns::Host;
 use crate::handle::{HandleError, NetworkName};
+use crate::notify::Store;
 use crate::plane::tun::{self, TunError};
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::{Change, Database, Members, Registry, RegistryError};
 use crate::system::{InterfacePlan, Netlink, Resolved, SystemError};
 
+/// Time for split connections to be handed over to the next daemon
+pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 /// Time for a plane to say goodbye and end, and for an interface to be undone
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// Time for a name to be resolved
 const RESOLVE_LIMIT: Duration = Duration::from_secs(8);
+
+/// What the names of kept TUNs begin with
+pub(super) const KEPT: &str = "tun-";
 
 /// What each worker needs to know of the daemon
 #[derive(Clone, Debug)]
@@ -45,6 +51,8 @@ pub(super) struct Context {
     /// The way to systemd-resolved, if there is one
     pub(super) resolved: Option<Resolved>,
     pub(super) state_dir: PathBuf,
+    /// What outlives the daemon
+    pub(super) store: Store,
 }
 
 /// The system's side of one network
@@ -75,7 +83,7 @@ enum Job {
     Open { life: u64, config: Box<NetworkConfig> },
     Write { life: u64, changes: Vec<Change> },
     Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
-    Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)> },
+    Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)>, handover: bool },
 }
 
 impl Worker {
@@ -126,12 +134,13 @@ impl Worker {
                 }));
             }
             Action::Write(changes) => self.queue(Job::Write { life, changes }),
-            Action::Stop { interface } => {
+            Action::Stop { interface, handover } => {
                 let plane = self.plane.take();
                 if let Some(running) = &plane {
-                    running.handle.send(PlaneCommand::Stop);
+                    let drain = if handover { DRAIN_LIMIT } else { Duration::ZERO };
+                    running.handle.send(PlaneCommand::Stop { drain });
                 }
-                self.queue(Job::Stop { life, plane, interface });
+                self.queue(Job::Stop { life, plane, interface, handover });
             }
         }
         None
@@ -213,7 +222,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                 continue;
             }
             Job::Interface { life, plan, fresh, plane } => {
-                let result = make(&context.netlink, &plan, fresh, &plane).await;
+                let result = make(&name, &context, &plan, fresh, &plane).await;
                 if fresh {
                     made = result.is_ok();
                 }
@@ -247,10 +256,15 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
             Job::Write { life, changes } => {
                 (life, News::Written(write(&context.state_dir, &name, &mut kept, changes).await))
             }
-            Job::Stop { life, plane, interface } => {
+            Job::Stop { life, plane, interface, handover } => {
                 naming.stop().await;
                 let interface = interface.filter(|_| core::mem::take(&mut made));
-                stop(&name, &context.netlink, plane, interface).await;
+                end(&name, plane, if handover { DRAIN_LIMIT } else { Duration::ZERO }).await;
+                // What is kept must not be undone; if nobody keeps it, it ends with this process.
+                if !(handover && context.store.is_kept()) {
+                    context.store.forget(&kept_name(&name));
+                    undo(&name, &context.netlink, interface).await;
+                }
                 close(&mut kept).await;
                 (life, News::Stopped)
             }
@@ -276,7 +290,8 @@ async fn forget(network: &NetworkName, file: PathBuf) {
 
 /// Makes an interface as planned, and returns its index; a fresh one goes to the plane, or is gone again if it fails
 async fn make(
-    netlink: &Netlink,
+    name: &NetworkName,
+    Context { netlink, store, .. }: &Context,
     plan: &InterfacePlan,
     fresh: bool,
     plane: &PlaneHandle,
@@ -285,28 +300,41 @@ async fn make(
         return netlink.apply(plan).await.map_err(|error| refused(&error));
     }
     plane.send(PlaneCommand::CloseTun);
-    netlink.claim(&plan.interface, &plan.alias).await.map_err(|error| refused(&error))?;
+    let kept = kept_name(name);
+    let left = store.take(&kept).and_then(|fd| tun::adopt(fd, &plan.interface));
+    let ours = netlink.is_ours(&plan.interface, &plan.alias).await;
+    let left = left.filter(|_| matches!(ours, Ok(true)));
+    if left.is_none() {
+        store.forget(&kept);
+        netlink.claim(&plan.interface, &plan.alias).await.map_err(|error| refused(&error))?;
+    }
     if let Some(reason) = netlink.conflict(plan).await.map_err(|error| refused(&error))? {
         return Err(HandleError::Conflict(reason));
     }
-    let fd = tun::open(&plan.interface).map_err(|error| no_device(&error))?;
+    let fd = if let Some(fd) = left {
+        debug!(network = %name, "going on with the interface of an earlier daemon");
+        fd
+    } else {
+        let fd = tun::open(&plan.interface).map_err(|error| no_device(&error))?;
+        store.keep(&kept, &fd);
+        fd
+    };
     let index = netlink.apply(plan).await.map_err(|error| refused(&error))?;
     plane.send(PlaneCommand::Tun { fd, mtu: plan.mtu });
     Ok(index)
 }
 
-async fn stop(
-    name: &NetworkName,
-    netlink: &Netlink,
-    plane: Option<Running>,
-    interface: Option<(String, String)>,
-) {
+/// Waits for the end of a plane, which may take `drain` longer than usual
+async fn end(name: &NetworkName, plane: Option<Running>, drain: Duration) {
     if let Some(Running { handle, ended, accept: _ }) = plane {
-        if timeout(STOP_LIMIT, ended).await.is_err() {
+        if timeout(STOP_LIMIT + drain, ended).await.is_err() {
             warn!(network = %name, "the data thread does not end");
         }
         drop(handle);
     }
+}
+
+async fn undo(name: &NetworkName, netlink: &Netlink, interface: Option<(String, String)>) {
     if let Some((interface, alias)) = interface {
         match timeout(STOP_LIMIT, netlink.undo(&interface, &alias)).await {
             Ok(Ok(())) => {}
@@ -349,6 +377,11 @@ async fn resolve(name: NetworkName, life: u64, endpoint: String, inputs: mpsc::S
     if inputs.send(Input::Network(name, life, news)).await.is_err() {
         debug!("resolved too late");
     }
+}
+
+/// Under which name the TUN of a network is kept from one daemon to the next
+pub(super) fn kept_name(network: &NetworkName) -> String {
+    format!("{KEPT}{network}")
 }
 
 fn quota_file(state_dir: &Path, network: &NetworkName) -> PathBuf {
@@ -476,6 +509,7 @@ mod tests {
 
     use super::*;
     use crate::netns::in_namespace;
+    use crate::notify::Notifier;
 
     #[test]
     fn interface_that_another_process_serves_outlives_our_failure() {
@@ -485,12 +519,15 @@ mod tests {
             other.apply(&plan()).await.unwrap();
             let (inputs, mut news) = mpsc::channel(8);
             let netlink = Netlink::new().await.unwrap();
-            let context = Context { inputs, netlink, resolved: None, state_dir: PathBuf::new() };
+            let store = Notifier::from_environment().store();
+            let state_dir = PathBuf::new();
+            let context = Context { inputs, netlink, resolved: None, state_dir, store };
             let mut worker = Worker::new("t".parse().unwrap(), context);
             worker.plane = Some(running());
 
             worker.act(1, Action::Interface { plan: plan(), fresh: true }, None);
-            worker.act(1, Action::Stop { interface: Some((plan().interface, plan().alias)) }, None);
+            let interface = Some((plan().interface, plan().alias));
+            worker.act(1, Action::Stop { interface, handover: false }, None);
 
             let Some(Input::Network(_, 1, News::Applied(Err(HandleError::Conflict(_))))) =
                 news.recv().await

@@ -135,7 +135,7 @@ mod tests {
     #[test]
     fn closed_inbox_wakes_gives_what_waits_and_takes_no_more() {
         let inbox = Inbox::new().unwrap();
-        inbox.push(PlaneCommand::Stop);
+        inbox.push(PlaneCommand::Stop { drain: Duration::ZERO });
 
         inbox.close();
         inbox.push(PlaneCommand::Stats);
@@ -144,7 +144,7 @@ mod tests {
         assert!(readable(&inbox));
         assert!(inbox.take(&mut taken, 8));
         assert!(readable(&inbox), "a closed inbox never sleeps");
-        assert!(matches!(taken[..], [PlaneCommand::Stop]));
+        assert!(matches!(taken[..], [PlaneCommand::Stop { .. }]));
     }
 
     #[test]

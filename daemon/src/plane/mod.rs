@@ -60,7 +60,11 @@ pub enum PlaneCommand {
     /// Send a [`PlaneEvent::Stats`] soon
     Stats,
     /// Say goodbye to all peers and end the thread
-    Stop,
+    Stop {
+        /// How long to wait until nothing is left here of split connections, for a process that will
+        /// be back; at once where nothing is
+        drain: Duration,
+    },
 }
 
 /// What a plane tells the control side
@@ -265,7 +269,7 @@ mod tests {
     fn told_to_stop_the_thread_ends_without_error_and_frees_its_port() {
         let (handle, mut events, listening) = start("home");
 
-        handle.send(PlaneCommand::Stop);
+        handle.send(PlaneCommand::Stop { drain: Duration::ZERO });
 
         let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
         assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
@@ -344,7 +348,7 @@ mod tests {
 
         let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
         assert!(lost.is_some());
-        handle.send(PlaneCommand::Stop);
+        handle.send(PlaneCommand::Stop { drain: Duration::ZERO });
         let next = wait_for(&mut events, |event| !matches!(event, PlaneEvent::Stats { .. }));
         assert!(matches!(next, Some(PlaneEvent::Ended(None))), "{next:?}");
     }
@@ -383,7 +387,7 @@ mod tests {
         for len in [0, 1, 16, 1472, 65_000] {
             stranger.send_to(&vec![0xff; len], listening.addr).unwrap();
         }
-        handle.send(PlaneCommand::Stop);
+        handle.send(PlaneCommand::Stop { drain: Duration::ZERO });
 
         let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
         assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
@@ -418,7 +422,7 @@ mod tests {
             assert!(packets.iter().all(|packet| got.contains(packet)), "{} came", got.len());
         }
 
-        near.send(PlaneCommand::Stop);
+        near.send(PlaneCommand::Stop { drain: Duration::ZERO });
         let down = wait_for(&mut far_events, |event| {
             matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
         });

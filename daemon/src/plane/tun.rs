@@ -4,10 +4,11 @@
 //! is down loses what is written and gives nothing to read; one that is gone is an error.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use rustix::io::Errno;
 use thiserror::Error;
+use tracing::debug;
 
 /// Why a TUN device could not be made
 #[derive(Debug, Error)]
@@ -60,12 +61,43 @@ pub fn open(interface: &str) -> Result<OwnedFd, TunError> {
     });
     let device = tun::create(&config).map_err(|error| explain(interface, error.into()))?;
     device.set_nonblock().map_err(|error| explain(interface, error))?;
-    Ok(adopt(device))
+    Ok(queue_of(device))
+}
+
+/// Takes over the queue of a device that an earlier process made by [`open`]; nothing where it is not
+/// the plain queue of a device with that name
+pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
+    let (name, flags) = describe(&fd)?;
+    let plain = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).ok()?;
+    let flags_fit = flags == plain;
+    if name != interface || !flags_fit {
+        debug!(name, flags, "descriptor is no queue of {interface}");
+        return None;
+    }
+    rustix::io::ioctl_fionbio(&fd, true).ok()?;
+    Some(fd)
+}
+
+/// Returns name and flags of the device that a queue belongs to, if it belongs to one
+#[allow(unsafe_code)]
+fn describe(fd: &OwnedFd) -> Option<(String, libc::c_short)> {
+    // SAFETY: all bytes zero are a valid `ifreq`, of names and numbers only.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, and TUNGETIFF fills in one `ifreq`.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
+    if result < 0 {
+        return None;
+    }
+    let name = request.ifr_name.iter().take_while(|byte| **byte != 0);
+    let name: Vec<u8> = name.flat_map(|byte| byte.to_ne_bytes()).collect();
+    // SAFETY: TUNGETIFF has written the flags, and any bits are a number.
+    let flags = unsafe { request.ifr_ifru.ifru_flags };
+    Some((String::from_utf8(name).ok()?, flags))
 }
 
 /// Takes the descriptor out of a device
 #[allow(unsafe_code)]
-fn adopt(device: impl IntoRawFd) -> OwnedFd {
+fn queue_of(device: impl IntoRawFd) -> OwnedFd {
     // SAFETY: `into_raw_fd` hands the open descriptor over; nobody else closes it any more.
     unsafe { OwnedFd::from_raw_fd(device.into_raw_fd()) }
 }

@@ -61,6 +61,8 @@ pub(super) struct Turn {
     stats_at: Instant,
     stats_told: Instant,
     dropped: Dropped,
+    /// Until when the end waits for split connections, once it has begun
+    drain_until: Option<Instant>,
 }
 
 /// A train on its way out
@@ -137,6 +139,7 @@ impl Turn {
             stats_at: now + STATS_EVERY,
             stats_told: now,
             dropped: Dropped::default(),
+            drain_until: None,
         })
     }
 
@@ -191,6 +194,10 @@ impl Turn {
             self.stats_told = now;
             self.stats_at = now + STATS_EVERY;
         }
+        if self.drain_until.is_some_and(|until| now >= until || self.node.is_drained(now)) {
+            self.say_goodbye(now)?;
+            return Ok(Next::End);
+        }
         self.rest(now)
     }
 
@@ -231,7 +238,11 @@ impl Turn {
                 PlaneCommand::CloseTun => self.tun = None,
                 PlaneCommand::Carry(carry) => self.carry = carry,
                 PlaneCommand::Stats => self.stats_at = now,
-                PlaneCommand::Stop => next = Next::End,
+                PlaneCommand::Stop { drain } if drain.is_zero() => next = Next::End,
+                PlaneCommand::Stop { drain } => {
+                    self.drain_until = Some(now + drain);
+                    self.node.handle_command(Command::Drain, now);
+                }
             }
         }
         self.commands = commands;
@@ -406,7 +417,7 @@ impl Turn {
             let earliest = if self.held { now + RETRY_HELD } else { Instant::ZERO };
             wake = wake.min(at.max(earliest));
         }
-        self.timer.arm(wake)?;
+        self.timer.arm(self.drain_until.map_or(wake, |until| wake.min(until)))?;
         Ok(Next::Turn)
     }
 

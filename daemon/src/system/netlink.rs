@@ -118,6 +118,14 @@ impl Netlink {
         self.delete(&link).await
     }
 
+    /// Tells whether there is an interface of that name, and it is ours
+    ///
+    /// # Errors
+    /// If the kernel cannot be asked.
+    pub async fn is_ours(&self, interface: &str, alias: &str) -> Result<bool, SystemError> {
+        Ok(self.link(interface).await?.is_some_and(|link| link.alias == alias))
+    }
+
     /// Makes the system as planned; returns the interface's index
     ///
     /// Does nothing if all is as planned. The interface must be there, and without alias or with the

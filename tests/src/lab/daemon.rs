@@ -2,8 +2,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
@@ -14,6 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::bus::Bus;
+use super::manager::Manager;
 use super::netns::Host;
 use super::wait::until;
 
@@ -25,8 +24,8 @@ pub struct Node {
     /// Its message bus
     pub bus: Bus,
     directory: PathBuf,
-    notify: UnixDatagram,
-    told: Vec<String>,
+    /// Its service manager
+    pub manager: Manager,
     child: Option<Child>,
 }
 
@@ -92,11 +91,8 @@ impl Node {
             fs::create_dir_all(directory.join(sub))?;
         }
         let bus = Bus::start(&host, &directory)?;
-        let socket = directory.join("notify");
-        let notify = UnixDatagram::bind(&socket).context("notification socket")?;
-        fs::set_permissions(&socket, fs::Permissions::from_mode(0o777))?;
-        notify.set_nonblocking(true)?;
-        Ok(Self { host, bus, directory, notify, told: Vec::new(), child: None })
+        let manager = Manager::new(&directory)?;
+        Ok(Self { host, bus, directory, manager, child: None })
     }
 
     /// Makes a key pair by `fastvpnctl keygen`
@@ -158,10 +154,11 @@ impl Node {
     /// If it cannot be started.
     pub fn launch(&mut self, launch: &Launch) -> Result<()> {
         self.reap();
-        self.hear();
-        self.told.clear();
+        self.manager.begin();
         let daemon = program("fastvpnd")?;
-        let mut words: Vec<std::ffi::OsString> = launch.wrapper.iter().map(Into::into).collect();
+        let wrapper = self.manager.wrapper();
+        let mut words: Vec<std::ffi::OsString> =
+            launch.wrapper.iter().chain(&wrapper).map(Into::into).collect();
         words.push(daemon.into());
         let mut command = self.host.command(&words[0]);
         command.args(&words[1..]);
@@ -169,7 +166,7 @@ impl Node {
         command.arg("--state-dir").arg(self.directory.join("state"));
         command.args(["--bus", &self.bus.address(), "--log", &log_level()]);
         command.args(&launch.arguments);
-        command.env("NOTIFY_SOCKET", self.directory.join("notify"));
+        self.manager.prepare(&mut command)?;
         command.env_remove("JOURNAL_STREAM").env("RUST_BACKTRACE", "1");
         command.envs(launch.environment.iter().cloned());
         let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
@@ -206,6 +203,15 @@ impl Node {
     pub fn stop(&mut self) -> Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         self.exit(SOON)
+    }
+
+    /// Stops the daemon and starts it again, as `systemctl restart` does
+    ///
+    /// # Errors
+    /// If it does not end, or is not ready again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.stop()?;
+        self.start()
     }
 
     /// Waits for the daemon to end
@@ -387,16 +393,13 @@ impl Node {
 
     /// Returns what the daemon told its service manager since it was started
     pub fn told(&mut self) -> &[String] {
-        self.hear();
-        &self.told
+        self.manager.told()
     }
 
     /// Waits until the daemon tells its service manager `line`; tells whether it did
     pub fn told_soon(&mut self, line: &str) -> bool {
-        until(SOON, || {
-            self.hear();
-            self.told.iter().any(|told| told.starts_with(line)) || !self.runs()
-        }) && self.told.iter().any(|told| told.starts_with(line))
+        until(SOON, || self.told().iter().any(|told| told.starts_with(line)) || !self.runs())
+            && self.told().iter().any(|told| told.starts_with(line))
     }
 
     /// Returns the log so far, of all starts
@@ -429,14 +432,6 @@ impl Node {
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
         })
-    }
-
-    fn hear(&mut self) {
-        let mut buffer = [0; 4096];
-        while let Ok(len) = self.notify.recv(&mut buffer) {
-            let text = String::from_utf8_lossy(&buffer[..len]).into_owned();
-            self.told.extend(text.lines().map(str::to_owned));
-        }
     }
 
     fn reap(&mut self) {

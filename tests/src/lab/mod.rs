@@ -16,6 +16,7 @@ pub mod daemon;
 pub mod exchange;
 mod icmp;
 pub mod load;
+pub mod manager;
 pub mod many;
 pub mod nat;
 pub mod netns;

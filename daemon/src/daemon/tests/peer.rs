@@ -152,12 +152,34 @@ fn peer_that_left_the_list_keeps_its_session_until_it_is_silent() {
     world.take();
 
     let told = world.list(increment(1, 2, &[], &[1, 2]));
-    assert_eq!(removed(&told), [key(2)], "the one without a session is forgotten at once");
+    assert_eq!(away(&told), [key(2)], "the one without a session is away at once");
     assert_eq!(world.peer.peers().count(), 1);
 
     world.event(Event::Silent { peer: key(1) });
     assert_eq!(removed(&world.take()), [key(1)]);
     assert_eq!(world.peer.peers().count(), 0);
+}
+
+#[test]
+fn peer_that_said_goodbye_may_come_back_to_its_connections() {
+    for told_first in [false, true] {
+        let mut world = World::up(&[1]);
+        world.event(up(1, Vec::new()));
+        let goodbye = Event::SessionDown { peer: key(1), reason: DownReason::Closed };
+        let mut said = Vec::new();
+        if told_first {
+            said.extend(world.list(increment(1, 2, &[], &[1])));
+        }
+        world.event(goodbye);
+        said.extend(world.take());
+        if !told_first {
+            said.extend(world.list(increment(1, 2, &[], &[1])));
+        }
+
+        assert_eq!(away(&said), [key(1)], "told by the hub first: {told_first}");
+        assert!(removed(&said).is_empty());
+        assert_eq!(world.peer.peers().count(), 0);
+    }
 }
 
 #[test]
@@ -546,6 +568,14 @@ fn set_peers(steps: &[Step]) -> Vec<PublicKey> {
         _ => None,
     };
     steps.iter().filter_map(set).collect()
+}
+
+fn away(steps: &[Step]) -> Vec<PublicKey> {
+    let away = |step: &Step| match step {
+        Step::Node(Command::PeerAway(key)) => Some(*key),
+        _ => None,
+    };
+    steps.iter().filter_map(away).collect()
 }
 
 fn removed(steps: &[Step]) -> Vec<PublicKey> {

@@ -85,7 +85,7 @@ fn network_for_a_caller_gets_a_device_and_goes_down_with_him() {
     assert_eq!(world.state(), NetworkState::Up);
     world.apply(Input::Released(Caller(":1.7".to_owned())));
 
-    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_) }]));
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_), .. }]));
     assert_eq!(world.state(), NetworkState::Down);
     assert_eq!(world.view().apply, Apply::Daemon);
 }
@@ -157,7 +157,7 @@ fn refused_registration_fails_the_request_and_is_tried_again_after_a_while() {
         matches!(&replies[..], [(_, Answer::Connect(Err(HandleError::Refused(_))))]),
         "{replies:?}"
     );
-    assert_eq!(world.effects(), [Action::Stop { interface: None }]);
+    assert_eq!(world.effects(), [Action::Stop { interface: None, handover: false }]);
     assert_eq!(world.state(), NetworkState::Failed);
     world.news(News::Stopped);
     world.run(ms(4_999));
@@ -234,7 +234,7 @@ fn interface_conflict_undoes_what_was_begun() {
     world.news(News::Applied(Err(HandleError::Conflict("fvpn-office is not ours".into()))));
 
     let interface = Some(("fvpn-office".to_owned(), "fastvpn:office".to_owned()));
-    assert_eq!(world.effects(), [Action::Stop { interface }]);
+    assert_eq!(world.effects(), [Action::Stop { interface, handover: false }]);
     assert_eq!(world.state(), NetworkState::Failed);
 }
 
@@ -401,7 +401,7 @@ fn change_that_cannot_be_made_live_starts_the_network_anew() {
     let listen = "[::]:9999".parse().unwrap();
 
     world.reload(1, vec![NetworkConfig { listen, ..peer() }]);
-    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_) }]));
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: Some(_), .. }]));
     world.news(News::Stopped);
 
     let actions = world.effects();
@@ -632,7 +632,7 @@ fn hub_whose_members_cannot_be_read_fails_and_tries_again_after_it_has_closed_th
 
     assert_eq!(world.state(), NetworkState::Failed);
     assert_eq!(world.view().detail, "it is damaged");
-    assert!(matches!(world.effects()[..], [Action::Stop { interface: None }]));
+    assert!(matches!(world.effects()[..], [Action::Stop { interface: None, .. }]));
     world.news(News::Stopped);
     world.run_until_action();
     assert_eq!(world.effects(), [Action::Open]);

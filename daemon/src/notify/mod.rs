@@ -1,8 +1,12 @@
 //! What the service manager is told (sd_notify): ready, reloading, stopping, alive, how things stand.
 //!
 //! Without a service manager nothing happens. With one, a thread of its own does the telling: a
-//! service manager that does not read for a while must not hold up the control machine.
+//! service manager that does not read for a while must not hold up the control machine. What is to
+//! outlive the daemon is given to the same service manager by a [`Store`].
 
+mod store;
+
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,13 +14,24 @@ use std::time::{Duration, Instant};
 use sd_notify::NotifyState;
 use tracing::debug;
 
+pub use self::store::Store;
+
 /// Tells the service manager
 #[derive(Debug)]
 pub struct Notifier {
     watchdog: Option<Watchdog>,
     status: String,
     /// To the thread that tells
-    teller: Option<SyncSender<String>>,
+    teller: Option<SyncSender<Told>>,
+    store: Store,
+}
+
+/// What the service manager is told at one time
+#[derive(Debug)]
+struct Told {
+    text: String,
+    /// What it is given to keep
+    fd: Option<OwnedFd>,
 }
 
 /// When the watchdog is to be fed
@@ -29,14 +44,19 @@ struct Watchdog {
 impl Notifier {
     /// Reads from the environment what the service manager wants
     pub fn from_environment() -> Self {
-        Self { teller: teller(), ..Self::new(sd_notify::watchdog_enabled()) }
+        Self::new(sd_notify::watchdog_enabled(), teller())
     }
 
     /// Feeds a watchdog that bites after `limit`, twice in that time
-    fn new(limit: Option<Duration>) -> Self {
+    fn new(limit: Option<Duration>, teller: Option<SyncSender<Told>>) -> Self {
         let watchdog =
             limit.map(|limit| Watchdog { interval: limit / 2, next: Instant::now() + limit / 2 });
-        Self { watchdog, status: String::new(), teller: None }
+        Self { watchdog, status: String::new(), store: Store::new(teller.clone()), teller }
+    }
+
+    /// Returns what the service manager keeps for us
+    pub fn store(&self) -> Store {
+        self.store.clone()
     }
 
     /// All that can be reached is there
@@ -81,20 +101,21 @@ impl Notifier {
 
     fn tell(&self, states: &[NotifyState<'_>]) {
         let Some(teller) = &self.teller else { return };
-        let text: Vec<String> = states.iter().map(ToString::to_string).collect();
-        if teller.try_send(text.join("\n")).is_err() {
+        if teller.try_send(Told { text: text_of(states), fd: None }).is_err() {
             debug!("the service manager does not read what it is told");
         }
     }
 }
 
 /// Starts the thread that tells, if there is anybody to tell
-fn teller() -> Option<SyncSender<String>> {
+fn teller() -> Option<SyncSender<Told>> {
     std::env::var_os("NOTIFY_SOCKET")?;
-    let (teller, told) = sync_channel::<String>(WAITING);
+    let (teller, told) = sync_channel::<Told>(WAITING);
     let run = move || {
-        for text in told {
-            if let Err(error) = sd_notify::notify(&[NotifyState::Custom(&text)]) {
+        for Told { text, fd } in told {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            let states = [NotifyState::Custom(&text)];
+            if let Err(error) = sd_notify::notify_with_fds(&states, &fds) {
                 debug!(%error, "the service manager cannot be told");
             }
         }
@@ -102,6 +123,11 @@ fn teller() -> Option<SyncSender<String>> {
     let spawned = thread::Builder::new().name("notify".to_owned()).spawn(run);
     spawned.inspect_err(|error| debug!(%error, "no thread to tell the service manager")).ok()?;
     Some(teller)
+}
+
+fn text_of(states: &[NotifyState<'_>]) -> String {
+    let lines: Vec<String> = states.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 /// Messages that wait for a service manager that does not read
@@ -115,7 +141,7 @@ mod tests {
 
     #[test]
     fn watchdog_is_fed_twice_in_its_time() {
-        let mut notifier = Notifier::new(Some(LIMIT));
+        let mut notifier = Notifier::new(Some(LIMIT), None);
         let first = next(&notifier).unwrap();
 
         notifier.watch(first, || true);
@@ -125,7 +151,7 @@ mod tests {
 
     #[test]
     fn sick_thread_is_looked_at_again_after_a_second() {
-        let mut notifier = Notifier::new(Some(LIMIT));
+        let mut notifier = Notifier::new(Some(LIMIT), None);
         let first = next(&notifier).unwrap();
 
         notifier.watch(first, || false);
@@ -135,7 +161,7 @@ mod tests {
 
     #[test]
     fn no_watchdog_asks_for_nothing() {
-        let mut notifier = Notifier::new(None);
+        let mut notifier = Notifier::new(None, None);
 
         notifier.watch(Instant::now(), || panic!("nobody asked"));
 
