@@ -294,9 +294,20 @@ def properties(mock, interface, given):
     made = {}
     for one in contract(mock, interface).iter("property"):
         made[one.get("name")] = empty(one.get("type"))
+    if "Plan" in made:
+        made["Plan"] = plan()
     for name, value in given.items():
         made[name] = typed(made, name, value)
     return made
+
+
+def plan():
+    """What the interface is to be like while there is none: each value is there, and empty"""
+    none = dbus.Array([], signature="s", variant_level=1)
+    text = dbus.String("", variant_level=1)
+    values = {"addresses": none, "gateway": text, "interface": text, "routes": none}
+    values["mtu"] = dbus.UInt32(0, variant_level=1)
+    return dbus.Dictionary(values, signature="sv")
 
 
 def typed(values, name, value):
