@@ -300,7 +300,7 @@ impl Peer {
 
     /// Tells whether the hub waits for somebody to approve us
     pub(super) fn is_pending(&self) -> bool {
-        self.pending
+        self.pending && self.hub_session
     }
 
     /// Tells whether the hub was there and does not answer any more

@@ -118,7 +118,10 @@ pub(super) fn path_view(path: &PathStats) -> PathView {
 fn hub_view(network: &Network) -> Option<HubView> {
     let RoleConfig::Peer(config) = &network.config.role else { return None };
     let (hub, alive) = match &network.role {
-        Some(Running::Peer(peer)) => (peer.hub(), peer.is_registered() && !peer.has_lost_hub()),
+        Some(Running::Peer(peer)) => {
+            let registered = peer.is_registered() && !peer.has_lost_hub();
+            (peer.hub(), registered || peer.is_pending())
+        }
         Some(Running::Hub(_)) | None => (config.hubs.first()?, false),
     };
     Some(HubView { public_key: hub.public_key, endpoint: hub.endpoint.clone(), alive })
