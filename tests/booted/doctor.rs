@@ -5,7 +5,7 @@ use fastvpn_tests::lab::inner_v4;
 
 use crate::support::{NETWORK, alone};
 
-cases![what_is_well_is_ok_and_what_is_not_comes_with_a_remedy];
+cases![what_is_well_is_ok_and_what_is_not_comes_with_a_remedy,];
 
 fn what_is_well_is_ok_and_what_is_not_comes_with_a_remedy() {
     let (_lab, system) = alone();
