@@ -59,6 +59,7 @@ pub(crate) enum Command {
     /// problem; notes and warnings are none.
     Doctor {
         /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
         network: Option<String>,
     },
     /// Make a hub: the node that knows and verifies the members of a network
@@ -156,7 +157,7 @@ pub(crate) struct InviteArguments {
     /// Name of the new member: a-z, 0-9 and '-'
     pub(crate) name: String,
     /// Network, where this machine is the hub of several
-    #[arg(long, value_name = "NETWORK")]
+    #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::hubs))]
     pub(crate) network: Option<String>,
     /// How long the invitation may be used, 1m to 30d
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
@@ -186,12 +187,13 @@ pub(crate) enum InvitationCommand {
         /// Name in the invitation
         name: String,
         /// Network, where this machine is the hub of several
-        #[arg(long, value_name = "NETWORK")]
+        #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
     /// List the invitations that are still open
     List {
         /// Network; otherwise all whose hub this machine is
+        #[arg(add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
 }
@@ -202,32 +204,36 @@ pub(crate) enum MemberCommand {
     /// Let a machine in that waits for it, or was revoked
     Approve {
         /// Its name or public key
+        #[arg(add = ArgValueCompleter::new(complete::members_waiting))]
         who: String,
         /// Network, where this machine is the hub of several
-        #[arg(long, value_name = "NETWORK")]
+        #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
     /// List the members, those that wait for approval, and those that were revoked
     List {
         /// Network; otherwise all whose hub this machine is
+        #[arg(add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
     /// Give a member another name
     Rename {
         /// Its name or public key
+        #[arg(add = ArgValueCompleter::new(complete::members))]
         who: String,
         /// What it is called from now on
         name: String,
         /// Network, where this machine is the hub of several
-        #[arg(long, value_name = "NETWORK")]
+        #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
     /// Cut a member off everywhere, at once
     Revoke {
         /// Its name or public key
+        #[arg(add = ArgValueCompleter::new(complete::members_in))]
         who: String,
         /// Network, where this machine is the hub of several
-        #[arg(long, value_name = "NETWORK")]
+        #[arg(long, value_name = "NETWORK", add = ArgValueCompleter::new(complete::hubs))]
         network: Option<String>,
     },
 }

@@ -17,9 +17,10 @@ use clap::{Arg, Command, CommandFactory};
 use clap_complete::CompleteEnv;
 use clap_complete::engine::CompletionCandidate;
 use fastvpn_dbus::tree::{Peer, Tree};
-use fastvpn_dbus::types::NetworkState;
-use fastvpn_dbus::{BUS_NAME, Bus};
+use fastvpn_dbus::types::{MemberAnswer, NetworkFacts, NetworkState, Role};
+use fastvpn_dbus::{BUS_NAME, Bus, NetworkProxy, network_path};
 use tokio::time::timeout;
+use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::names::BusName;
 
@@ -33,10 +34,9 @@ pub(crate) fn answer() {
 
 /// The command line; its options are offered last, unless one was begun
 fn command() -> Command {
-    let words: Vec<String> = std::env::args().collect();
     let index = std::env::var("_CLAP_COMPLETE_INDEX").ok();
     let mut command = Arguments::command();
-    if !begins_option(&words, index.as_deref()) {
+    if !begins_option(&words(), index.as_deref()) {
         // for this one, options there are included that clap makes itself
         command.build();
         hide_options(&mut command);
@@ -79,9 +79,28 @@ pub(crate) fn networks_up(current: &OsStr) -> Vec<CompletionCandidate> {
 
 /// Peers of the network that the command line names, or of all
 pub(crate) fn peers(current: &OsStr) -> Vec<CompletionCandidate> {
-    let words: Vec<String> = std::env::args().collect();
-    let network = option(&words, "--network");
+    let network = option(&words(), "--network");
     offer(current, |tree| peers_of(tree, network.as_deref()))
+}
+
+/// Networks whose hub this machine is
+pub(crate) fn hubs(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer(current, |tree| sorted(hubs_of(tree).map(named)))
+}
+
+/// Members that can be approved
+pub(crate) fn members_waiting(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_members(current, |member| member.standing != APPROVED)
+}
+
+/// Members that can be renamed
+pub(crate) fn members(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_members(current, |member| member.source == STORE)
+}
+
+/// Members that can be revoked
+pub(crate) fn members_in(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer_members(current, |member| member.source == STORE && member.standing != REVOKED)
 }
 
 /// A word that may be offered, and what it stands for
@@ -93,28 +112,58 @@ struct Offer {
 
 /// What begins with `current`, of what `choose` finds
 fn offer(current: &OsStr, choose: impl Fn(&Tree) -> Vec<Offer>) -> Vec<CompletionCandidate> {
-    let words: Vec<String> = std::env::args().collect();
-    let bus = option(&words, "--bus").map_or(Ok(Bus::System), |text| text.parse());
-    let (Some(current), Ok(bus)) = (current.to_str(), bus) else { return Vec::new() };
-    let Some(tree) = look(&bus) else { return Vec::new() };
-    let begins = |offer: &Offer| offer.word.starts_with(current);
-    let candidate =
-        |offer: Offer| CompletionCandidate::new(offer.word).help(Some(offer.help.into()));
-    choose(&tree).into_iter().filter(begins).map(candidate).collect()
+    candidates(current, async |connection| Ok(choose(&Tree::load(&connection).await?)))
 }
 
-/// What the daemon shows, if it runs and answers in time
-fn look(bus: &Bus) -> Option<Tree> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+/// Members that begin with `current`, of the network that the command line names or of all
+fn offer_members(
+    current: &OsStr,
+    wanted: impl Fn(&MemberAnswer) -> bool,
+) -> Vec<CompletionCandidate> {
+    let network = option(&words(), "--network");
+    candidates(current, async |connection| {
+        let tree = Tree::load(&connection).await?;
+        let mut found = Vec::new();
+        for facts in hubs_of(&tree) {
+            if network.as_ref().is_none_or(|name| *name == facts.name) {
+                let path = network_path(&facts.name);
+                let hub = NetworkProxy::builder(&connection).path(path).build().await?;
+                // one hub that does not say hides no other
+                found.extend(hub.members().await.unwrap_or_default());
+            }
+        }
+        Ok(members_of(found.iter().filter(|member| wanted(member))))
+    })
+}
+
+/// What begins with `current`, of what `ask` finds if the daemon runs and answers in time
+fn candidates(
+    current: &OsStr,
+    ask: impl AsyncFnOnce(Connection) -> zbus::Result<Vec<Offer>>,
+) -> Vec<CompletionCandidate> {
+    let bus = option(&words(), "--bus").map_or(Ok(Bus::System), |text| text.parse());
+    let (Some(current), Ok(bus)) = (current.to_str(), bus) else { return Vec::new() };
     let asked = async {
         let connection = bus.builder().build().await?;
         let name = BusName::from_static_str(BUS_NAME)?;
         if !DBusProxy::new(&connection).await?.name_has_owner(name).await? {
-            return Ok(Tree::default());
+            return Ok(Vec::new());
         }
-        Tree::load(&connection).await
+        ask(connection).await
     };
-    runtime.block_on(async { timeout(PATIENCE, asked).await }).ok()?.ok()
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Ok(runtime) = runtime else { return Vec::new() };
+    let answer = runtime.block_on(async { timeout(PATIENCE, asked).await });
+    let Ok(Ok(offers)) = answer else { return Vec::new() };
+    let begins = |offer: &Offer| offer.word.starts_with(current);
+    let candidate =
+        |offer: Offer| CompletionCandidate::new(offer.word).help(Some(offer.help.into()));
+    offers.into_iter().filter(begins).map(candidate).collect()
+}
+
+/// This program's command line, which ends in the one to complete
+fn words() -> Vec<String> {
+    std::env::args().collect()
 }
 
 /// The value of an option among the words of a command line
@@ -133,8 +182,24 @@ fn option(words: &[String], name: &str) -> Option<String> {
 
 fn networks_of(tree: &Tree, wanted: impl Fn(&str) -> bool) -> Vec<Offer> {
     let networks = tree.networks.values().map(|network| &network.facts);
-    let wanted = networks.filter(|facts| wanted(&facts.state));
-    sorted(wanted.map(|facts| (facts.name.clone(), format!("{}, {}", facts.role, facts.state))))
+    sorted(networks.filter(|facts| wanted(&facts.state)).map(named))
+}
+
+fn hubs_of(tree: &Tree) -> impl Iterator<Item = &NetworkFacts> {
+    let networks = tree.networks.values().map(|network| &network.facts);
+    networks.filter(|facts| facts.role == Role::Hub.as_str())
+}
+
+/// A network, and what people know of it
+fn named(facts: &NetworkFacts) -> (String, String) {
+    (facts.name.clone(), format!("{}, {}", facts.role, facts.state))
+}
+
+fn members_of<'a>(members: impl Iterator<Item = &'a MemberAnswer>) -> Vec<Offer> {
+    sorted(members.map(|member| {
+        let word = if is_word(&member.name) { &member.name } else { &member.public_key };
+        (word.clone(), format!("{}, {}", member.standing, member.addresses.join(", ")))
+    }))
 }
 
 fn peers_of(tree: &Tree, network: Option<&str>) -> Vec<Offer> {
@@ -163,6 +228,9 @@ fn is_word(text: &str) -> bool {
         && text.chars().all(harmless)
 }
 
+const APPROVED: &str = "approved";
+const REVOKED: &str = "revoked";
+const STORE: &str = "store";
 const PROGRAM: &str = "fastvpnctl";
 /// How long a person who presses a key may have to wait
 const PATIENCE: Duration = Duration::from_millis(700);
@@ -197,6 +265,22 @@ mod tests {
         }
 
         assert_eq!((up(&tree), down(&tree)), (0, 1));
+    }
+
+    #[test]
+    fn members_are_offered_by_name_or_else_by_key() {
+        let member = |name: &str| MemberAnswer {
+            name: name.to_owned(),
+            public_key: samples::key(1),
+            standing: "pending".to_owned(),
+            ..MemberAnswer::default()
+        };
+
+        let offers = members_of([member("tokyo"), member("")].iter());
+
+        let words: Vec<_> = offers.iter().map(|offer| offer.word.as_str()).collect();
+        assert_eq!(words, [&samples::key(1), "tokyo"]);
+        assert_eq!(offers[1].help, "pending, ");
     }
 
     #[test]
