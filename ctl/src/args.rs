@@ -136,7 +136,7 @@ pub(crate) struct HubArguments {
     /// How others reach the hub
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) endpoint: Option<String>,
-    /// UDP address to listen on; [::]:8796 if left out
+    /// UDP address to listen on; port 8796 of all addresses if left out
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<String>,
 }
