@@ -317,6 +317,66 @@ fn what_cannot_be_made_or_joined_has_a_named_error() {
 }
 
 #[test]
+fn hub_invites_lists_and_changes_its_members() {
+    run(async {
+        let mut snapshot = office();
+        snapshot.networks.insert(name("roof"), network(Default::default()));
+        let world = World::new(snapshot).await;
+        let hub = NetworkProxy::new(&world.client, network_path("roof")).await.unwrap();
+        let options = HashMap::from([
+            ("ttl", Variant::from(60_u64)),
+            ("approval", Variant::from(true)),
+            ("address", Variant::from(vec!["10.0.0.9"])),
+            ("subnets", Variant::from(vec!["192.168.7.0/24"])),
+            ("endpoint", Variant::from(vec!["192.0.2.1:8796"])),
+        ]);
+
+        let plain = hub.invite("osaka", &HashMap::new()).await.unwrap();
+        let made = hub.invite("osaka", &options).await.unwrap();
+        let open = hub.invitations().await.unwrap();
+        let members = hub.members().await.unwrap();
+        hub.approve_member("tokyo").await.unwrap();
+        hub.rename_member("tokyo", "kyoto").await.unwrap();
+        hub.revoke_member("tokyo").await.unwrap();
+        hub.cancel_invitation("osaka").await.unwrap();
+
+        assert_eq!((plain.invitation.as_str(), plain.expires), ("FASTVPN:OSAKA", 1_700_003_600));
+        assert_eq!(plain.endpoints, ["hub.example.net:8796"]);
+        assert_eq!(made.endpoints, ["192.0.2.1:8796"]);
+        assert_eq!((open[0].name.as_str(), open[0].approval), ("osaka", true));
+        assert_eq!((members[0].name.as_str(), members[0].standing.as_str()), ("tokyo", "approved"));
+        assert_eq!((members[0].source.as_str(), members[0].online), ("store", true));
+    });
+}
+
+#[test]
+fn what_cannot_be_done_with_members_has_a_named_error() {
+    run(async {
+        let mut snapshot = office();
+        snapshot.networks.insert(name("roof"), network(Default::default()));
+        let world = World::new(snapshot).await;
+        let hub = NetworkProxy::new(&world.client, network_path("roof")).await.unwrap();
+        let peer = NetworkProxy::new(&world.client, network_path("office")).await.unwrap();
+
+        assert!(matches!(peer.members().await, Err(Error::NotHub(_))));
+        assert!(matches!(peer.invitations().await, Err(Error::NotHub(_))));
+        assert!(matches!(hub.revoke_member("kyoto").await, Err(Error::Configured(text))
+            if text.contains("line 7")));
+        assert!(matches!(hub.approve_member("nobody").await, Err(Error::NoMember(_))));
+        assert!(matches!(hub.cancel_invitation("nara").await, Err(Error::NoInvitation(_))));
+        for (option, value) in [
+            ("colour", Variant::from("red")),
+            ("ttl", Variant::from("1h")),
+            ("address", Variant::from(vec!["10.0.0.0/24"])),
+            ("subnets", Variant::from(vec!["192.168.7.0/33"])),
+        ] {
+            let refused = hub.invite("osaka", &HashMap::from([(option, value)])).await;
+            assert!(matches!(refused, Err(Error::InvalidArgument(_))), "{option}: {refused:?}");
+        }
+    });
+}
+
+#[test]
 fn flood_of_pings_is_refused_by_name() {
     run(async {
         let world = World::new(office()).await;

@@ -189,6 +189,40 @@ fn ping_gives_times_and_a_summary() {
 }
 
 #[test]
+fn members_are_managed_on_the_hub_that_is_meant() {
+    with_daemon(async |bus, _| {
+        let no_hub = ctl(bus, &["invite", "osaka"]).await;
+        let peer = ctl(bus, &["member", "list", "office"]).await;
+        ctl(bus, &["hub", "init", "roof", "--subnet", "10.0.0.0/24"]).await;
+        let invited = ctl(bus, &["invite", "osaka"]).await;
+        let listed = ctl(bus, &["member", "list"]).await;
+        let open = ctl(bus, &["invitation", "list"]).await;
+        let fixed = ctl(bus, &["--json", "member", "revoke", "kyoto"]).await;
+        let revoked = ctl(bus, &["member", "revoke", "tokyo"]).await;
+        let nobody = ctl(bus, &["member", "approve", "nobody"]).await;
+        let withdrawn = ctl(bus, &["invitation", "cancel", "nara"]).await;
+        ctl(bus, &["hub", "init", "cellar", "--subnet", "10.1.0.0/24"]).await;
+        let which = ctl(bus, &["invite", "osaka"]).await;
+        let named = ctl(bus, &["invite", "osaka", "--network", "cellar"]).await;
+
+        assert_eq!((no_hub.code, peer.code), (1, 1));
+        assert!(no_hub.err.contains("hub init NAME --subnet"), "{no_hub:?}");
+        assert!(peer.err.contains("is no hub of network office"), "{peer:?}");
+        assert_eq!(invited.out, "FASTVPN:OSAKA\n", "a pipe gets the invitation alone");
+        for word in ["roof", "tokyo", "approved", "yes", "172.16.97.102", "store"] {
+            assert!(listed.out.contains(word), "{word} in {listed:?}");
+        }
+        assert!(open.out.contains("osaka") && open.out.contains("needed"), "{open:?}");
+        assert!(fixed.out.starts_with(r#"{"error":{"code":"Configured","#), "{fixed:?}");
+        assert_eq!((revoked.code, revoked.out.as_str()), (0, "tokyo is revoked in roof\n"));
+        assert!(nobody.err.contains("see: fastvpnctl member list"), "{nobody:?}");
+        assert!(withdrawn.err.contains("see: fastvpnctl invitation list"), "{withdrawn:?}");
+        assert_eq!((which.code, named.code), (1, 0));
+        assert!(which.err.contains("--network: cellar, roof"), "{which:?}");
+    });
+}
+
+#[test]
 fn interrupted_ping_sums_up() {
     with_daemon(async |bus, _| {
         let mut running = Tool::start(bus, &["ping", "tokyo", "-i", "0.1"]);
@@ -216,6 +250,14 @@ fn json_is_as_its_schema_says() {
             ("reload", &["reload"]),
             ("hub", &["hub", "init", "roof", "--subnet", "10.0.0.0/24"]),
             ("join", &["join", &text]),
+            ("invite", &["invite", "osaka"]),
+            ("invitations", &["invitation", "list"]),
+            ("member", &["invitation", "cancel", "osaka"]),
+            ("members", &["member", "list", "roof"]),
+            ("member", &["member", "approve", "tokyo"]),
+            ("renamed", &["member", "rename", "tokyo", "kyoto"]),
+            ("member", &["member", "revoke", "tokyo"]),
+            ("error", &["member", "revoke", "nobody"]),
             ("leave", &["leave", "roof"]),
             ("keygen", &["keygen", &key]),
             ("ping", &["ping", "tokyo", "-c", "1"]),

@@ -122,7 +122,9 @@ impl Hub {
         let open = self.ledger.members().invitations(unix(self.zero, now)).into_iter();
         let view = open.map(|invitation| InvitationView {
             name: invitation.name.clone(),
-            expires: SystemTime::UNIX_EPOCH + Duration::from_secs(invitation.expires),
+            expires: SystemTime::UNIX_EPOCH
+                .checked_add(Duration::from_secs(invitation.expires))
+                .unwrap_or(SystemTime::UNIX_EPOCH),
             approval: invitation.approval,
         });
         view.collect()

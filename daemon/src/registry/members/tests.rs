@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
+use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey};
 
+use super::invited::{INVITATIONS_MAX, PENDING_MAX};
 use super::*;
 use crate::config::{EngineConfig, RoleConfig};
+use crate::registry::{Digest, Use};
 
 #[test]
 fn configured_addresses_get_the_length_of_their_subnet() {
