@@ -426,6 +426,23 @@ fn other_users_may_read_and_ping_but_not_change() {
             let text = refused.unwrap_err();
             assert!(text.contains("user 65534 may not") && text.contains("only root"), "{text}");
         }
+        let path = network_path("office").to_string();
+        let of_network = async |call_of: &[&str]| {
+            call(&[&["call", BUS_NAME, path.as_str(), NETWORK], call_of].concat()).await
+        };
+        for change in [
+            &["ApproveMember", "s", "tokyo"][..],
+            &["CancelInvitation", "s", "tokyo"],
+            &["Invitations"],
+            &["Invite", "sa{sv}", "osaka", "0"],
+            &["RenameMember", "ss", "tokyo", "kyoto"],
+            &["RevokeMember", "s", "tokyo"],
+        ] {
+            let text = of_network(change).await.unwrap_err();
+            assert!(text.contains("may not manage the members of a network"), "{text}");
+        }
+        let text = of_network(&["Members"]).await.unwrap_err();
+        assert!(text.contains("is no hub of network office"), "{text}");
         let state = world.tree().await.networks[network_path("office").as_str()].facts.clone();
         assert_eq!(state.state, "up");
     });
