@@ -91,7 +91,9 @@ fn types_of_the_clients_name_all_properties_of_the_contract() {
         let file = format!("{}/../dbus/interfaces/{interface}.xml", env!("CARGO_MANIFEST_DIR"));
         let members = members(&std::fs::read_to_string(file).unwrap(), interface);
         let quoted = |member: &String| member.split('"').nth(1).map(str::to_owned);
-        members.iter().filter(|member| !member.contains('/')).filter_map(quoted).collect()
+        let is_property =
+            |member: &&String| member.starts_with("property ") && !member.contains('/');
+        members.iter().filter(is_property).filter_map(quoted).collect()
     };
     let all = |facts: &[&str], figures: &[&str]| -> BTreeSet<String> {
         facts.iter().chain(figures).map(|name| (*name).to_owned()).collect()

@@ -132,8 +132,8 @@ fn explained(network: &str, arguments: &InviteArguments, made: &InviteAnswer) ->
     ];
     let mut text: String = lines.iter().map(|line| plain(line) + "\n").collect();
     if arguments.approval {
-        text += &plain(&format!("\nThen approve it here: fastvpnctl member approve {name}"));
-        text += "\n";
+        let then = format!("Then approve it here: fastvpnctl member approve {name}");
+        text += &format!("\n{}\n", plain(&then));
     }
     text
 }
@@ -165,9 +165,11 @@ mod tests {
         let text = explained("home", &arguments, &made);
 
         assert!(text.starts_with("Invitation of tokyo to home"), "{text}");
-        for part in
-            ["hub.example.net:8796", "\n  sudo fastvpnctl join FASTVPN:ABC\n", "approve tokyo"]
-        {
+        for part in [
+            "hub.example.net:8796",
+            "\n  sudo fastvpnctl join FASTVPN:ABC\n",
+            "\n\nThen approve it here: fastvpnctl member approve tokyo\n",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

@@ -408,7 +408,8 @@ impl Members {
             return taken("a node that waits for approval");
         }
         if self.invitations(now).iter().any(|one| one.name == name) {
-            return taken("an invitation; withdraw it with: fastvpnctl invitation cancel NAME");
+            let owner = "an invitation; withdraw it with: fastvpnctl invitation cancel ";
+            return taken(&format!("{owner}{name}"));
         }
         Ok(())
     }
