@@ -115,12 +115,12 @@ def FailNext(self, method, name):
 
 def connect(_self, name, options):
     known(options, ["apply"])
-    change(network(name), NETWORK, {"State": "up"})
+    change(network(name), NETWORK, {"State": "up", "Apply": options.get("apply", "self")})
     return dbus.ObjectPath(network_path(name))
 
 
 def disconnect(_self, name):
-    change(network(name), NETWORK, {"State": "down"})
+    change(network(name), NETWORK, {"State": "down", "Apply": "self"})
 
 
 def create_hub(_self, name, options):

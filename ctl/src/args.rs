@@ -92,6 +92,12 @@ pub(crate) enum Command {
     Member(MemberCommand),
     /// Show changes as they happen, until interrupted
     Monitor,
+    /// Make networks VPN connections of NetworkManager
+    Networkmanager {
+        /// What to do
+        #[command(subcommand)]
+        command: NetworkManagerCommand,
+    },
     /// Let the daemon read its configuration again
     Reload,
     /// Make a private key, or show the public key of one; needs no daemon
@@ -113,6 +119,26 @@ pub(crate) enum Command {
     ///
     /// Keys: q quits, up and down select a peer, left and right choose the column to sort by.
     Top(TopArguments),
+}
+
+/// What to do about NetworkManager
+#[derive(Clone, Debug, Eq, PartialEq, Subcommand)]
+pub(crate) enum NetworkManagerCommand {
+    /// Make a network a VPN connection, and activate it
+    ///
+    /// It then is a switch in the desktop's menu. A network that fastvpnd has brought up by itself
+    /// is taken down first.
+    Add {
+        /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
+        network: String,
+    },
+    /// Delete the VPN connection of a network; the network stays
+    Remove {
+        /// Name of a network
+        #[arg(add = ArgValueCompleter::new(complete::networks))]
+        network: String,
+    },
 }
 
 /// What to do about hubs
@@ -149,6 +175,9 @@ pub(crate) struct JoinArguments {
     /// Name of the network on this machine; as the hub calls it if left out
     #[arg(long, value_name = "NAME")]
     pub(crate) name: Option<String>,
+    /// Leave the network to NetworkManager, as a VPN connection in the desktop's menu
+    #[arg(long)]
+    pub(crate) networkmanager: bool,
 }
 
 /// Whom to invite, and how
@@ -327,8 +356,8 @@ With --json each command prints one object on one line; monitor and ping print
 one for each event. Names are stable, new ones may be added. Numbers are
 numbers; what is not known is null.
 
-status      {\"networks\": [{name, role, state, detail, interface, addresses[],
-              subnets[], mtu, public_key, listen,
+status      {\"networks\": [{name, role, state, detail, interface, apply,
+              addresses[], subnets[], mtu, public_key, listen,
               hub: {public_key, endpoint, alive} or null,
               dns: {suffix, server, state, detail} or null,
               quota: {bytes, used, period, until} or null,
@@ -347,6 +376,8 @@ peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}
 disconnect  {network, \"state\": \"down\"}
+networkmanager add, remove
+            {network, \"state\": \"up\"}, {network, \"state\": \"removed\"}
 doctor      {\"checks\": [{level, check, network, message, remedy}],
               problems, warnings}, with level one of ok, note, warning, problem
 hub init    {network, state, detail, interface, addresses[], public_key}

@@ -373,6 +373,7 @@ pub(crate) mod samples {
     pub(crate) fn network() -> Network {
         let facts = NetworkFacts {
             addresses: vec!["172.16.97.101/24".to_owned()],
+            apply: "self".to_owned(),
             dns_server: "172.16.97.101:53".to_owned(),
             dns_state: "announced".to_owned(),
             dns_suffix: "office.fastvpn".to_owned(),

@@ -361,6 +361,8 @@ pub struct NetworkView {
     pub wire_received: Counted,
     /// Names of the nodes
     pub dns: DnsView,
+    /// Domains that are asked at the server of `dns`: of the names, and of the addresses
+    pub domains: Vec<String>,
     /// What may still be sent, where that is bounded
     pub quota: Option<QuotaView>,
     /// Messages and packets refused, by reason

@@ -185,6 +185,7 @@ fn network_for_a_caller_shows_its_plan_and_goes_down_when_he_is_gone() {
         let (plan, applies) = (network.plan().await.unwrap(), network.apply().await.unwrap());
 
         assert_eq!(applies, "caller");
+        assert_eq!((&*plan.dns, plan.domains.len()), (&["172.16.97.101".to_owned()][..], 2));
         assert_eq!(plan.interface, "fvpn-office");
         assert_eq!((plan.mtu, plan.gateway.as_str()), (1380, "203.0.113.9"));
         assert_eq!(

@@ -206,6 +206,10 @@ words! {
 pub struct Plan {
     /// Overlay addresses of this node, each with its prefix length
     pub addresses: Vec<String>,
+    /// Where names of the network's nodes are answered, on port 53; empty where they are not
+    pub dns: Vec<String>,
+    /// Domains to be asked for there, and nowhere else: of the names, then of the addresses
+    pub domains: Vec<String>,
     /// Underlay address of the hub, as messages reach it
     pub gateway: String,
     /// Name of the TUN interface

@@ -14,6 +14,7 @@ mod doctor;
 mod install;
 mod names;
 mod network;
+mod networkmanager;
 mod service;
 mod support;
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         install::CASES,
         names::CASES,
         network::CASES,
+        networkmanager::CASES,
         service::CASES,
     ]
     .concat();

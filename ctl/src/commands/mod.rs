@@ -7,6 +7,7 @@ mod invite;
 mod keygen;
 mod members;
 mod monitor;
+mod networkmanager;
 mod peers;
 mod ping;
 mod qr;
@@ -26,7 +27,7 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::names::BusName;
 
-use crate::args::{Arguments, Command, HubCommand};
+use crate::args::{Arguments, Command, HubCommand, NetworkManagerCommand};
 use crate::failure::Failure;
 use crate::json::ChangedDocument;
 use crate::nearest::nearest;
@@ -49,6 +50,12 @@ pub(crate) async fn run(arguments: &Arguments, output: &Output) -> Result<(), Fa
         Command::Invitation(command) => invite::manage(bus, output, &command).await,
         Command::Member(command) => members::run(bus, output, &command).await,
         Command::Monitor => monitor::run(bus, output).await,
+        Command::Networkmanager { command: NetworkManagerCommand::Add { network } } => {
+            networkmanager::add(bus, output, &network).await
+        }
+        Command::Networkmanager { command: NetworkManagerCommand::Remove { network } } => {
+            networkmanager::remove(bus, output, &network).await
+        }
         Command::Reload => reload(bus, output).await,
         Command::Keygen { public: false, file } => keygen::make(output, &file),
         Command::Keygen { public: true, file } => keygen::show(output, &file),

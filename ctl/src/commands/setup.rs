@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use fastvpn_dbus::Bus;
 use fastvpn_dbus::tree::{Network, Tree};
+use fastvpn_dbus::types::Apply;
 use tokio::time::sleep;
 use zbus::Variant;
 
+use super::networkmanager::{self, NetworkManager};
 use super::{Absent, Daemon, Patience, waiting};
 use crate::args::{HubArguments, JoinArguments};
 use crate::failure::Failure;
@@ -60,6 +62,9 @@ pub(super) async fn join(bus: &Bus, output: &Output, join: &JoinArguments) -> Re
     if let Some(name) = &join.name {
         options.insert("name", Variant::from(name.as_str()));
     }
+    if join.networkmanager {
+        return join_for_networkmanager(&daemon, output, &invitation, options).await;
+    }
     let before = names(&daemon.tree().await?);
     let joining = daemon.change(manager.join(&invitation, &options));
     let path = match output.form {
@@ -74,11 +79,44 @@ pub(super) async fn join(bus: &Bus, output: &Output, join: &JoinArguments) -> Re
     }
 }
 
+/// Joins a network that NetworkManager brings up, and has it do so
+async fn join_for_networkmanager(
+    daemon: &Daemon<'_>,
+    output: &Output,
+    invitation: &str,
+    mut options: HashMap<&str, Variant<'_>>,
+) -> Result<(), Failure> {
+    let desktop = NetworkManager::open(daemon.bus, &daemon.connection).await?;
+    let manager = daemon.manager().await?;
+    options.insert("apply", Variant::from(Apply::Caller.as_str()));
+    let path = daemon.change(manager.join(invitation, &options)).await?;
+    let tree = daemon.tree().await?;
+    let name = made(&tree, path.as_str())?.facts.name.as_str();
+    if let Err(failure) = desktop.bring_up(name).await {
+        // The hub may have welcomed it, and an invitation is good for once.
+        if output.form == Form::Text {
+            output.line(&plain(&format!(
+                "{name} is joined; to try again: fastvpnctl networkmanager add {name}, to give \
+                 up: fastvpnctl leave {name}"
+            )))?;
+        }
+        return Err(failure);
+    }
+    match output.form {
+        Form::Json => {
+            let tree = daemon.tree().await?;
+            output.json(&MadeDocument::new(made(&tree, path.as_str())?))
+        }
+        Form::Text => networkmanager::said_up(output, name),
+    }
+}
+
 /// Takes a network down and deletes it
 pub(super) async fn leave(bus: &Bus, output: &Output, network: &str) -> Result<(), Failure> {
     let daemon = Daemon::open(bus, Absent::Start, Patience::Long).await?;
     let manager = daemon.manager().await?;
     daemon.change_of(network, manager.leave(network)).await?;
+    networkmanager::forget(bus, &daemon.connection, network).await?;
     match output.form {
         Form::Json => output.json(&ChangedDocument { network, state: "left" }),
         Form::Text => output.line(&format!("{network} is left; its keys are deleted")),

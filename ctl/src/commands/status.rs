@@ -2,6 +2,7 @@
 
 use fastvpn_dbus::Bus;
 use fastvpn_dbus::tree::{Network, Tree};
+use fastvpn_dbus::types::{Apply, NetworkFacts};
 
 use super::{Absent, Daemon, Patience, chosen, unix_now};
 use crate::failure::Failure;
@@ -26,6 +27,14 @@ pub(super) async fn run(bus: &Bus, output: &Output, name: Option<&str>) -> Resul
 }
 
 /// A line for each network, and below it what is wrong
+/// The interface, and who sets it up where that is not the daemon
+fn interface(known: &NetworkFacts) -> String {
+    if known.interface.is_empty() || known.apply != Apply::Caller.as_str() {
+        return known.interface.clone();
+    }
+    format!("{} (set up by NetworkManager, or whoever has it connected)", known.interface)
+}
+
 fn overview(tree: &Tree, networks: &[&Network], screen: Screen) -> String {
     let bounded = networks.iter().any(|network| network.facts.quota > 0);
     let mut columns = vec![
@@ -86,7 +95,7 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("role", Cell::new(&known.role)),
         ("state", Cell::state(&known.state)),
         ("detail", Cell::new(&known.detail)),
-        ("interface", Cell::new(&known.interface)),
+        ("interface", Cell::new(interface(known))),
         ("addresses", Cell::new(known.addresses.join(", "))),
         ("subnets", Cell::new(known.subnets.join(", "))),
         ("MTU", Cell::new(mtu)),

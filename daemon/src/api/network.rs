@@ -298,8 +298,13 @@ fn plan(view: &NetworkView) -> Plan {
     if view.interface.is_empty() {
         return Plan::default();
     }
+    // Whoever resolves names for a caller may know no other port.
+    let server = view.dns.server.filter(|server| server.port() == DNS_PORT);
+    let domains = if server.is_some() { view.domains.clone() } else { Vec::new() };
     Plan {
         addresses: texts(&view.addresses),
+        dns: server.iter().map(|server| server.ip().to_string()).collect(),
+        domains,
         gateway: view.gateway.map(|gateway| gateway.to_string()).unwrap_or_default(),
         interface: view.interface.clone(),
         mtu: view.mtu.into(),
@@ -347,6 +352,7 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.mtu == new.mtu
         && old.listen == new.listen
         && old.dns == new.dns
+        && old.domains == new.domains
         && old.hub == new.hub
         && bound(old) == bound(new)
 }
@@ -416,3 +422,6 @@ fn state_word(state: NetworkState) -> StateWord {
         NetworkState::Failed => StateWord::Failed,
     }
 }
+
+/// Where resolvers ask, if they are told no port
+const DNS_PORT: u16 = 53;

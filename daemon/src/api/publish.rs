@@ -392,6 +392,7 @@ mod tests {
             wire_sent: Default::default(),
             wire_received: Default::default(),
             dns: Default::default(),
+            domains: Vec::new(),
             quota: None,
             refusals: BTreeMap::new(),
             peers: (0..peers).map(|byte| (PublicKey::from_bytes([byte; 32]), peer())).collect(),

@@ -73,6 +73,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(8).saturating_add(work::DRAIN_L
 const HEALTH: Duration = Duration::from_secs(5);
 /// How often it is compared what systemd-resolved knows of names
 const LOOK_AT_RESOLVED: Duration = Duration::from_secs(30);
+/// Time for a caller to ask again for a network that was up for him, after a restart
+const LENT_LIFE: Duration = Duration::from_secs(20);
 /// How often the wall clock and the health of planes are looked at
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -464,11 +466,22 @@ fn answer<T: Send + 'static>(
     });
 }
 
-/// Releases what an earlier daemon left of networks that do not come up by themselves
+/// Releases what an earlier daemon left of networks that do not come up by themselves; what was lent
+/// to a caller later, as he may ask for it again
 fn release(store: &Store, state: &State) {
     let wanted =
         |name: &NetworkName| state.config_of(name).is_some_and(|config| config.autoconnect);
     for left in store.left() {
+        if left.starts_with(work::LENT) {
+            let store = store.clone();
+            tokio::spawn(async move {
+                sleep(LENT_LIFE).await;
+                if store.left().contains(&left) {
+                    store.forget(&left);
+                }
+            });
+            continue;
+        }
         let network = left.strip_prefix(work::KEPT).and_then(|name| name.parse().ok());
         if !network.as_ref().is_some_and(wanted) {
             store.forget(&left);

@@ -149,8 +149,7 @@ impl Naming {
                 return None;
             }
         };
-        let domains = std::iter::once(&dns.suffix).chain(&dns.reverse).cloned().collect();
-        let names = LinkNames { index, server: local, domains };
+        let names = LinkNames { index, server: local, domains: dns.domains() };
         let becomes = resolved.announce(&plan.interface, names);
         let (network, inputs) = (self.network.clone(), self.inputs.clone());
         let base = view(dns, Some(local), DnsState::Pending);

@@ -195,7 +195,7 @@ impl Network {
         }
     }
 
-    /// Takes the network down
+    /// Takes the network down, for whomever it is up
     pub(super) fn stop(&mut self) {
         self.wanted = false;
         self.apply = Apply::Daemon;
@@ -204,7 +204,8 @@ impl Network {
         self.end(false);
     }
 
-    /// Takes the network down because the daemon ends; a next one may go on with it
+    /// Takes the network down because the daemon ends; a next one may go on with it, for whomever it
+    /// was up
     pub(super) fn halt(&mut self) {
         self.wanted = false;
         self.trouble = None;

@@ -15,6 +15,7 @@ use crate::config::RoleConfig;
 use crate::handle::{
     Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role, SpentView,
 };
+use crate::system::DnsPlan;
 
 /// Name under which a peer knows its hub
 pub(super) const HUB_NAME: &str = "hub";
@@ -54,6 +55,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         wire_sent: counted(stats.sent),
         wire_received: counted(stats.received),
         dns: network.naming.clone(),
+        domains: done.and_then(|plan| plan.dns.as_ref()).map(DnsPlan::domains).unwrap_or_default(),
         quota: network.tuning.budget.view(),
         refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
         peers: peer_views(network, zero),

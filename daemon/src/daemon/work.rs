@@ -30,7 +30,7 @@ use crate::notify::Store;
 use crate::plane::tun::{self, TunError};
 use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::{Change, Database, Members, Registry, RegistryError};
-use crate::system::{InterfacePlan, Netlink, Resolved, SystemError};
+use crate::system::{Extent, InterfacePlan, Netlink, Resolved, SystemError};
 
 /// Time for split connections to be handed over to the next daemon
 pub(super) const DRAIN_LIMIT: Duration = Duration::from_secs(5);
@@ -41,6 +41,8 @@ const RESOLVE_LIMIT: Duration = Duration::from_secs(8);
 
 /// What the names of kept TUNs begin with
 pub(super) const KEPT: &str = "tun-";
+/// The same for the TUN of a network that is up for a caller, who has to ask for it again
+pub(super) const LENT: &str = "lent-";
 
 /// What each worker needs to know of the daemon
 #[derive(Clone, Debug)]
@@ -262,7 +264,9 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
                 end(&name, plane, if handover { DRAIN_LIMIT } else { Duration::ZERO }).await;
                 // What is kept must not be undone; if nobody keeps it, it ends with this process.
                 if !(handover && context.store.is_kept()) {
-                    context.store.forget(&kept_name(&name));
+                    for extent in [Extent::Device, Extent::Whole] {
+                        context.store.forget(&kept_name(&name, extent));
+                    }
                     undo(&name, &context.netlink, interface).await;
                 }
                 close(&mut kept).await;
@@ -300,7 +304,7 @@ async fn make(
         return netlink.apply(plan).await.map_err(|error| refused(&error));
     }
     plane.send(PlaneCommand::CloseTun);
-    let kept = kept_name(name);
+    let kept = kept_name(name, plan.extent);
     let left = store.take(&kept).and_then(|fd| tun::adopt(fd, &plan.interface));
     let ours = netlink.is_ours(&plan.interface, &plan.alias).await;
     let left = left.filter(|_| matches!(ours, Ok(true)));
@@ -380,8 +384,11 @@ async fn resolve(name: NetworkName, life: u64, endpoint: String, inputs: mpsc::S
 }
 
 /// Under which name the TUN of a network is kept from one daemon to the next
-pub(super) fn kept_name(network: &NetworkName) -> String {
-    format!("{KEPT}{network}")
+fn kept_name(network: &NetworkName, extent: Extent) -> String {
+    match extent {
+        Extent::Device => format!("{LENT}{network}"),
+        Extent::Whole => format!("{KEPT}{network}"),
+    }
 }
 
 fn quota_file(state_dir: &Path, network: &NetworkName) -> PathBuf {

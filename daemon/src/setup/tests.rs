@@ -364,6 +364,7 @@ fn view(state: NetworkState) -> NetworkView {
         wire_sent: Counted::default(),
         wire_received: Counted::default(),
         dns: DnsView::default(),
+        domains: Vec::new(),
         quota: None,
         refusals: BTreeMap::new(),
         peers: BTreeMap::new(),

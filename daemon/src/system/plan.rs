@@ -41,6 +41,13 @@ pub struct DnsPlan {
     pub announce: Announce,
 }
 
+impl DnsPlan {
+    /// Returns the domains that are asked at the server: of the names, then of the addresses
+    pub fn domains(&self) -> Vec<String> {
+        std::iter::once(&self.suffix).chain(&self.reverse).cloned().collect()
+    }
+}
+
 /// Who tells the machine's resolver which names are ours
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Announce {

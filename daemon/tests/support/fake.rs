@@ -276,6 +276,7 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
             state: DnsState::Announced,
             detail: String::new(),
         },
+        domains: vec!["office.fastvpn".to_owned(), "97.16.172.in-addr.arpa".to_owned()],
         quota: Some(quota()),
         refusals: BTreeMap::from([("replayed", 4)]),
         peers,

@@ -91,6 +91,18 @@ fn network_for_a_caller_gets_a_device_and_goes_down_with_him() {
 }
 
 #[test]
+fn daemon_that_stops_tells_a_caller_so_by_not_giving_him_up() {
+    let mut world = World::new(NetworkConfig { autoconnect: false, ..peer() });
+    world.command(1, connect_for(":1.7"));
+    world.bring_up();
+
+    world.apply(Input::Stop);
+
+    assert_eq!(world.state(), NetworkState::Down);
+    assert_eq!(world.view().apply, Apply::Caller(Caller(":1.7".to_owned())));
+}
+
+#[test]
 fn network_that_is_up_one_way_is_not_brought_up_the_other() {
     let mut world = World::new(peer());
     let in_use = |replies: &[(RequestId, Answer)]| {
