@@ -2,7 +2,8 @@
 //!
 //! # Contract
 //!
-//! - Nothing is started and nothing changed; a service is asked only if it is there.
+//! - Nothing is changed. A service is asked only if it is there; the one that knows of the clock is
+//!   started by the question, and ends by itself.
 //! - No question waits for longer than [`PATIENCE`], and one without an answer is no failure.
 
 mod files;
