@@ -16,9 +16,12 @@ cases![
 
 fn bash_offers_networks_peers_and_words() {
     let trio = Trio::up();
-    let [_, peer, _] = trio.systems();
+    let [hub, peer, _] = trio.systems();
     peer.await_sh("fastvpnctl peers --json | grep '\"peer2\"'", SOON).unwrap();
 
+    assert_eq!(bash(hub, "fastvpnctl invite --network "), ["home"]);
+    // there is nobody to approve
+    assert!(bash(hub, "fastvpnctl member approve ").iter().all(|word| word.starts_with("--")));
     assert_eq!(bash(peer, "fastvpnctl status "), ["home"]);
     assert_eq!(bash(peer, "fastvpnctl disconnect h"), ["home"]);
     // it is up, and options come last
