@@ -44,6 +44,19 @@ fn cut_off_is_told_from_damaged() {
 }
 
 #[test]
+fn each_changed_character_is_found() {
+    let text = invitation().to_string();
+    for at in PREFIX.len()..text.len() {
+        for digit in ALPHABET.iter().filter(|digit| text.as_bytes()[at] != **digit) {
+            let mut changed = text.clone().into_bytes();
+            changed[at] = *digit;
+            let changed = String::from_utf8(changed).unwrap();
+            assert!(changed.parse::<Invitation>().is_err(), "{changed}");
+        }
+    }
+}
+
+#[test]
 fn something_else_is_no_invitation() {
     for text in ["", "hello", "vpn://x", "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk="] {
         let error = text.parse::<Invitation>().unwrap_err();
@@ -107,16 +120,6 @@ proptest! {
     #[test]
     fn what_is_written_is_read(invitation in any_invitation()) {
         prop_assert_eq!(invitation.to_string().parse::<Invitation>(), Ok(invitation));
-    }
-
-    #[test]
-    fn changed_character_is_found(at in 8_usize..170, to in 0_usize..32) {
-        let mut text = invitation().to_string().into_bytes();
-        let at = at.min(text.len() - 1);
-        prop_assume!(text[at] != ALPHABET[to]);
-        text[at] = ALPHABET[to];
-        let text = String::from_utf8(text).unwrap();
-        prop_assert!(text.parse::<Invitation>().is_err());
     }
 
     #[test]
