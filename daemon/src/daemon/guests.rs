@@ -90,8 +90,10 @@ impl Guests {
     /// Takes those who had their time
     #[must_use]
     pub(super) fn expire(&mut self, now: Instant) -> Vec<PublicKey> {
-        let old = self.guests.extract_if(.., |_, guest| now >= guest.until);
-        old.map(|(key, _)| key).collect()
+        let old = self.guests.iter().filter(|(_, guest)| now >= guest.until);
+        let old: Vec<_> = old.map(|(key, _)| *key).collect();
+        old.iter().for_each(|key| drop(self.guests.remove(key)));
+        old
     }
 
     /// Returns when [`Self::expire`] will next have something to say

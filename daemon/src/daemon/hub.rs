@@ -236,7 +236,7 @@ impl Hub {
             self.ledger.poll(unix(self.zero, now), promised)
         } {
             match turn {
-                Turn::Done(done) => self.on_done(done, now, out),
+                Turn::Done(done) => self.on_done(*done, now, out),
                 Turn::Write(changes) => out.push(Step::Write(changes)),
             }
         }

@@ -65,7 +65,7 @@ pub(super) enum Then {
 #[derive(Debug)]
 pub(super) enum Turn {
     /// A wish has come true, or cannot
-    Done(Done),
+    Done(Box<Done>),
     /// Write this down
     Write(Vec<Change>),
 }
@@ -119,13 +119,13 @@ impl Ledger {
         let (wish, then) = self.queue.pop_front()?;
         Some(match self.decide(&wish, now, promised) {
             Ok((concerns, changes)) if changes.is_empty() => {
-                Turn::Done(Done { wish, then, result: Ok(concerns) })
+                Turn::Done(Box::new(Done { wish, then, result: Ok(concerns) }))
             }
             Ok((concerns, changes)) => {
                 self.writing = Some(Writing { wish, then, concerns, changes: changes.clone() });
                 Turn::Write(changes)
             }
-            Err(error) => Turn::Done(Done { wish, then, result: Err(error) }),
+            Err(error) => Turn::Done(Box::new(Done { wish, then, result: Err(error) })),
         })
     }
 
