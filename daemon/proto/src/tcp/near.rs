@@ -23,6 +23,9 @@ pub(super) struct Near {
     pub(super) isn: u32,
     /// From what the other kernel acknowledged to what we acknowledged
     pub(super) kept: Assembly,
+    /// Offset before which the other kernel has acknowledged all for certain: the base, unless we have
+    /// restarted since
+    pub(super) certain: u64,
     /// Offset up to which the lane has sent
     pub(super) sent: u64,
     /// Offset of the FIN, where it has come
@@ -55,6 +58,7 @@ impl Near {
         Self {
             isn,
             kept: Assembly::new(1),
+            certain: 1,
             sent: 1,
             fin: None,
             fin_sent: false,
@@ -67,6 +71,14 @@ impl Near {
             urgent: None,
             frozen: false,
         }
+    }
+
+    /// Begins at an offset, with nothing before it
+    pub(super) fn begin_at(&mut self, base: u64) {
+        self.kept = Assembly::new(base);
+        self.sent = base;
+        self.shown = base + self.limit;
+        self.told = self.shown;
     }
 
     /// Takes data of a segment; tells whether all of it was in order and new
@@ -120,6 +132,7 @@ impl Near {
         }
         self.credit = self.credit.max(credit);
         let delivered = ack.min(self.kept.edge());
+        self.certain = self.certain.max(delivered);
         self.kept.advance(delivered);
         pool.give(self.kept.base() - base);
         let fin = self.fin_sent && self.fin.is_some_and(|fin| ack > fin);

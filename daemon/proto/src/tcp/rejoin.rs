@@ -68,12 +68,11 @@ impl Connection {
         now: Instant,
     ) -> Self {
         let Memory { edge, credit, end, ended, sack, mss, scales: [theirs, ours] } = memory;
-        let mut near = Near::new(edge.wrapping_sub(1), promise, pool);
-        near.credit = offset_of(near.isn, credit, 1).unwrap_or(1).max(1);
+        let mut near = Near::again([inquiry.delivered, edge, credit], promise, pool);
         near.scale = theirs;
         if ended {
             // The other node has our kernel's FIN, which may only not know that yet.
-            near.fin = Some(1);
+            near.fin = Some(near.sent);
             near.fin_sent = true;
         }
         let ended = end.is_some_and(|end| ack == end.wrapping_add(1));
@@ -92,7 +91,7 @@ impl Connection {
     pub(super) fn resumed_frame(&self, conv: u32) -> LaneFrame<'static> {
         LaneFrame::Resumed {
             conv,
-            seq: seq_of(self.near.isn, 1),
+            seq: seq_of(self.near.isn, self.near.delivered()),
             ack: self.far.una_seq(),
             credit: seq_of(self.far.isn, self.far.credit),
             standing: Standing::Split,
@@ -125,6 +124,16 @@ impl Connection {
 }
 
 impl Near {
+    /// Begins where the other node has all, and its kernel only a part for certain
+    fn again([delivered, edge, credit]: [u32; 3], limit: usize, pool: &mut Pool) -> Self {
+        let ahead = edge.wrapping_sub(delivered).cast_signed().max(0).unsigned_abs();
+        let base = 1 + u64::from(ahead);
+        let mut near = Self::new(edge.wrapping_sub(ahead).wrapping_sub(1), limit, pool);
+        near.begin_at(base);
+        near.credit = offset_of(near.isn, credit, base).unwrap_or(base).max(base);
+        near
+    }
+
     /// Begins to send again from where the other kernel stands; tells whether that can be
     fn on_rejoined(&mut self, ack: u32, credit: u32, pool: &mut Pool) -> bool {
         let edge = self.kept.edge();
@@ -135,6 +144,7 @@ impl Near {
         };
         let base = self.kept.base();
         self.kept.advance(ack.min(edge));
+        self.certain = self.kept.base();
         pool.give(self.kept.base() - base);
         self.sent = ack.min(edge);
         self.fin_sent = ack > edge;

@@ -22,7 +22,7 @@ use crate::wire::lane::{LaneFrame, Memory, Standing};
 pub(super) struct Inquiry {
     pub(super) ends: Ends,
     /// What the other kernel has acknowledged, and what ours has certainly acknowledged
-    delivered: u32,
+    pub(super) delivered: u32,
     pub(super) acked: u32,
     /// With what the connection can be split again; nothing where we do not want to
     pub(super) memory: Option<Memory>,
@@ -373,7 +373,7 @@ impl Connection {
         LaneFrame::Resume {
             conv,
             delivered: self.far.una_seq(),
-            acked: seq_of(self.near.isn, self.near.delivered()),
+            acked: seq_of(self.near.isn, self.near.certain),
             addrs: [octets(local.ip()), octets(remote.ip())],
             ports: [local.port(), remote.port()],
             memory: self.memory(),
