@@ -15,6 +15,7 @@ mod install;
 mod names;
 mod network;
 mod networkmanager;
+mod restart;
 mod service;
 mod support;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         names::CASES,
         network::CASES,
         networkmanager::CASES,
+        restart::CASES,
         service::CASES,
     ]
     .concat();
