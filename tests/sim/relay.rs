@@ -2,7 +2,7 @@
 //!
 //! That no plaintext is on any wire, the hub's included, is watched by the oracle in all tests.
 
-use fastvpn_proto::node::Way;
+use fastvpn_proto::node::{Command, Contact, PeerConfig, Way};
 use fastvpn_tests::link::secs;
 use fastvpn_tests::world::{Flow, HostId, World};
 
@@ -93,6 +93,25 @@ fn node_that_is_no_relay_carries_nothing() {
 
     assert!(!world.arrived(packet));
     assert_eq!(world.stats(middle).relayed.packets, 0);
+}
+
+#[test]
+fn nothing_is_relayed_from_or_for_who_has_no_address_and_is_no_member_yet() {
+    let (mut world, hub, one, other) = triangle(805);
+    world.link(one, other, clean(50).down());
+    let before = world.send(one, other, 100);
+    world.run(secs(5));
+    let relayed = world.stats(hub).relayed;
+
+    let pending = PeerConfig { prefixes: Vec::new(), ..world.as_peer(one, Contact::Await) };
+    world.command(hub, Command::SetPeer(pending));
+    let after = [world.send(one, other, 100), world.send(other, one, 100)];
+    world.run(secs(5));
+
+    assert!(world.arrived(before) && relayed.packets > 0);
+    assert!(!after.iter().any(|packet| world.arrived(*packet)));
+    assert_eq!(world.stats(hub).relayed, relayed);
+    assert!(world.connected(one, hub), "its session with the hub goes on");
 }
 
 fn triangle(number: u64) -> (World, HostId, HostId, HostId) {
