@@ -12,6 +12,7 @@
 mod completion;
 mod doctor;
 mod install;
+mod journeys;
 mod names;
 mod network;
 mod networkmanager;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         completion::CASES,
         doctor::CASES,
         install::CASES,
+        journeys::CASES,
         names::CASES,
         network::CASES,
         networkmanager::CASES,

@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod bottleneck;
 pub mod fuzz;
+pub mod journeys;
 pub mod lab;
 pub mod link;
 pub mod runner;

@@ -233,6 +233,7 @@ const INCLUDED: &[&str] = &[
     "network-manager",
     "polkitd",
     "procps",
+    "sudo",
     "systemd",
     "systemd-resolved",
     "systemd-sysv",
