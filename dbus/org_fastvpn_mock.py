@@ -305,7 +305,8 @@ def plan():
     """What the interface is to be like while there is none: each value is there, and empty"""
     none = dbus.Array([], signature="s", variant_level=1)
     text = dbus.String("", variant_level=1)
-    values = {"addresses": none, "gateway": text, "interface": text, "routes": none}
+    values = dict.fromkeys(("addresses", "dns", "domains", "routes"), none)
+    values |= dict.fromkeys(("gateway", "interface"), text)
     values["mtu"] = dbus.UInt32(0, variant_level=1)
     return dbus.Dictionary(values, signature="sv")
 
