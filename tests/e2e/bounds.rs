@@ -180,7 +180,7 @@ fn runs_out(set: fn(&Star, &str)) {
     let _sends = stream(&star, star.at(1, 7503));
 
     await_quota(&star.peers[0], 3_000_000);
-    assert!(star.peers[0].logs_soon("quota is used up"));
+    assert!(star.peers[0].logs_soon("is used up; slowed"));
     assert_trickles(&star);
 
     assert!(star.peers[0].stop().unwrap().success());

@@ -74,8 +74,9 @@ impl Manager {
     ) -> Result<OwnedObjectPath, Error> {
         self.access.require(Action::CreateHub, &call, bus).await?;
         let spec = hub(network(name)?, Options::new(options))?;
-        self.daemon.create_hub(spec).await.map_err(named)?;
+        let made = self.daemon.create_hub(spec).await;
         self.rounds.catch_up().await;
+        made.map_err(named)?;
         Ok(network_path(name))
     }
 
@@ -103,9 +104,10 @@ impl Manager {
     ) -> Result<OwnedObjectPath, Error> {
         self.access.require(Action::Join, &call, bus).await?;
         let spec = invited(invitation, Options::new(options))?;
-        let name = self.daemon.join(spec).await.map_err(named)?;
+        let joined = self.daemon.join(spec).await;
+        // after a failure nothing is left, which can be seen as well
         self.rounds.catch_up().await;
-        Ok(network_path(name.as_str()))
+        Ok(network_path(joined.map_err(named)?.as_str()))
     }
 
     /// Takes a network down and deletes all that was made for it

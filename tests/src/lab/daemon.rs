@@ -226,6 +226,8 @@ impl Node {
             status.is_some()
         }) && let Some(status) = status
         {
+            // a descriptor in a message that nobody reads would outlive the daemon
+            self.manager.hear();
             return Ok(status);
         }
         self.child = Some(child);
