@@ -7,6 +7,7 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use fastvpnd::system::{Announced, LinkNames, Resolved, ResolvedBus};
 use support::bus::PrivateBus;
 use support::{run, within};
 use tokio::sync::watch;
-use zbus::{Connection, OwnedObjectPath, fdo, interface};
+use zbus::{Connection, DBusError, OwnedObjectPath, fdo, interface};
 
 type Server = (i32, Vec<u8>, u16, String);
 type Domain = (String, bool);
@@ -46,13 +47,29 @@ struct Manager {
     known: Known,
     /// Whether it takes no servers
     strict: bool,
+    /// How often it still says that it sees no such link
+    blind: AtomicU32,
+}
+
+/// The error of resolved's own for a link that it does not see
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.freedesktop.resolve1")]
+enum Unseen {
+    NoSuchLink(String),
+    #[zbus(error)]
+    ZBus(zbus::Error),
 }
 
 #[interface(name = "org.freedesktop.resolve1.Manager")]
 impl Manager {
     #[zbus(name = "SetLinkDefaultRoute")]
-    fn set_link_default_route(&self, index: i32, enable: bool) {
+    fn set_link_default_route(&self, index: i32, enable: bool) -> Result<(), Unseen> {
+        let less = |blind: u32| blind.checked_sub(1);
+        if self.blind.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok() {
+            return Err(Unseen::NoSuchLink(format!("Link {index} not known")));
+        }
         self.known.set(index, |link| link.default_route = Some(enable));
+        Ok(())
     }
 
     #[zbus(name = "SetLinkDomains")]
@@ -193,6 +210,22 @@ fn refusal_is_told_and_leaves_nothing_behind() {
 }
 
 #[test]
+fn link_that_resolved_does_not_see_yet_is_no_refusal() {
+    run(async {
+        let bus = PrivateBus::start();
+        let (_resolved, known) = start_blind(&bus, 3).await;
+        let ours = Resolved::new(ResolvedBus::Address(bus.address()), LONG);
+
+        let mut becomes = ours.announce("fvpn-home", names());
+
+        let settled = |seen: &Announced| matches!(seen, Announced::Done | Announced::Refused(_));
+        let seen = within(15, "an end", becomes.wait_for(settled)).await.unwrap().clone();
+        assert_eq!(seen, Announced::Done);
+        assert_eq!(known.link(7), wanted());
+    });
+}
+
+#[test]
 fn what_somebody_else_changes_is_repaired() {
     run(async {
         let bus = PrivateBus::start();
@@ -217,8 +250,17 @@ fn what_somebody_else_changes_is_repaired() {
 
 /// Starts a resolved that knows nothing yet
 async fn start(bus: &PrivateBus, strict: bool) -> (Connection, Known) {
+    start_with(bus, strict, 0).await
+}
+
+/// Starts a resolved that says so many times that it sees no such link
+async fn start_blind(bus: &PrivateBus, blind: u32) -> (Connection, Known) {
+    start_with(bus, false, blind).await
+}
+
+async fn start_with(bus: &PrivateBus, strict: bool, blind: u32) -> (Connection, Known) {
     let known = Known::default();
-    let manager = Manager { known: known.clone(), strict };
+    let manager = Manager { known: known.clone(), strict, blind: AtomicU32::new(blind) };
     let builder = fastvpn_dbus::Bus::Address(bus.address()).builder();
     let builder = builder.serve_at("/org/freedesktop/resolve1", manager);
     let connection = builder.name("org.freedesktop.resolve1").build().await.unwrap();

@@ -7,6 +7,8 @@
 //!
 //! - Only the interface's own settings are touched, and only by a resolved that runs: none is started.
 //! - A refusal changes nothing else: it is reported, and tried again with each look.
+//! - An interface that resolved has not seen yet, or no longer sees, is no refusal: it is tried again soon,
+//!   and nobody is alarmed.
 //!
 //! # Not here
 //!
@@ -108,6 +110,11 @@ struct Link {
 }
 
 impl Link {
+    /// Tells whether resolved has to be told again soon
+    fn unseen(&self) -> bool {
+        *self.told.borrow() == Announced::Pending
+    }
+
     fn tell(&self, announced: Announced) {
         self.told.send_if_modified(|told| {
             let differs = *told != announced;
@@ -189,8 +196,12 @@ impl Keeper {
         let mut looks = interval_at(Instant::now() + self.look, self.look);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let unseen = self.links.values().any(|link| link.unseen());
             tokio::select! {
                 () = bus.closed() => return Ok(Over::Lost),
+                () = sleep(UNSEEN_RETRY), if unseen => if let Some(peer) = &peer {
+                    self.announce_unseen(peer).await;
+                },
                 change = changes.next() => {
                     let Some(change) = change else { return Ok(Over::Lost) };
                     let owner = change.args()?.new_owner().as_ref().map(UniqueName::to_owned);
@@ -217,7 +228,7 @@ impl Keeper {
             }
             Order::Revert(interface, done) => {
                 if let (Some(link), Some(peer)) = (self.links.remove(&interface), peer)
-                    && let Err(error) = peer.revert(link.names.index).await
+                    && let Err(Denial::Said(error)) = peer.revert(link.names.index).await
                 {
                     debug!(interface, error, "systemd-resolved does not forget the interface");
                 }
@@ -233,6 +244,12 @@ impl Keeper {
         }
     }
 
+    async fn announce_unseen(&self, peer: &Peer) {
+        for (interface, link) in self.links.iter().filter(|(_, link)| link.unseen()) {
+            announce(interface, link, Some(peer)).await;
+        }
+    }
+
     async fn announce_all(&self, peer: Option<&Peer>) {
         for (interface, link) in &self.links {
             announce(interface, link, peer).await;
@@ -243,10 +260,11 @@ impl Keeper {
     async fn look(&self, peer: &Peer) {
         for (interface, link) in &self.links {
             let done = *link.told.borrow() == Announced::Done;
-            if done && peer.has(&link.names).await {
+            let knows = if done { peer.has(&link.names).await } else { None };
+            if knows == Some(true) {
                 continue;
             }
-            if done {
+            if knows == Some(false) {
                 warn!(interface, "systemd-resolved was told something else; telling it again");
             }
             announce(interface, link, Some(peer)).await;
@@ -261,7 +279,11 @@ async fn announce(interface: &str, link: &Link, peer: Option<&Peer>) {
             info!(interface, server = %link.names.server, "systemd-resolved asks us for names");
             link.tell(Announced::Done);
         }
-        Err(reason) => {
+        Err(Denial::Unseen) => {
+            debug!(interface, "systemd-resolved does not see the interface");
+            link.tell(Announced::Pending);
+        }
+        Err(Denial::Said(reason)) => {
             let refused = Announced::Refused(reason.clone());
             if *link.told.borrow() != refused {
                 warn!(interface, reason, "systemd-resolved does not ask us for names");
@@ -271,6 +293,15 @@ async fn announce(interface: &str, link: &Link, peer: Option<&Peer>) {
             let _ = peer.revert(link.names.index).await;
         }
     }
+}
+
+/// Why resolved does not do what it was told
+#[derive(Debug)]
+enum Denial {
+    /// With a sentence
+    Said(String),
+    /// It sees no such interface: not yet, or no longer
+    Unseen,
 }
 
 /// The resolved that runs
@@ -283,7 +314,7 @@ struct Peer {
 
 impl Peer {
     /// Says first what keeps questions away, then who is to be asked
-    async fn announce(&self, names: &LinkNames) -> Result<(), String> {
+    async fn announce(&self, names: &LinkNames) -> Result<(), Denial> {
         let index = index(names.index)?;
         self.call("SetLinkDefaultRoute", &(index, false)).await?;
         self.call("SetLinkDomains", &(index, domains(names))).await?;
@@ -291,26 +322,29 @@ impl Peer {
         // nobody would hear a question to all.
         for method in ["SetLinkDNSSEC", "SetLinkDNSOverTLS", "SetLinkLLMNR", "SetLinkMulticastDNS"]
         {
-            if let Err(error) = self.call(method, &(index, "no")).await {
-                debug!(method, error, "the system's setting holds for our names as well");
+            if let Err(Denial::Said(error)) = self.call(method, &(index, "no")).await {
+                debug!(error, "the system's setting holds for our names as well");
             }
         }
         self.call("SetLinkDNSEx", &(index, servers(names))).await?;
         Ok(())
     }
 
-    async fn revert(&self, link: u32) -> Result<(), String> {
+    async fn revert(&self, link: u32) -> Result<(), Denial> {
         self.call("RevertLink", &index(link)?).await.map(|_| ())
     }
 
-    /// Tells whether resolved still knows what it was told
-    async fn has(&self, names: &LinkNames) -> bool {
-        let Ok(index) = index(names.index) else { return false };
-        let Ok(link) = self.call("GetLink", &index).await else { return false };
-        let Ok(path) = link.body().deserialize::<OwnedObjectPath>() else { return false };
+    /// Tells whether resolved still knows what it was told; nothing where it does not see the interface
+    async fn has(&self, names: &LinkNames) -> Option<bool> {
+        let link = match self.call("GetLink", &index(names.index).ok()?).await {
+            Ok(link) => link,
+            Err(Denial::Unseen) => return None,
+            Err(Denial::Said(_)) => return Some(false),
+        };
+        let Ok(path) = link.body().deserialize::<OwnedObjectPath>() else { return Some(false) };
         let told: Option<Vec<Server>> = self.property(&path, "DNSEx").await;
         let about: Option<Vec<(String, bool)>> = self.property(&path, "Domains").await;
-        told == Some(servers(names)) && about == Some(domains(names))
+        Some(told == Some(servers(names)) && about == Some(domains(names)))
     }
 
     async fn property<T: TryFrom<OwnedVariant>>(
@@ -324,15 +358,16 @@ impl Peer {
         answer.body().deserialize::<OwnedVariant>().ok()?.try_into().ok()
     }
 
-    async fn call<B>(&self, method: &str, body: &B) -> Result<Message, String>
+    async fn call<B>(&self, method: &str, body: &B) -> Result<Message, Denial>
     where
         B: Serialize + DynamicType,
     {
         let asked = self.bus.call_method(Some(&self.owner), PATH, Some(MANAGER), method, body);
         match timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(format!("{method}: {}", sentence(&error))),
-            Err(_) => Err(format!("{method}: no answer")),
+            Ok(Err(zbus::Error::MethodError(name, ..))) if name == NO_LINK => Err(Denial::Unseen),
+            Ok(Err(error)) => Err(Denial::Said(format!("{method}: {}", sentence(&error)))),
+            Err(_) => Err(Denial::Said(format!("{method}: no answer"))),
         }
     }
 }
@@ -368,8 +403,9 @@ fn domains(names: &LinkNames) -> Vec<(String, bool)> {
     names.domains.iter().map(|domain| (domain.clone(), true)).collect()
 }
 
-fn index(index: u32) -> Result<i32, String> {
-    i32::try_from(index).map_err(|_| format!("{index} is no index of an interface"))
+fn index(index: u32) -> Result<i32, Denial> {
+    let no_index = |_| Denial::Said(format!("{index} is no index of an interface"));
+    i32::try_from(index).map_err(no_index)
 }
 
 const NAME: &str = "org.freedesktop.resolve1";
@@ -377,8 +413,12 @@ const PATH: &str = "/org/freedesktop/resolve1";
 const MANAGER: &str = "org.freedesktop.resolve1.Manager";
 const LINK: &str = "org.freedesktop.resolve1.Link";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// What resolved calls it when it sees no such interface
+const NO_LINK: &str = "org.freedesktop.resolve1.NoSuchLink";
 /// How long resolved, or the bus, may take to answer
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Wait before resolved is told again of an interface that it did not see
+const UNSEEN_RETRY: Duration = Duration::from_millis(300);
 /// Waits between attempts to reach the bus
 const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(30);
