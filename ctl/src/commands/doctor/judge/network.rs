@@ -135,7 +135,7 @@ fn interface(network: &Network, facts: &SurroundingFacts) -> Vec<Finding> {
             format!("NetworkManager takes {} for its own, and may change it", known.interface),
             format!(
                 "tell it not to: a file in /etc/NetworkManager/conf.d with the lines \
-                 [device-fastvpn], match-device=interface-name:{} and managed=0, then: \
+                 [device-{0}], match-device=interface-name:{0} and managed=0, then: \
                  systemctl reload NetworkManager",
                 known.interface
             ),
