@@ -261,7 +261,7 @@ impl Members {
     /// Says what is to be written down so that a node may join: nothing, if it may already
     ///
     /// # Errors
-    /// If there is no such node, or its name is another one's by now.
+    /// If there is no such node, or its name, an address or a subnet is another one's by now.
     pub fn approve(
         &self,
         who: &str,
@@ -272,6 +272,13 @@ impl Members {
             return Ok((key, Vec::new()));
         };
         self.check_name(&record.name, Some(&key), moment.now)?;
+        // While it was revoked all of it could be given to others.
+        for addr in &record.addresses {
+            self.check_unowned(&key, *addr, moment)?;
+        }
+        for subnet in &record.subnets {
+            self.check_subnet(subnet, Some(&key), moment.now)?;
+        }
         let record = Record { standing: Standing::Approved, ..record.clone() };
         Ok((key, vec![Change::Member(key, record)]))
     }
@@ -414,15 +421,31 @@ impl Members {
         Ok(())
     }
 
-    fn check_subnet(&self, subnet: &Prefix, now: u64) -> Result<(), RegistryError> {
-        let members =
-            self.iter().flat_map(|one| one.subnets.iter().map(|of| (of, one.name.clone())));
+    fn check_subnet(
+        &self,
+        subnet: &Prefix,
+        own: Option<&PublicKey>,
+        now: u64,
+    ) -> Result<(), RegistryError> {
+        let members = self.iter().filter(|one| Some(&one.public_key) != own);
+        let members = members.flat_map(|one| one.subnets.iter().map(|of| (of, one.name.clone())));
+        let waiting = self.kept.members.iter();
+        let waiting = waiting
+            .filter(|(key, one)| one.standing == Standing::Pending && Some(*key) != own)
+            .flat_map(|(_, one)| {
+                one.subnets.iter().map(|of| (of, format!("{}, who waits for approval", one.name)))
+            });
         let invited = self.invitations(now);
         let invited = invited.iter().flat_map(|one| {
             one.subnets.iter().map(|of| (of, format!("the invitation of {}", one.name)))
         });
         let own = self.subnets.iter().map(|of| (of, "the network itself".to_owned()));
-        match own.chain(members).chain(invited).find(|(other, _)| other.overlaps(subnet)) {
+        match own
+            .chain(members)
+            .chain(waiting)
+            .chain(invited)
+            .find(|(other, _)| other.overlaps(subnet))
+        {
             None => Ok(()),
             Some((other, owner)) => {
                 let other = format!("{other} of {owner}");
@@ -473,6 +496,16 @@ impl Members {
         if subnet.is_none_or(|subnet| is_network_or_broadcast(subnet, addr)) {
             return Err(RegistryError::Outside(addr));
         }
+        self.check_unowned(key, addr, moment)
+    }
+
+    /// Fails where an address is somebody else's than `key`
+    fn check_unowned(
+        &self,
+        key: &PublicKey,
+        addr: IpAddr,
+        moment: Moment<'_>,
+    ) -> Result<(), RegistryError> {
         if !self.taken(key, moment).contains(&addr) {
             return Ok(());
         }

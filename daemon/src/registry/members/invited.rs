@@ -108,7 +108,7 @@ impl Members {
             self.check_free(&nobody, *addr, moment)?;
         }
         for subnet in &invitation.subnets {
-            self.check_subnet(subnet, moment.now)?;
+            self.check_subnet(subnet, None, moment.now)?;
         }
         self.has_room(&invitation)?;
         let mut changes = self.forgettable(moment.now)?;

@@ -229,6 +229,52 @@ fn names_addresses_and_subnets_have_one_owner() {
 }
 
 #[test]
+fn who_comes_back_by_approval_gets_nothing_that_is_anothers_by_now() {
+    let mut world = World::new(&["10.0.0.0/24"], &[]);
+    let addressed =
+        |name: &str| Invitation { addresses: vec!["10.0.0.9".parse().unwrap()], ..plain(name) };
+    let routed =
+        |name: &str| Invitation { subnets: vec!["192.168.7.0/24".parse().unwrap()], ..plain(name) };
+    for (secret, old, new, want) in [
+        (1, addressed("tokyo"), addressed("osaka"), "address 10.0.0.9 belongs to osaka"),
+        (
+            3,
+            routed("kyoto"),
+            routed("nara"),
+            "subnet 192.168.7.0/24 overlaps 192.168.7.0/24 of nara",
+        ),
+    ] {
+        let name = old.name.clone();
+        world.invite(secret, old).unwrap();
+        world.redeem(secret, secret, &[]).unwrap();
+        world.revoke(&name).unwrap();
+        world.invite(secret + 1, new).unwrap();
+        world.redeem(secret + 1, secret + 1, &[]).unwrap();
+
+        let error = world.approve(&name).unwrap_err().to_string();
+
+        assert!(error.starts_with(want), "{error}");
+        assert_eq!(world.members.standing(&key(secret)), Some(Standing::Revoked));
+        world.revoke(&key(secret + 1).to_string()).unwrap();
+        world.approve(&name).unwrap();
+    }
+}
+
+#[test]
+fn subnet_of_who_waits_for_approval_is_nobody_elses() {
+    let mut world = World::new(&["10.0.0.0/24"], &[]);
+    let routed =
+        |name: &str| Invitation { subnets: vec!["192.168.7.0/24".parse().unwrap()], ..plain(name) };
+    world.invite(1, Invitation { approval: true, ..routed("tokyo") }).unwrap();
+    world.redeem(5, 1, &[]).unwrap();
+
+    let error = world.invite(2, routed("osaka")).unwrap_err().to_string();
+
+    assert!(error.contains("of tokyo, who waits for approval"), "{error}");
+    world.approve("tokyo").unwrap();
+}
+
+#[test]
 fn member_of_ours_yields_to_what_the_administrator_has_since_configured() {
     let mut world = World::new(&["10.0.0.0/24"], &[]);
     let invitation =
