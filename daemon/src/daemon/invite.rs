@@ -38,11 +38,7 @@ pub(super) fn make(
     invite: &Invite,
     secret: &InvitationSecret,
 ) -> Result<Made, HandleError> {
-    if !is_member_name(&invite.name) {
-        let form =
-            "a member's name is 1 to 63 characters of a-z, 0-9 and '-', with no '-' at an end";
-        return Err(HandleError::Invalid(form.to_owned()));
-    }
+    check_name(&invite.name)?;
     if invite.ttl < TTL_MIN || invite.ttl > TTL_MAX {
         let form = "an invitation may be used for 1 minute to 30 days";
         return Err(HandleError::Invalid(form.to_owned()));
@@ -70,6 +66,15 @@ pub(super) fn make(
         used: Use::Open,
     };
     Ok(Made { digest: Digest::of(secret), invitation, ttl: invite.ttl, text, endpoints })
+}
+
+/// Fails where a text is no name that a member can have
+pub(super) fn check_name(name: &str) -> Result<(), HandleError> {
+    if is_member_name(name) {
+        return Ok(());
+    }
+    let form = "a member's name is 1 to 63 characters of a-z, 0-9 and '-', with no '-' at an end";
+    Err(HandleError::Invalid(form.to_owned()))
 }
 
 impl Made {

@@ -309,7 +309,10 @@ impl Network {
                 let (digest, invitation, invited) = made.at(self.zero, now);
                 (Wish::Invite(digest, invitation), Some(invited))
             }
-            MembersRequest::Rename { who, name } => (Wish::Rename(who, name), None),
+            MembersRequest::Rename { who, name } => {
+                invite::check_name(&name)?;
+                (Wish::Rename(who, name), None)
+            }
             MembersRequest::Revoke(who) => (Wish::Revoke(who), None),
             MembersRequest::Withdraw(name) => (Wish::Withdraw(name), None),
         };

@@ -680,6 +680,25 @@ fn members_are_a_matter_of_hubs_that_are_up() {
 }
 
 #[test]
+fn member_gets_no_name_that_is_none() {
+    let mut world = World::new(hub());
+    world.news(opened(&hub()));
+    world.news(News::Started(Ok(started())));
+    for bad in ["", "To kyo", "a\nb", "-a", &"x".repeat(64)] {
+        let request = MembersRequest::Rename { who: "tokyo".into(), name: bad.to_owned() };
+        let secret = InvitationSecret::from_bytes([1; 16]);
+
+        world.command(1, Command::Members { network: name(), request, secret });
+
+        let replies = world.replies();
+        let [(_, Answer::Members(Err(HandleError::Invalid(text))))] = &replies[..] else {
+            panic!("{bad:?}: {replies:?}")
+        };
+        assert!(text.contains("a-z"), "{text}");
+    }
+}
+
+#[test]
 fn invitation_says_where_the_hub_is_and_is_answered_when_it_is_written_down() {
     let mut world = World::new(hub());
     world.news(opened(&hub()));
