@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::failure::Failure;
 use crate::json::ErrorDocument;
-use crate::render::{Colour, Screen};
+use crate::render::{Colour, Screen, plain};
 
 /// Where answers go
 #[derive(Debug)]
@@ -69,8 +69,13 @@ impl Output {
             // Whether anybody listens makes no difference any more.
             let _ = self.json(document);
         }
-        let _ = writeln!(io::stderr(), "fastvpnctl: {}", document.error.message);
+        let _ = writeln!(io::stderr(), "fastvpnctl: {}", plain_lines(document.error.message));
     }
+}
+
+/// Leaves nothing that a terminal would obey in a text of several lines: a hub may have said it
+fn plain_lines(text: &str) -> String {
+    text.lines().map(plain).collect::<Vec<_>>().join("\n")
 }
 
 fn write(bytes: &[u8]) -> Result<(), Failure> {
@@ -85,4 +90,19 @@ fn write(bytes: &[u8]) -> Result<(), Failure> {
 fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(io::stdout()).ok()?;
     Some(usize::from(size.ws_col)).filter(|width| *width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_hub_says_moves_the_cursor() {
+        let refused = "the hub refuses: \u{1b}[2Jno\rroot# \u{9b}1A\nsecond line";
+
+        let said = plain_lines(refused);
+
+        assert_eq!(said.lines().count(), 2, "lines stay lines");
+        assert!(said.chars().all(|sign| sign == '\n' || !sign.is_control()), "{said:?}");
+    }
 }
