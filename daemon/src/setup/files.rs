@@ -1,8 +1,9 @@
 //! The files of one network that was set up here: all of them, or none.
 //!
 //! Keys are written first and the configuration last, each beside its place, brought to the disk, and
-//! then given its name. A draft of the configuration, which no daemon reads, stays until all is there:
-//! who finds one finds an attempt that was interrupted, and what it left is removed.
+//! then given its name. A draft of the configuration, which no daemon reads, stays until all is there,
+//! and is there again until all is gone: who finds one finds an attempt that was interrupted, and what
+//! it left is removed.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -87,7 +88,9 @@ impl Files {
         if self.draft().symlink_metadata().is_ok() {
             self.remove_all()?;
         }
-        let taken = self.key_files().into_iter().find(|path| path.symlink_metadata().is_ok());
+        // Members of a hub that was here once are not to be members of another one.
+        let mut others = self.key_files().into_iter().chain(self.members());
+        let taken = others.find(|path| path.symlink_metadata().is_ok());
         if let Some(taken) = taken {
             return Err(FilesError::Exists(taken));
         }
@@ -98,32 +101,36 @@ impl Files {
         })
     }
 
-    /// Removes the configuration, so that no start of the daemon finds it again
+    /// Makes a draft of the configuration again, so that no start of the daemon finds it
     pub(super) fn remove_config(&self) -> Result<(), FilesError> {
         let config = self.config();
-        remove(&config)?;
-        sync(&self.networks)
+        match fs::rename(&config, self.draft()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(write(&config, error)),
+            Ok(()) | Err(_) => sync(&self.networks),
+        }
     }
 
-    /// Removes everything
+    /// Removes everything, what was written down while the network ran as well
     pub(super) fn remove_all(&self) -> Result<(), FilesError> {
         self.remove_config()?;
         self.key_files().iter().try_for_each(|path| remove(path))?;
         remove(&self.fresh())?;
         sync(&self.keys)?;
+        let [database, given] = self.members();
+        let retired = given.with_extension("toml.old");
+        let quota = self.state_dir.join(format!("quota/{}", self.name));
+        for path in [database, given, retired, quota] {
+            remove(&path)?;
+            path.parent().map_or(Ok(()), sync)?;
+        }
         remove(&self.draft())
     }
 
-    /// Removes what was written down while the network ran
-    pub(super) fn remove_state(&self) -> Result<(), FilesError> {
+    /// Where a hub of this name keeps its members, or kept them once
+    fn members(&self) -> [PathBuf; 2] {
         let name = &self.name;
-        let state = [
-            format!("members/{name}.redb"),
-            format!("addresses/{name}.toml"),
-            format!("addresses/{name}.toml.old"),
-            format!("quota/{name}"),
-        ];
-        state.iter().try_for_each(|path| remove(&self.state_dir.join(path)))
+        [format!("members/{name}.redb"), format!("addresses/{name}.toml")]
+            .map(|path| self.state_dir.join(path))
     }
 
     /// Makes all files; those that there are after an error are in `made`
@@ -283,6 +290,34 @@ mod tests {
 
         let all = listed(place.path());
         assert_eq!(all, ["keys/home", "keys/home.psk", "keys/home.ticket", "networks/home.toml"]);
+    }
+
+    #[test]
+    fn removal_that_was_interrupted_is_in_nobodys_way_and_leaves_no_members() {
+        let place = tempfile::tempdir().unwrap();
+        let files = files(place.path());
+        let database = place.path().join("members/home.redb");
+        files.create(&contents()).unwrap();
+        fs::create_dir(place.path().join("members")).unwrap();
+        fs::write(&database, "").unwrap();
+
+        files.remove_config().unwrap();
+        files.create(&contents()).unwrap();
+
+        assert!(!database.exists());
+    }
+
+    #[test]
+    fn members_of_another_hub_of_that_name_are_not_taken_over() {
+        let place = tempfile::tempdir().unwrap();
+        let database = place.path().join("members/home.redb");
+        fs::create_dir(place.path().join("members")).unwrap();
+        fs::write(&database, "").unwrap();
+
+        let error = files(place.path()).create(&contents()).unwrap_err();
+
+        assert!(matches!(error, FilesError::Exists(path) if path == database));
+        assert!(database.exists() && listed(place.path()).is_empty());
     }
 
     #[test]

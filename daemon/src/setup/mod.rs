@@ -137,7 +137,7 @@ impl Setup {
         let gone = files.clone();
         blocking(move || gone.remove_config()).await?;
         let reloaded = self.daemon.reload().await;
-        blocking(move || files.remove_all().and_then(|()| files.remove_state())).await?;
+        blocking(move || files.remove_all()).await?;
         info!(network = %name, "left a network");
         reloaded.map(|_| ())
     }

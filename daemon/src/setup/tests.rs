@@ -267,7 +267,7 @@ impl World {
 
 fn listed(state: &Path) -> Vec<String> {
     let mut all = Vec::new();
-    for sub in ["keys", "networks"] {
+    for sub in ["keys", "members", "networks"] {
         for entry in fs::read_dir(state.join(sub)).into_iter().flatten() {
             all.push(format!("{sub}/{}", entry.unwrap().file_name().to_string_lossy()));
         }
@@ -287,7 +287,12 @@ async fn serve(
     while let Some(request) = inbox.recv().await {
         match request {
             Request::Connect { network: name, reply, .. } => match &script {
-                Script::Fails(error) => drop(reply.send(Err(error.clone()))),
+                Script::Fails(error) => {
+                    // A hub opens it first.
+                    fs::create_dir_all(state.join("members")).unwrap();
+                    fs::write(state.join(format!("members/{name}.redb")), "").unwrap();
+                    drop(reply.send(Err(error.clone())));
+                }
                 Script::FailsWelcome(error) => {
                     fs::remove_file(state.join(format!("keys/{name}.ticket"))).unwrap();
                     drop(reply.send(Err(error.clone())));
