@@ -423,7 +423,7 @@ impl Peer {
         self.pending = false;
         self.detail.clear();
         self.round_until = None;
-        if self.register.secret.take().is_some() {
+        if self.register.secret.is_some() {
             out.push(Step::Welcomed);
         }
         if self.pulse.on_alive(now) {
@@ -448,6 +448,11 @@ impl Peer {
     fn on_message(&mut self, bytes: &[u8], now: Instant, out: &mut Vec<Step>) {
         match Message::decode(bytes) {
             Ok(Message::List(list)) => {
+                // Only members are told, so that the hub has written us down. A welcome alone may be
+                // forgotten by a hub that ends, or whose disk is full, at that moment.
+                if self.is_registered() && self.register.secret.take().is_some() {
+                    self.tell_of_hub(out);
+                }
                 if self.on_list(list, now, out) {
                     out.push(self.plan());
                 }
