@@ -72,6 +72,11 @@ impl Guests {
         self.guests.remove(key).is_some()
     }
 
+    /// Goes through all guests
+    pub(super) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        self.guests.keys()
+    }
+
     /// Returns what a guest was told
     pub(super) fn told(&self, key: &PublicKey) -> Option<&Told> {
         self.guests.get(key).map(|guest| &guest.told)

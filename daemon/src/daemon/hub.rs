@@ -187,6 +187,12 @@ impl Hub {
         let new = self.settings();
         self.config = config;
         self.offers.retain(|key, _| self.ledger.members().find(key).is_some());
+        let admitted = self.guests.keys().filter(|key| self.ledger.members().find(key).is_some());
+        // As after an approval: who waits comes anew, and is welcomed.
+        for key in admitted.copied().collect::<Vec<_>>() {
+            self.guests.remove(&key);
+            out.push(Step::Node(Command::RemovePeer(key)));
+        }
         let live: Vec<_> = self.live.keys().copied().collect();
         for key in live {
             let Some(member) = self.ledger.members().find(&key) else {
@@ -409,6 +415,10 @@ impl Hub {
             (Then::Answer(id, invited), _) => self.on_answered(id, invited, &wish, result, out),
             (Then::Admit(ticket, hello), Wish::Addresses(key, _)) => match result {
                 Ok(_) => self.on_stranger(ticket, *key, &hello, now, out),
+                // Revoked meanwhile: nobody answers a stranger.
+                Err(_) if self.ledger.members().find(key).is_none() => {
+                    out.push(Step::Node(Command::Refuse { ticket }));
+                }
                 Err(error) => {
                     let (peer, reason) = (self.peer_config(key), error.to_string());
                     let reply = Reply::Refused { reason }.encode();

@@ -494,6 +494,39 @@ fn revoked_member_is_gone_for_all_and_cannot_come_back() {
 }
 
 #[test]
+fn member_that_is_revoked_while_its_init_waits_is_a_stranger() {
+    let mut world = World::new(1);
+    world.invite(7, true);
+    let _ = world.reply(9, &invited(7));
+    world.up(9, &invited(7));
+    let _ = world.poll();
+    assert_eq!(world.request(Wish::Approve("guest-7".into())), Ok(MembersReply::Done));
+    let _ = world.poll();
+    world.disk = Disk::Slow;
+    world.hub.on_request(RequestId(2), Wish::Revoke("guest-7".into()), None, &mut world.out);
+    let _ = world.poll();
+    assert!(world.knock(9, &Register::default()).is_empty(), "its address is not written yet");
+
+    let said = world.catch_up();
+
+    assert!(said.contains(&Command::Refuse { ticket: Ticket(9) }), "{said:?}");
+}
+
+#[test]
+fn who_waits_and_is_configured_meanwhile_comes_anew() {
+    let mut world = World::new(1);
+    world.invite(7, true);
+    let _ = world.reply(9, &invited(7));
+    world.up(9, &invited(7));
+    let _ = world.poll();
+
+    world.reload(config(9, Addresses::Configured));
+
+    assert_eq!(world.poll(), [Command::RemovePeer(key(9))]);
+    let Reply::Welcome { .. } = world.reply(9, &invited(7)) else { panic!("refused") };
+}
+
+#[test]
 fn new_name_of_a_member_is_pushed_and_one_of_the_configuration_is_told_where_to_change() {
     let mut world = World::new(1);
     world.join(1);
