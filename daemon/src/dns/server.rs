@@ -3,8 +3,8 @@
 //! # Contract
 //!
 //! - Only those whom [`Known::guests`] names get an answer; all others get nothing.
-//! - A flood costs little: what is too much is not even read, and guests from elsewhere have a share
-//!   of it only, so that this host still gets its answers.
+//! - A flood costs little: what is too much is dropped unread, what is less but more than a guest's
+//!   share is read and dropped, so that this host still gets its answers.
 //! - The address need not be there yet: whoever makes it may come later.
 
 use std::io;
@@ -133,7 +133,7 @@ fn socket(addr: IpAddr, port: u16, kind: Type) -> io::Result<Socket> {
 
 async fn serve_datagrams(socket: UdpSocket, known: watch::Receiver<Arc<Known>>) {
     let mut buffer = [0; DATAGRAM_MAX];
-    let mut budget = Budget::new(Instant::now());
+    let mut budget = Budget::new(Instant::now(), READS_MAX);
     loop {
         budget.wait().await;
         let (len, from) = match socket.recv_from(&mut buffer).await {
@@ -180,7 +180,8 @@ async fn serve_connections(listener: TcpListener, known: watch::Receiver<Arc<Kno
                         guests += usize::from(asker == Asker::Guest);
                         connections.spawn(async move {
                             // However it ends: there is nobody to tell.
-                            let _ = timeout(CONNECTION_LIFE, converse(stream, known)).await;
+                            let talk = converse(stream, known, asker);
+                            let _ = timeout(CONNECTION_LIFE, talk).await;
                             asker
                         });
                     }
@@ -191,8 +192,12 @@ async fn serve_connections(listener: TcpListener, known: watch::Receiver<Arc<Kno
 }
 
 /// Answers the questions of one connection, one after the other
-async fn converse(mut stream: TcpStream, known: watch::Receiver<Arc<Known>>) -> io::Result<()> {
-    let mut budget = Budget::new(Instant::now());
+async fn converse(
+    mut stream: TcpStream,
+    known: watch::Receiver<Arc<Known>>,
+    asker: Asker,
+) -> io::Result<()> {
+    let mut budget = Budget::new(Instant::now(), asker.share());
     loop {
         budget.wait().await;
         let mut len = [0; 2];
@@ -209,41 +214,54 @@ async fn converse(mut stream: TcpStream, known: watch::Receiver<Arc<Known>>) -> 
     }
 }
 
-/// How much may still be answered in this span
+impl Asker {
+    /// How many questions of such are answered in each span
+    const fn share(self) -> u32 {
+        match self {
+            Self::Guest => QUESTIONS_MAX / 10,
+            Self::Host => QUESTIONS_MAX,
+        }
+    }
+}
+
+/// How much may still be read and answered in this span
 #[derive(Debug)]
 struct Budget {
     until: Instant,
-    all: u32,
+    /// Of how many in each span
+    most: u32,
+    reads: u32,
     guests: u32,
+    host: u32,
 }
 
 impl Budget {
-    fn new(now: Instant) -> Self {
-        Self { until: now + SPAN, all: QUESTIONS_MAX, guests: QUESTIONS_MAX / 10 }
+    fn new(now: Instant, most: u32) -> Self {
+        let (guests, host) = (Asker::Guest.share(), Asker::Host.share());
+        Self { until: now + SPAN, most, reads: most, guests, host }
     }
 
     /// Waits until a question may be read, and counts it
     async fn wait(&mut self) {
-        if self.all == 0 {
+        if self.reads == 0 {
             sleep_until(self.until).await;
         }
         let now = Instant::now();
         if now >= self.until {
-            *self = Self::new(now);
+            *self = Self::new(now, self.most);
         }
-        self.all = self.all.saturating_sub(1);
+        self.reads = self.reads.saturating_sub(1);
     }
 
     /// Tells whether this one's question may be answered, and counts it
     fn has_for(&mut self, asker: Asker) -> bool {
-        match asker {
-            Asker::Host => true,
-            Asker::Guest => {
-                let has = self.guests > 0;
-                self.guests = self.guests.saturating_sub(1);
-                has
-            }
-        }
+        let left = match asker {
+            Asker::Guest => &mut self.guests,
+            Asker::Host => &mut self.host,
+        };
+        let has = *left > 0;
+        *left = left.saturating_sub(1);
+        has
     }
 }
 
@@ -251,7 +269,9 @@ impl Budget {
 const PORTS: [u16; 3] = [53, 5353, 0];
 /// Longest question that is read; longer ones are cut, and are wrong then
 const DATAGRAM_MAX: usize = 2048;
-/// Questions that are read in each span
+/// Datagrams that are read in each span, whoever sent them; to drop one costs a microsecond or two
+const READS_MAX: u32 = 5000;
+/// Questions that are answered in each span
 const QUESTIONS_MAX: u32 = 500;
 const SPAN: Duration = Duration::from_millis(100);
 /// Connections at a time; half of them may be guests'
@@ -320,20 +340,35 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn flood_waits_and_guests_have_a_share_of_it_only() {
+    async fn flood_of_guests_takes_no_answer_from_this_host() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = Budget::new(start, READS_MAX);
         let mut guests = 0;
-        for _ in 0..QUESTIONS_MAX {
+        for _ in 0..READS_MAX - 1 {
             budget.wait().await;
             guests += u32::from(budget.has_for(Asker::Guest));
-            assert!(budget.has_for(Asker::Host));
         }
+        budget.wait().await;
+        assert!(budget.has_for(Asker::Host));
         assert_eq!((guests, Instant::now()), (QUESTIONS_MAX / 10, start));
 
         budget.wait().await;
         assert!(Instant::now() >= start + SPAN);
         assert!(budget.has_for(Asker::Guest));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connection_of_a_guest_has_the_share_of_guests() {
+        let start = Instant::now();
+        let mut budget = Budget::new(start, Asker::Guest.share());
+        for _ in 0..QUESTIONS_MAX / 10 {
+            budget.wait().await;
+        }
+        assert_eq!(Instant::now(), start);
+
+        budget.wait().await;
+
+        assert!(Instant::now() >= start + SPAN);
     }
 
     fn known(own: IpAddr) -> Known {
