@@ -106,8 +106,8 @@ impl Life {
         match timeout(DOWN_PATIENCE, down).await {
             Ok(Ok(())) => {}
             // fastvpnd takes it down when our connection to the bus is gone.
-            Ok(Err(error)) => eprintln!("fastvpn: {} is not taken down: {error}", self.network),
-            Err(_) => eprintln!("fastvpn: {} is not down in time", self.network),
+            Ok(Err(error)) => eprintln!("fastvpn: {:?} is not taken down: {error}", self.network),
+            Err(_) => eprintln!("fastvpn: {:?} is not down in time", self.network),
         }
     }
 

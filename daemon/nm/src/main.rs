@@ -2,8 +2,10 @@
 //! NetworkManager.
 //!
 //! NetworkManager starts one process for each connection, calls `Connect` once, and is told what the
-//! interface is to be like. The process has no privileges and decides nothing: fastvpnd makes the
-//! session and the TUN device, NetworkManager gives it addresses, routes and DNS.
+//! interface is to be like. The process decides nothing: fastvpnd makes the session and the TUN
+//! device, NetworkManager gives it addresses, routes and DNS. It is root, as NetworkManager is, so
+//! that fastvpnd asks polkit nothing: who may activate a connection is NetworkManager's to say. What
+//! a connection says is any user's word, and is believed in nothing but which network it means.
 //!
 //! # Contract
 //!
@@ -122,7 +124,7 @@ impl Service {
         };
         let reply = match over {
             Over::Life(End::Failed(reason, why)) => {
-                eprintln!("fastvpn: {network}: {why}");
+                eprintln!("fastvpn: {network:?}: {why}");
                 self.voice.failure(reason).await?;
                 None
             }
