@@ -153,15 +153,36 @@ impl Refuser {
 /// What stands between a kernel and the world
 struct Tun {
     mtu: usize,
-    /// Sequence number after all that was ever sent
-    next: Option<TcpSeqNumber>,
+    /// Sequence number after all that was ever sent, and whether that was the end
+    next: Option<(TcpSeqNumber, bool)>,
+    /// Sequence number after all that came, and what was acknowledged last
+    heard: Option<[TcpSeqNumber; 2]>,
     arrived: VecDeque<Vec<u8>>,
     sent: Vec<Vec<u8>>,
 }
 
 impl Tun {
     fn new(mtu: usize) -> Self {
-        Self { mtu, next: None, arrived: VecDeque::new(), sent: Vec::new() }
+        Self { mtu, next: None, heard: None, arrived: VecDeque::new(), sent: Vec::new() }
+    }
+
+    /// Tells whether a packet that came only says again that nothing but our end is missing
+    ///
+    /// The third of these makes smoltcp forget its timer, and repeat data only: it would never say
+    /// its end again.
+    fn is_repeated(&mut self, packet: &[u8]) -> bool {
+        let Some((_, header)) = addresses(packet) else { return false };
+        let Ok(tcp) = TcpPacket::new_checked(&packet[header..]) else { return false };
+        if !tcp.ack() || tcp.syn() || tcp.rst() {
+            return false;
+        }
+        let (seq, ack) = (tcp.seq_number(), tcp.ack_number());
+        let end = seq + tcp.segment_len();
+        let [edge, acked] = self.heard.unwrap_or([end, ack]);
+        let first = self.heard.replace([edge.max(end), acked.max(ack)]).is_none();
+        let lacks = self.next.is_some_and(|(next, ended)| ended && ack + 1 == next);
+        // One with an earlier number asks for an answer.
+        lacks && !first && ack == acked && seq == end && seq >= edge
     }
 }
 
@@ -170,7 +191,10 @@ impl Device for Tun {
     type TxToken<'a> = Leaving<'a>;
 
     fn receive(&mut self, _now: Micros) -> Option<(Arrived, Leaving<'_>)> {
-        let packet = self.arrived.pop_front()?;
+        let mut packet = self.arrived.pop_front()?;
+        while self.is_repeated(&packet) {
+            packet = self.arrived.pop_front()?;
+        }
         Some((Arrived(packet), Leaving { sent: &mut self.sent, next: &mut self.next }))
     }
 
@@ -198,7 +222,7 @@ impl RxToken for Arrived {
 /// Room for a packet that goes
 struct Leaving<'a> {
     sent: &'a mut Vec<Vec<u8>>,
-    next: &'a mut Option<TcpSeqNumber>,
+    next: &'a mut Option<(TcpSeqNumber, bool)>,
 }
 
 impl TxToken for Leaving<'_> {
@@ -215,28 +239,32 @@ impl TxToken for Leaving<'_> {
 ///
 /// While it repeats, smoltcp acknowledges with the number that it repeats from. Two kernels that do so at the
 /// same time refuse each other's acknowledgements for ever.
-fn number_acknowledgement(packet: &mut [u8], next: &mut Option<TcpSeqNumber>) {
-    let version = packet.first().map(|first| first >> 4);
-    let (from, to, header) = match version {
-        Some(4) => {
-            let Ok(ip) = Ipv4Packet::new_checked(&*packet) else { return };
-            let header = usize::from(ip.header_len());
-            (IpAddress::Ipv4(ip.src_addr()), IpAddress::Ipv4(ip.dst_addr()), header)
-        }
-        Some(6) => {
-            let Ok(ip) = Ipv6Packet::new_checked(&*packet) else { return };
-            (IpAddress::Ipv6(ip.src_addr()), IpAddress::Ipv6(ip.dst_addr()), ip.header_len())
-        }
-        Some(_) | None => return,
-    };
+fn number_acknowledgement(packet: &mut [u8], next: &mut Option<(TcpSeqNumber, bool)>) {
+    let Some(([from, to], header)) = addresses(packet) else { return };
     let Ok(mut tcp) = TcpPacket::new_checked(&mut packet[header..]) else { return };
     let (seq, len) = (tcp.seq_number(), tcp.segment_len());
-    let known = next.unwrap_or(seq);
+    let (known, _) = next.unwrap_or((seq, false));
     if len == 0 && !tcp.rst() && seq < known {
         tcp.set_seq_number(known);
         tcp.fill_checksum(&from, &to);
     } else if !tcp.rst() && seq + len > known {
-        *next = Some(seq + len);
+        *next = Some((seq + len, tcp.fin()));
+    }
+}
+
+/// Returns from where to where a packet goes, and how long its IP header is
+fn addresses(packet: &[u8]) -> Option<([IpAddress; 2], usize)> {
+    match packet.first().map(|first| first >> 4) {
+        Some(4) => {
+            let ip = Ipv4Packet::new_checked(packet).ok()?;
+            let ends = [ip.src_addr(), ip.dst_addr()].map(IpAddress::Ipv4);
+            Some((ends, usize::from(ip.header_len())))
+        }
+        Some(6) => {
+            let ip = Ipv6Packet::new_checked(packet).ok()?;
+            Some(([ip.src_addr(), ip.dst_addr()].map(IpAddress::Ipv6), ip.header_len()))
+        }
+        Some(_) | None => None,
     }
 }
 
