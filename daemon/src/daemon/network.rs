@@ -8,7 +8,8 @@
 //! # Contract
 //!
 //! - An [`Action`]'s result comes back as [`News`] with the number of the life; nothing else is
-//!   asked between [`Action::Stop`] and [`News::Stopped`].
+//!   asked between [`Action::Stop`] and [`News::Stopped`] but, where a next daemon goes on, to let in
+//!   nodes that connections wait for.
 //! - After each input [`Network::settle`], which does what is due and answers who waits.
 
 use std::net::{IpAddr, SocketAddr};
@@ -54,6 +55,8 @@ pub(super) struct Network {
     pub(super) config: NetworkConfig,
     pub(super) own: PublicKey,
     pub(super) role: Option<Role>,
+    /// What it was, while the plane ends and a next daemon will go on
+    ending: Option<Role>,
     pub(super) interface: Interface,
     pub(super) stats: NodeStats,
     /// Messages that the system dropped before the plane read them
@@ -125,6 +128,7 @@ impl Network {
             own: config.private_key.public_key(),
             config,
             role: None,
+            ending: None,
             interface: Interface::default(),
             stats: NodeStats::default(),
             overflowed: 0,
@@ -371,6 +375,7 @@ impl Network {
             (Phase::Running, News::Gone) => self.on_gone(now),
             (Phase::Running, News::Naming(view)) => self.naming = view,
             (Phase::Running, News::Plane(events)) => self.on_plane(events, now),
+            (Phase::Stopping, News::Plane(events)) => self.on_ending(events, now),
             (Phase::Running, News::Resolved { endpoint, addresses }) => {
                 let mut steps = Vec::new();
                 if let Some(Role::Peer(peer)) = &mut self.role {
@@ -557,11 +562,12 @@ impl Network {
                 let interface = self.interface.may_exist().then(names);
                 self.out.push(Action::Stop { interface, handover });
                 self.phase = Phase::Stopping;
-                if let Some(Role::Hub(mut hub)) = self.role.take() {
+                if let Some(Role::Hub(hub)) = &mut self.role {
                     let gone =
                         || Answer::Members(Err(HandleError::NotUp(self.config.name.clone())));
                     self.answers.extend(hub.abandon().into_iter().map(|id| (id, gone())));
                 }
+                self.ending = self.role.take().filter(|_| handover);
                 self.interface = Interface::default();
                 self.listening = None;
                 self.names.clear();
@@ -587,7 +593,34 @@ impl Network {
         }
     }
 
+    /// Goes on to let nodes in while the plane ends: two that restart at the same time must meet in
+    /// between, or their connections are lost. All else is for the next daemon.
+    fn on_ending(&mut self, events: Vec<PlaneEvent>, now: Instant) {
+        for event in events {
+            let mut steps = Vec::new();
+            match (&mut self.ending, event) {
+                (Some(Role::Hub(hub)), PlaneEvent::Node(event)) => {
+                    hub.on_event(event, now, &mut steps);
+                }
+                (Some(Role::Peer(peer)), PlaneEvent::Node(event)) => {
+                    peer.on_event(event, now, &mut steps);
+                }
+                (None, _)
+                | (
+                    Some(_),
+                    PlaneEvent::Stats { .. } | PlaneEvent::TunLost(_) | PlaneEvent::Ended(_),
+                ) => {}
+            }
+            for step in steps {
+                if let Step::Node(command) = step {
+                    self.out.push(Action::Node(command));
+                }
+            }
+        }
+    }
+
     fn on_stopped(&mut self) {
+        self.ending = None;
         self.phase = match (self.wanted, self.retry_at) {
             (false, _) => Phase::Down,
             (true, Some(_)) => Phase::Waiting,

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fastvpn_proto::node::{Choice, NodeConfig};
@@ -63,6 +63,8 @@ pub(super) struct Worker {
     name: NetworkName,
     context: Context,
     plane: Option<Running>,
+    /// The plane that ends, as long as it is there
+    ending: Weak<PlaneHandle>,
     jobs: mpsc::UnboundedSender<Job>,
 }
 
@@ -93,7 +95,7 @@ impl Worker {
     pub(super) fn new(name: NetworkName, context: Context) -> Self {
         let (jobs, queue) = mpsc::unbounded_channel();
         tokio::spawn(work(name.clone(), context.clone(), queue));
-        Self { name, context, plane: None, jobs }
+        Self { name, context, plane: None, ending: Weak::new(), jobs }
     }
 
     /// Begins an action; returns news where there are some at once
@@ -141,6 +143,7 @@ impl Worker {
                 if let Some(running) = &plane {
                     let drain = if handover { DRAIN_LIMIT } else { Duration::ZERO };
                     running.handle.send(PlaneCommand::Stop { drain });
+                    self.ending = Arc::downgrade(&running.handle);
                 }
                 self.queue(Job::Stop { life, plane, interface, handover });
             }
@@ -201,6 +204,8 @@ impl Worker {
     fn send(&self, command: PlaneCommand) {
         if let Some(running) = &self.plane {
             running.handle.send(command);
+        } else if let Some(ending) = self.ending.upgrade() {
+            ending.send(command);
         }
     }
 

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use fastvpn_proto::control::{Base, List, Reply};
 use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey};
 use fastvpn_proto::node::{
-    BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, Traffic, Way,
+    BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, Ticket, Traffic,
+    Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -592,6 +593,35 @@ fn stop_takes_everything_down_and_then_says_so() {
 
     assert_eq!(effects, [Effect::Stopped]);
     assert_eq!(world.replies(), [(RequestId(1), Answer::Connect(Err(HandleError::Stopping)))]);
+}
+
+#[test]
+fn nodes_that_are_back_are_let_in_while_the_plane_ends_if_a_next_daemon_goes_on() {
+    let knock = || Event::Stranger {
+        ticket: Ticket(4),
+        key: key(1),
+        hello: vec![],
+        way: Way::Direct(seen(1)),
+    };
+    let admits = |actions: &[Action]| {
+        matches!(actions, [Action::Node(NodeCommand::Admit { ticket: Ticket(4), .. })])
+    };
+    let mut world = World::up(peer());
+    world.apply(Input::Stop);
+    world.effects();
+
+    world.event(knock());
+    let last = world.effects();
+    assert!(admits(&last), "{last:?}");
+    world.news(News::Stopped);
+    world.event(knock());
+    assert!(world.effects().is_empty());
+
+    let mut world = World::up(peer());
+    world.command(1, Command::Disconnect(name()));
+    world.effects();
+    world.event(knock());
+    assert!(world.effects().is_empty(), "nobody goes on");
 }
 
 #[test]
