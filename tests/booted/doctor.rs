@@ -3,7 +3,7 @@
 use fastvpn_tests::cases;
 use fastvpn_tests::lab::inner_v4;
 
-use crate::support::{NETWORK, alone};
+use crate::support::{NETWORK, SOON, alone};
 
 cases![what_is_well_is_ok_and_what_is_not_comes_with_a_remedy,];
 
@@ -28,6 +28,9 @@ fn what_is_well_is_ok_and_what_is_not_comes_with_a_remedy() {
              ip address add {taken}/30 dev taken0 && ip link set taken0 up"
         ))
         .unwrap();
+    // the daemon notices in its own time
+    let noticed = format!("fastvpnctl doctor {NETWORK} | grep -q 'goes to taken0'");
+    system.await_sh(&noticed, SOON).unwrap();
     let hidden = system.ctl(&["doctor", NETWORK]).unwrap();
     assert_eq!(hidden.code, 0, "a warning: {hidden}");
     assert!(hidden.stdout.contains("goes to taken0 by a route to"), "{hidden}");

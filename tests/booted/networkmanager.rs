@@ -8,7 +8,7 @@ use std::time::Duration;
 use fastvpn_tests::cases;
 use fastvpn_tests::lab::Lab;
 use fastvpn_tests::lab::booted::System;
-use fastvpn_tests::lab::booted::tree::Tree;
+use fastvpn_tests::lab::booted::tree::{PACKAGES, Tree};
 
 use crate::support::SOON;
 
@@ -19,6 +19,7 @@ cases![
     connection_that_fails_says_why,
     connection_of_the_tool_goes_when_the_network_is_left,
     network_that_fastvpnd_runs_is_left_alone,
+    networkmanager_that_runs_hears_of_the_package,
     two_networks_are_connected_at_once,
 ];
 
@@ -153,6 +154,16 @@ fn connection_that_fails_says_why() {
     assert!(taken.stderr.contains("NetworkManager"), "{taken}");
     desk.sh("nmcli connection down home");
 
+    desk.sh("echo 'address = [\"10.9.0.99/24\"]' >/root/claim");
+    desk.sh("cp -a /etc/fastvpn/home.toml /root/home.toml");
+    desk.sh("cat /root/claim /root/home.toml >/etc/fastvpn/home.toml && fastvpnctl reload");
+    let refused = up("home");
+    // that is how nmcli puts it
+    assert!(refused.contains("Invalid secrets"), "{refused}");
+    said("failure: login-failed");
+    said("the hub gives this peer 10.9.0.7");
+    desk.sh("cat /root/home.toml >/etc/fastvpn/home.toml && fastvpnctl reload");
+
     desk.sh("systemctl stop hub");
     up("home");
     said("does not answer");
@@ -206,6 +217,37 @@ fn network_that_fastvpnd_runs_is_left_alone() {
     desk.system.await_ping("10.9.0.1", SOON).unwrap();
 }
 
+fn networkmanager_that_runs_hears_of_the_package() {
+    let lab = Lab::new().unwrap();
+    let system = System::boot(&lab, Tree::Plain, "desk", 1).unwrap();
+    let add = |name: &str| {
+        let (link, end) = (format!("ip link set {name} up"), format!("{name}.end"));
+        let add =
+            format!("ip link add {name} type veth peer {end} && ip link set {end} up && {link}");
+        system.sh(&add).unwrap();
+    };
+    let taken = |name: &str| {
+        let state = format!("nmcli -t -f DEVICE,STATE device | grep '^{name}:'");
+        system.await_sh(&format!("{state} | grep -v unmanaged"), SOON).unwrap();
+    };
+    add("fvpn-early");
+    taken("fvpn-early");
+    let process = system.sh("systemctl show -P MainPID NetworkManager").unwrap();
+
+    let install = format!("apt-get -q -y install {PACKAGES}/*.deb 2>&1");
+    system.sh(&format!("DEBIAN_FRONTEND=noninteractive {install}")).unwrap();
+
+    assert_eq!(system.sh("systemctl show -P MainPID NetworkManager").unwrap(), process);
+    add("fvpn-late");
+    add("other");
+    taken("other");
+    let late = system.sh("nmcli -t -f DEVICE,STATE device | grep '^fvpn-late:'").unwrap();
+    assert!(late.contains("unmanaged"), "{late}");
+    // the VPN's kind is known as well
+    let vpn = "nmcli connection add type vpn vpn-type fastvpn con-name home vpn.data network=home";
+    system.sh(vpn).unwrap();
+}
+
 /// The system with all that is in it
 struct Desk {
     system: System,
@@ -253,7 +295,8 @@ impl Desk {
 
     /// Waits until no process of the plugin is left
     fn no_plugin(&self) {
-        self.system.await_sh("! pgrep -f nm-fastvpn-service", SOON).unwrap();
+        // by its name, which the kernel cuts: command lines would have that of the shell among them
+        self.system.await_sh("! pgrep nm-fastvpn", SOON).unwrap();
     }
 
     fn status(&self, network: &str) -> serde_json::Value {
@@ -268,15 +311,15 @@ const ON_HUB: &str = "fastvpnctl --bus unix:path=/run/hub.bus";
 /// Makes the world around the desk
 const WORLD: &str = r#"#!/bin/bash
 set -eu
-# the underlay, managed by NetworkManager; its far end is the hub's
+# the underlay, managed by NetworkManager and none of the laboratory's; its far end is the hub's
 ip netns add hub
 nmcli connection add type veth ifname v0 veth.peer v1 con-name wire \
     ipv4.method manual ipv4.addresses 192.0.2.2/24 ipv4.gateway 192.0.2.1 \
-    ipv6.method manual ipv6.addresses 2001:db8::2/64 ipv6.gateway 2001:db8::1
+    ipv6.method manual ipv6.addresses 2001:db8:1::2/64 ipv6.gateway 2001:db8:1::1
 nmcli connection up wire
 ip link set v1 netns hub
 for address in 192.0.2.9/24 192.0.2.1/24; do ip -n hub addr add $address dev v1; done
-ip -n hub addr add 2001:db8::1/64 dev v1 nodad
+ip -n hub addr add 2001:db8:1::1/64 dev v1 nodad
 ip -n hub link set lo up
 ip -n hub link set v1 up
 # behind the hub: tokyo
@@ -322,7 +365,7 @@ END
 }
 hub home 8796 '"10.9.0.0/24", "fd09::/64"' '"10.9.0.1/24", "fd09::1/64"' '"10.9.0.7", "fd09::7"' \
     '"10.9.0.8", "fd09::8"' '"192.168.7.0/24", "fd07::/64"' 192.0.2.1:8796
-hub six 8800 '"fd0a::/64"' '"fd0a::1/64"' '"fd0a::7"' '"fd0a::8"' '"fd08::/64"' '[2001:db8::1]:8800'
+hub six 8800 '"fd0a::/64"' '"fd0a::1/64"' '"fd0a::7"' '"fd0a::8"' '"fd08::/64"' '[2001:db8:1::1]:8800'
 cat >/srv/far/home.toml <<END
 role = "peer"
 private_key_file = "/srv/far/home.key"
