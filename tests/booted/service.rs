@@ -8,7 +8,9 @@ use fastvpn_tests::lab::booted::System;
 use crate::support::{NETWORK, SOON, alone, hub_config, write_config};
 
 cases![
+    administrator_may_after_typing_the_password,
     journal_has_the_values_as_fields,
+    members_are_for_administrators,
     polkit_decides_for_users_without_a_dialog,
     reload_fails_with_the_problems_and_changes_nothing,
     user_who_sits_at_the_machine_may_connect,
@@ -97,6 +99,57 @@ fn user_who_sits_at_the_machine_may_connect() {
     assert_eq!(at_seat("fastvpnctl reload").code, 4);
 }
 
+fn members_are_for_administrators() {
+    let (_lab, system) = alone();
+    system.sh("useradd --create-home carol").unwrap();
+    let changes = [
+        "fastvpnctl invite laptop --network home --endpoint vpn.example.org:8796",
+        "fastvpnctl member approve laptop --network home",
+        "fastvpnctl member revoke laptop --network home",
+        "fastvpnctl member rename laptop desk --network home",
+    ];
+
+    for change in changes {
+        let answer = system.answer_as("carol", change).unwrap();
+        assert_eq!(answer.code, 4, "{change}: {answer}");
+        assert!(answer.stderr.contains("manage the members of a network"), "{change}: {answer}");
+    }
+
+    assert_eq!(system.answer(changes[0]).unwrap().code, 0);
+    // an administrator may hand over this and nothing else
+    let rule = RULE.replace("org.fastvpn.connect", "org.fastvpn.manage-members");
+    system.write("/etc/polkit-1/rules.d/50-carol.rules", 0o644, &rule).unwrap();
+    let invite = "runuser -u carol -- fastvpnctl invite phone --endpoint vpn.example.org:8796";
+    system.await_sh(invite, SOON).unwrap();
+    assert_eq!(system.answer_as("carol", "fastvpnctl disconnect home").unwrap().code, 4);
+}
+
+fn administrator_may_after_typing_the_password() {
+    let (_lab, system) = alone();
+    for (user, groups) in [("carol", "--groups sudo"), ("dave", "")] {
+        system.sh(&format!("useradd --create-home {groups} {user}")).unwrap();
+        system.sh(&format!("echo {user}:secret-{user} | chpasswd")).unwrap();
+    }
+    system.write("/srv/dialog.zsh", 0o644, DIALOG).unwrap();
+    let reload = |user: &str, password: &str| {
+        let dialog = format!("timeout 60 zsh -f /srv/dialog.zsh {password}");
+        // polkit asks in sessions only, such as logging in makes
+        let session = ["--property=PAMName=login".to_owned(), format!("--uid={user}")];
+        system.unit(&session.each_ref().map(String::as_str), &dialog).unwrap()
+    };
+
+    let may = reload("carol", "secret-carol");
+    assert!(may.stdout.contains("change the configuration of fastvpn networks"), "{may}");
+    assert!(may.stdout.contains("status 0"), "{may}");
+    assert!(!may.stdout.contains("secret"), "{may}");
+    let mistyped = reload("carol", "secret-dave");
+    assert!(mistyped.stdout.contains("status 4"), "{mistyped}");
+    // it is an administrator's password that is asked for, whoever asks
+    let other = reload("dave", "secret-dave");
+    assert!(other.stdout.contains("status 4"), "{other}");
+    assert!(reload("dave", "secret-carol").stdout.contains("status 0"));
+}
+
 fn failed(system: &System) -> String {
     system.sh("systemctl list-units --failed --no-legend --plain").unwrap()
 }
@@ -107,3 +160,15 @@ const RULE: &str = "polkit.addRule(function(action, subject) {
     }
 });
 ";
+
+/// Reloads on a terminal of its own, and types a password when it is asked for one
+const DIALOG: &str = r#"
+zmodload zsh/zpty
+zpty dialog 'fastvpnctl reload; print "status $?"'
+zpty -r -m dialog asked '*assword: *'
+# what was typed before the question is dropped
+sleep 0.3
+zpty -w dialog "$1"
+zpty -r -m dialog ended '*status [0-9]*'
+print -r -- "${asked//$'\r'/}${ended//$'\r'/}"
+"#;
