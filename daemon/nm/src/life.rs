@@ -116,16 +116,16 @@ impl Life {
         let options = HashMap::from([("apply", Variant::from(Apply::Caller.as_str()))]);
         self.held = true;
         let result = manager.connect(&self.network, &options).await;
-        match &result {
-            Err(
-                Error::InUse(_)
-                | Error::InvalidArgument(_)
-                | Error::NotAuthorized(_)
-                | Error::NotPeer(_)
-                | Error::UnknownNetwork(_),
-            ) => self.held = false,
-            // With any other error it may be up for us, or on its way.
-            Ok(_) | Err(_) => {}
+        // With any other error it may be up for us, or on its way.
+        if let Err(
+            Error::InUse(_)
+            | Error::InvalidArgument(_)
+            | Error::NotAuthorized(_)
+            | Error::NotPeer(_)
+            | Error::UnknownNetwork(_),
+        ) = &result
+        {
+            self.held = false;
         }
         result
     }
