@@ -143,6 +143,23 @@ fn kernel_that_says_only_later_bytes_again_and_again_has_lost_those_before() {
 }
 
 #[test]
+fn kernel_that_only_asks_for_a_window_has_lost_all_that_it_said_before() {
+    for lost in [1, 5] {
+        let mut pair = Pair::open();
+        restart(&mut pair);
+
+        pair.says(SERVER, lost, 0, &[]);
+        for _ in 0..2 {
+            pair.says(SERVER, lost - 1, 0, &[]);
+            pair.pump();
+        }
+
+        let told = [CLIENT, SERVER].map(|at| pair.last(at).map(|seen| seen.flags));
+        assert_eq!(told, [Some(RST | ACK); 2], "{lost} bytes");
+    }
+}
+
+#[test]
 fn kernels_are_served_before_it_is_clear_how_the_connection_goes_on() {
     let mut pair = talked();
     restart(&mut pair);

@@ -264,10 +264,14 @@ impl Inquiry {
             self.tell(Answer::Dead);
         } else if segment.has(ACK) {
             let (seq, ack) = (segment.seq, segment.ack);
+            let says = !segment.data.is_empty() || segment.has(FIN);
+            // Who stands at a number and then names the one before asks for a window, or for a sign of
+            // life: all before where it stands was acknowledged.
+            let asks = !says && self.heard.is_some_and(|(at, _)| seq == at.wrapping_sub(1));
+            let seq = if asks { seq.wrapping_add(1) } else { seq };
             // Of what it says (again) from here on nothing is lost; a bare acknowledgement names
             // what it says next, and what comes before may still be with it.
             let ahead = seq.wrapping_sub(self.known()).cast_signed();
-            let says = !segment.data.is_empty() || segment.has(FIN);
             // Its FIN is not acknowledged before the other kernel has it.
             let ended = self.memory.is_some_and(|memory| memory.ended);
             if ahead <= 0 && (ahead == 0 || says) || ahead == 1 && ended {
@@ -275,7 +279,7 @@ impl Inquiry {
                 self.tell(Answer::Alive { seq: self.known(), ack });
             } else {
                 self.heard = Some((seq, ack));
-                if says && self.is_repeated(seq) {
+                if (says || asks) && self.is_repeated(seq) {
                     self.tell(Answer::Alive { seq, ack });
                     self.next = now + VERDICT;
                 }
