@@ -24,16 +24,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fastvpn_tests::lab::booted::tree;
-use fastvpn_tests::runner::{Case, Options, Suite, run};
+use fastvpn_tests::runner::{Case, Suite, run};
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return ExitCode::from(2);
-        }
-    };
     let cases: Vec<Case> = [
         completion::CASES,
         doctor::CASES,
@@ -51,5 +44,5 @@ fn main() -> ExitCode {
         patience: Duration::from_secs(180),
         ready: tree::prepare,
     };
-    run(&suite, &cases, &options)
+    run(&suite, &cases)
 }

@@ -34,17 +34,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use fastvpn_tests::lab;
-use fastvpn_tests::runner::{Options, Suite, Unready};
+use fastvpn_tests::runner::{Suite, Unready};
 use runner::Case;
 
 fn main() -> ExitCode {
-    let options = match Options::read(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(problem) => {
-            eprintln!("{problem}");
-            return ExitCode::from(2);
-        }
-    };
     let cases: Vec<Case> = [
         basic::CASES,
         bounds::CASES,
@@ -70,5 +63,5 @@ fn main() -> ExitCode {
         patience: Duration::from_secs(180),
         ready: |_| lab::privileged().map_err(Unready::Cannot),
     };
-    fastvpn_tests::runner::run(&suite, &cases, &options)
+    fastvpn_tests::runner::run(&suite, &cases)
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use options::Options;
+use options::Options;
 
 use crate::lab;
 
@@ -96,8 +96,19 @@ const SHARED: &str = "FASTVPN_SUITE_DIR";
 const SKIPPED: i32 = 77;
 const FAILED: i32 = 101;
 
-/// Runs what the options ask for; ends with 77 where nothing can run
-pub fn run(suite: &Suite, cases: &[Case], options: &Options) -> ExitCode {
+/// Runs what the command line asks for; ends with 2 where that makes no sense, and with 77 where nothing
+/// can run
+pub fn run(suite: &Suite, cases: &[Case]) -> ExitCode {
+    match Options::read(std::env::args().skip(1)) {
+        Ok(options) => run_with(suite, cases, &options),
+        Err(problem) => {
+            eprintln!("{problem}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run_with(suite: &Suite, cases: &[Case], options: &Options) -> ExitCode {
     if let Some(one) = &options.one {
         return run_here(cases, one);
     }

@@ -2,21 +2,21 @@
 
 /// What to run, and how
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub(super) struct Options {
     /// Parts of the names to run; none: all
-    pub filters: Vec<String>,
+    pub(super) filters: Vec<String>,
     /// Parts of the names not to run
-    pub skips: Vec<String>,
+    pub(super) skips: Vec<String>,
     /// Whether filters are whole names
-    pub exact: bool,
+    pub(super) exact: bool,
     /// Whether to list the names only
-    pub list: bool,
+    pub(super) list: bool,
     /// Whether output is shown as it comes
-    pub show_output: bool,
+    pub(super) show_output: bool,
     /// How many cases run at a time
-    pub jobs: usize,
+    pub(super) jobs: usize,
     /// The one case that this process runs for another one
-    pub one: Option<String>,
+    pub(super) one: Option<String>,
 }
 
 impl Options {
@@ -24,7 +24,7 @@ impl Options {
     ///
     /// # Errors
     /// A sentence on the argument that is wrong.
-    pub fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
+    pub(super) fn read(arguments: impl Iterator<Item = String>) -> Result<Self, String> {
         let mut options = Self { jobs: 2, ..Self::default() };
         let mut arguments = arguments;
         while let Some(argument) = arguments.next() {
@@ -48,7 +48,7 @@ impl Options {
     }
 
     /// Tells whether a case is to run
-    pub fn wants(&self, name: &str) -> bool {
+    pub(super) fn wants(&self, name: &str) -> bool {
         let matches = |part: &String| if self.exact { name == part } else { name.contains(part) };
         let wanted = self.filters.is_empty() || self.filters.iter().any(matches);
         wanted && !self.skips.iter().any(|part| name.contains(part))
