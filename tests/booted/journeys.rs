@@ -124,6 +124,9 @@ impl Machines {
         let writable = "mount --bind /proc/sys/net /proc/sys/net && \
                         mount -o remount,bind,rw /proc/sys/net";
         self.system(router).sh(writable).unwrap();
+        // it takes addresses away from interfaces that appear, if it sees them late; and it is no part
+        // of a router
+        self.system(router).sh("systemctl stop NetworkManager").unwrap();
         let behind = &self.system(router).host;
         behind.veth("office0", &pc, "eth0").unwrap();
         let [gateway, own] = [1, 10].map(|number| format!("{network}.{number}").parse().unwrap());

@@ -8,6 +8,7 @@ use fastvpn_tests::cases;
 use fastvpn_tests::lab::booted::System;
 use fastvpn_tests::lab::load::Transfer;
 use fastvpn_tests::lab::{inner_v4, until};
+use fastvpn_tests::link::{LinkConfig, mbit, ms};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::support::{NETWORK, NUMBERS, SOON, Trio, alone, hub_config, write_config};
@@ -31,6 +32,8 @@ fn kept(system: &System) -> String {
 fn restart_disturbs_neither_a_transfer_nor_an_idle_connection() {
     let trio = Trio::up();
     let [from, to] = [&trio.peers[0], &trio.peers[1]];
+    // However fast the machine is, the transfer must outlast the last restart.
+    trio.lab.wire.all(&LinkConfig::new().rate(mbit(100)).queue(ms(100)));
     let at = |port| SocketAddr::from((inner_v4(NUMBERS[2]), port));
     let (idle, target) = (at(7600), at(7601));
     let listener = to.host.run(move |_| TcpListener::bind(idle)).unwrap();

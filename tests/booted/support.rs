@@ -13,7 +13,6 @@ pub(crate) struct Trio {
     /// Underlay and overlay numbers 11 and 12
     pub(crate) peers: [System; 2],
     /// Where they are; its wire decides what the links between them are like
-    #[allow(dead_code, reason = "kept for its wire")]
     pub(crate) lab: Lab,
 }
 
