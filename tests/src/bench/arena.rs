@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::contest::Contestant;
 use super::programs::{self, Tunnel};
-use super::routes::Route;
+use super::routes::{Link, Route};
 use crate::lab::star::number;
 use crate::lab::{Host, Lab, Port, Star, Wire, outer_v4};
 use crate::link::{Counters, LinkConfig};
@@ -49,8 +49,16 @@ impl Ground {
     /// If this machine cannot have a laboratory.
     pub fn new(route: Route, seed: u64) -> Result<Self> {
         let lab = Lab::seeded(seed)?;
-        let (near, near_port) = lab.host("near", &[outer_v4(number(0)).into()])?;
-        let (far, far_port) = lab.host("far", &[outer_v4(number(1)).into()])?;
+        let ((near, near_port), (far, far_port)) = match route.link() {
+            Link::Emulated => (
+                lab.host("near", &[outer_v4(number(0)).into()])?,
+                lab.host("far", &[outer_v4(number(1)).into()])?,
+            ),
+            Link::Cable => {
+                let (near, far) = cabled()?;
+                ((near, Port::NONE), (far, Port::NONE))
+            }
+        };
         for host in [&near, &far] {
             tune(host)?;
         }
@@ -65,7 +73,10 @@ impl Ground {
         Self {
             near: Arc::clone(&star.peers[0].host),
             far: Arc::clone(&star.peers[1].host),
-            ports: (star.peer_ports[0], star.peer_ports[1]),
+            ports: match star.peer_ports[..] {
+                [near, far, ..] => (near, far),
+                _ => (Port::NONE, Port::NONE),
+            },
             route,
             under: Under::Star(Box::new(star)),
         }
@@ -73,8 +84,13 @@ impl Ground {
 
     /// Gives the link its whole character
     pub fn impair(&self) {
-        self.wire().set(self.ports.0, self.ports.1, self.route.forward());
-        self.wire().set(self.ports.1, self.ports.0, self.route.back());
+        match self.route.link() {
+            Link::Emulated => {
+                self.wire().set(self.ports.0, self.ports.1, self.route.forward());
+                self.wire().set(self.ports.1, self.ports.0, self.route.back());
+            }
+            Link::Cable => {}
+        }
     }
 
     /// Returns the network of fastvpn, if that is what runs here
@@ -98,9 +114,12 @@ impl Ground {
         &self.lab().wire
     }
 
-    /// Returns what became of the packets from near to far
+    /// Returns what became of the packets from near to far; on a cable, nobody counts
     pub fn forward(&self) -> Counters {
-        self.wire().counters(self.ports.0, self.ports.1)
+        match self.route.link() {
+            Link::Emulated => self.wire().counters(self.ports.0, self.ports.1),
+            Link::Cable => Counters::default(),
+        }
     }
 }
 
@@ -179,6 +198,16 @@ impl Arena {
 /// If the kernel has no such setting.
 pub fn tune(host: &Host) -> Result<()> {
     host.sysctl("ipv4/tcp_no_metrics_save", "1")
+}
+
+/// Two hosts with a cable between them
+fn cabled() -> Result<(Arc<Host>, Arc<Host>)> {
+    let (near, far) = (Host::new("near")?, Host::new("far")?);
+    near.veth("eth0", &far, "eth0")?;
+    for (host, own) in [(&near, number(0)), (&far, number(1))] {
+        host.add_address("eth0", outer_v4(own).into(), 24)?;
+    }
+    Ok((Arc::new(near), Arc::new(far)))
 }
 
 fn processor(process: u32) -> Duration {

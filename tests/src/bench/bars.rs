@@ -55,6 +55,8 @@ pub fn bar(route: Route, measure: Measure) -> Option<Bar> {
         Measure::BesideCubic | Measure::BesideBbr => Some(Bar::Between(30.0, 70.0)),
         Measure::JainStreams => Some(Bar::AtLeast(0.99)),
         Measure::JainNodes => Some(Bar::AtLeast(0.9)),
+        Measure::TurnsShare => only(route, Route::Cable, Bar::AtLeast(40.0)),
+        Measure::Cost => only(route, Route::Cable, Bar::Under(1.5)),
         Measure::Local(place) => super::local::FIGURES[place].bar,
         Measure::BusyMedian
         | Measure::Busy95
@@ -62,6 +64,11 @@ pub fn bar(route: Route, measure: Measure) -> Option<Bar> {
         | Measure::Memory
         | Measure::Lateness
         | Measure::Idle99
+        | Measure::Turns
+        | Measure::OneCore
+        | Measure::OneCoreLost
+        | Measure::OneCoreMedian
+        | Measure::OneCore99
         | Measure::ConstantLost => None,
     }
 }
@@ -81,6 +88,7 @@ fn bulk(route: Route) -> Option<f64> {
         Route::Low => Some(830.0),
         Route::Medium => Some(410.0),
         Route::High => Some(42.0),
+        Route::Cable => Some(5000.0),
         Route::Gigabit | Route::Local => None,
     }
 }

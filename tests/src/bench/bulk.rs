@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use super::arena::{Arena, Ground, SECOND, SERVICE};
 use super::contest::Contestant;
 use super::measures::Measure;
 use super::programs::{Window, nodes};
-use super::routes::Route;
+use super::routes::{Link, Route};
 use super::stats::{jain, median, percentile};
 use crate::lab::load::{self, PingReport};
 use crate::lab::star::number;
@@ -52,29 +53,32 @@ pub fn stream(route: Route, contestant: Contestant, span: Span, seed: u64) -> Re
     let mut stream = begin(&arena)?;
     stream.reaches(span.from, PATIENCE)?;
     let stop = AtomicBool::new(false);
+    let has_queue = route.limit().is_some();
     let (ping, waits, window) = std::thread::scope(|scope| {
         let ping = scope.spawn(|| ping_beside(&arena, span));
-        let waits = scope.spawn(|| waits(&arena.ground, &stop));
+        let waits = has_queue.then(|| scope.spawn(|| waits(&arena.ground, &stop)));
         let window = observe(&arena, &mut stream, span);
         stop.store(true, Ordering::Release);
-        (ping.join(), waits.join(), window)
+        (ping.join(), waits.map(ScopedJoinHandle::join).transpose(), window)
     });
     let window = window?;
     let panicked = |_| anyhow::anyhow!("a thread panicked");
     let (ping, waits) = (ping.map_err(panicked)??, waits.map_err(panicked)?);
     let mut figures = vec![(Measure::Bulk, stream.mbits(window.span.from, window.span.to))];
     figures.extend(beside(&ping, idle));
-    if arena.ground.route.limit().is_some() {
+    if let Some(waits) = waits {
         figures.push((Measure::Queue, waits.iter().sum::<f64>() / waits.len().max(1) as f64));
     }
-    if window.delivered > 0.0 {
+    if window.sent > 0.0 && window.delivered > 0.0 {
         figures.push((Measure::Wire, window.sent / window.delivered));
     }
     if let Some(memory) = arena.memory() {
         figures.push((Measure::Processor, window.processor * 100.0));
         figures.push((Measure::Memory, memory));
     }
-    figures.push((Measure::Lateness, arena.ground.wire().report().late_mean_us));
+    if route.link() == Link::Emulated {
+        figures.push((Measure::Lateness, arena.ground.wire().report().late_mean_us));
+    }
     Ok(figures)
 }
 

@@ -23,6 +23,8 @@ pub enum Contestant {
     Wireguard,
     /// wireguard-go, BBR inside
     WireguardBbr,
+    /// boringtun, WireGuard in Rust
+    Boringtun,
     /// tinc
     Tinc,
     /// OpenVPN over UDP
@@ -39,7 +41,7 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, in the order of the tables
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Fastvpn,
         Self::FastvpnBbr,
         Self::FastvpnTcp,
@@ -49,6 +51,7 @@ impl Contestant {
         Self::Kcp,
         Self::Wireguard,
         Self::WireguardBbr,
+        Self::Boringtun,
         Self::Tinc,
         Self::Openvpn,
         Self::Kcptun,
@@ -64,6 +67,7 @@ impl Contestant {
             Self::Raw | Self::RawBbr => "raw",
             Self::Kcp => "kcp",
             Self::Wireguard | Self::WireguardBbr => "wireguard-go",
+            Self::Boringtun => "boringtun",
             Self::Tinc => "tinc",
             Self::Openvpn => "openvpn",
             Self::Kcptun => "kcptun",
@@ -91,6 +95,7 @@ impl Contestant {
             | Self::Kcp
             | Self::Wireguard
             | Self::WireguardBbr
+            | Self::Boringtun
             | Self::Tinc
             | Self::Openvpn
             | Self::Kcptun
@@ -117,6 +122,7 @@ impl Contestant {
             Self::Kcp => "stock KCP",
             Self::Wireguard => "WireGuard, CUBIC",
             Self::WireguardBbr => "WireGuard, BBR",
+            Self::Boringtun => "boringtun",
             Self::Tinc => "tinc",
             Self::Openvpn => "OpenVPN",
             Self::Kcptun => "kcptun",
@@ -141,6 +147,7 @@ impl Contestant {
             | Self::Raw
             | Self::Kcp
             | Self::Wireguard
+            | Self::Boringtun
             | Self::Tinc
             | Self::Openvpn
             | Self::Kcptun

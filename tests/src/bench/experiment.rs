@@ -8,7 +8,7 @@ use super::bulk::{self, Figures, Span};
 use super::contest::Contestant;
 use super::measures::Measure;
 use super::routes::Route;
-use super::{local, short};
+use super::{cable, local, short};
 use crate::lab::stream::Congestion;
 
 /// Something to measure once
@@ -45,6 +45,12 @@ pub enum Kind {
     TwoStreams,
     /// Two nodes' sessions
     TwoNodes,
+    /// Questions and answers of one byte
+    Turns,
+    /// What a gigabyte costs
+    Cost,
+    /// A stream where everything shares one core
+    OneCore,
     /// One of the figures in [`local`]
     Local(usize),
 }
@@ -95,6 +101,12 @@ impl Experiment {
                 short::requests(route, contestant, if quick { 40 } else { 240 }, seed)
             }
             Kind::Pings => short::pings(route, contestant, if quick { 50 } else { 300 }, seed),
+            Kind::Turns => {
+                let time = Duration::from_secs(if quick { 1 } else { 3 });
+                cable::round_trips(contestant, time, seed)
+            }
+            Kind::Cost => cable::cost(contestant, self.span(effort), seed),
+            Kind::OneCore => cable::one_core(contestant, self.span(effort), seed),
             Kind::Local(place) => {
                 let value = (local::FIGURES[place].measure)()?;
                 Ok(vec![(Measure::Local(place), value)])
@@ -127,6 +139,14 @@ impl Experiment {
             Kind::Beside(Congestion::Cubic) => vec![Measure::BesideCubic],
             Kind::TwoStreams => vec![Measure::JainStreams],
             Kind::TwoNodes => vec![Measure::JainNodes],
+            Kind::Turns => vec![Measure::Turns, Measure::TurnsShare],
+            Kind::Cost => vec![Measure::Cost],
+            Kind::OneCore => vec![
+                Measure::OneCore,
+                Measure::OneCoreLost,
+                Measure::OneCoreMedian,
+                Measure::OneCore99,
+            ],
             Kind::Local(place) => vec![Measure::Local(place)],
         }
     }
@@ -137,7 +157,13 @@ impl Experiment {
         let rtt = self.route.rtt();
         let object = rtt.as_secs_f64() * self.guess() + 0.3;
         match self.kind {
-            Kind::Stream | Kind::Constant | Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes => {
+            Kind::Stream
+            | Kind::Constant
+            | Kind::Beside(_)
+            | Kind::TwoStreams
+            | Kind::TwoNodes
+            | Kind::Cost
+            | Kind::OneCore => {
                 // in one of the runs only
                 let trials = if self.has_window() { 10 } else { 0 };
                 self.span(effort).to.as_secs() + self.start_up() + trials
@@ -153,6 +179,7 @@ impl Experiment {
                 (each * (rtt.as_secs_f64() * 1.3 + 0.16)) as u64 + self.start_up()
             }
             Kind::Pings => (if quick { 5 } else { 30 }) + self.start_up(),
+            Kind::Turns => (if quick { 2 } else { 6 }) + self.start_up(),
             Kind::Local(place) => local::FIGURES[place].seconds,
         }
     }
@@ -163,12 +190,15 @@ impl Experiment {
             Kind::Objects | Kind::Cold | Kind::Requests | Kind::Pings => Need::Little,
             Kind::Local(place) => local::FIGURES[place].need,
             Kind::Stream
+            | Kind::Turns
+            | Kind::Cost
+            | Kind::OneCore
             | Kind::Constant
             | Kind::Steps
             | Kind::Beside(_)
             | Kind::TwoStreams
             | Kind::TwoNodes => match self.route {
-                Route::Low | Route::Gigabit | Route::Local => Need::Machine,
+                Route::Low | Route::Gigabit | Route::Cable | Route::Local => Need::Machine,
                 // of the others none comes near to what a core can do there
                 Route::Medium | Route::High if self.contestant.program() == "fastvpn" => {
                     Need::Machine
@@ -198,7 +228,10 @@ impl Experiment {
             | Kind::Steps
             | Kind::Beside(_)
             | Kind::TwoStreams
-            | Kind::TwoNodes => usize::MAX,
+            | Kind::TwoNodes
+            | Kind::Turns
+            | Kind::Cost
+            | Kind::OneCore => usize::MAX,
         }
     }
 
@@ -207,7 +240,9 @@ impl Experiment {
         match self.kind {
             Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes if quick => Span::new(2, 12),
             Kind::Beside(_) | Kind::TwoStreams | Kind::TwoNodes => Span::new(0, 60),
-            Kind::Stream if quick => Span::new(3, 7),
+            Kind::Stream | Kind::OneCore if quick => Span::new(3, 7),
+            Kind::Cost if quick => Span::new(1, 3),
+            Kind::OneCore => Span::new(3, 8),
             Kind::Stream if self.route.limit().is_none() => Span::new(3, 8),
             Kind::Stream => Span::new(3, 11),
             Kind::Constant if quick => Span::new(2, 5),
@@ -217,6 +252,8 @@ impl Experiment {
             | Kind::Requests
             | Kind::Pings
             | Kind::Steps
+            | Kind::Turns
+            | Kind::Cost
             | Kind::Local(_) => Span::new(2, 10),
         }
     }

@@ -56,14 +56,15 @@ pub const FIGURES: &[LocalFigure] = &[
         most: 1,
         ..little("key-gap", "gap of a 10 ms ping in 130 s (key change)", "ms", 135, key_gap)
     },
-    whole("veth-raw", "TCP over a cable, without fastvpn", "Mbit/s", 8, raw_tcp),
-    LocalFigure {
-        bar: Some(Bar::AtLeast(5000.0)),
-        ..whole("veth", "TCP over a cable, between two peers", "Mbit/s", 9, overlay_tcp)
-    },
     LocalFigure {
         bar: Some(Bar::Under(20.0)),
-        ..whole("peer-memory", "memory of a peer after that", "MiB", 6, peer_memory)
+        ..whole(
+            "peer-memory",
+            "memory of a peer after two seconds of TCP over a cable",
+            "MiB",
+            6,
+            peer_memory,
+        )
     },
     LocalFigure {
         most: 1,
@@ -194,18 +195,6 @@ fn key_gap() -> Result<f64> {
     ensure!(changed, "keys did not change");
     eprintln!("  {} of {} probes lost", report.sent - report.received, report.sent);
     Ok(report.longest_gap.as_secs_f64() * 1e3)
-}
-
-fn raw_tcp() -> Result<f64> {
-    let star = Star::on_cables()?;
-    load::iperf(&star.peers[0].host, &star.peers[1].host, outer_v4(number(1)).into(), 5, &[])
-}
-
-fn overlay_tcp() -> Result<f64> {
-    let star = Star::on_cables()?;
-    let target: IpAddr = inner_v4(number(1)).into();
-    star.peers[0].reaches(target, Duration::from_secs(10))?;
-    load::iperf(&star.peers[0].host, &star.peers[1].host, target, 5, &[])
 }
 
 fn peer_memory() -> Result<f64> {

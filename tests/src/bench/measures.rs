@@ -53,13 +53,27 @@ pub enum Measure {
     JainStreams,
     /// Jain's index of two nodes' sessions over one bottleneck
     JainNodes,
+    /// Questions and answers of one byte in a second
+    Turns,
+    /// The same, as a share of what the link has without a tunnel
+    TurnsShare,
+    /// Processor time of both ends for a gigabyte at 500 Mbit/s
+    Cost,
+    /// One TCP stream where everything shares one core
+    OneCore,
+    /// Pings beside that stream that were lost
+    OneCoreLost,
+    /// Median of those pings' round-trip times, above the idle one
+    OneCoreMedian,
+    /// 99th percentile of the same
+    OneCore99,
     /// One of the figures in [`super::local`], by its place there
     Local(usize),
 }
 
 impl Measure {
     /// All that are measured over links
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 32] = [
         Self::Bulk,
         Self::BusyLost,
         Self::BusyMedian,
@@ -85,6 +99,13 @@ impl Measure {
         Self::BesideBbr,
         Self::JainStreams,
         Self::JainNodes,
+        Self::Turns,
+        Self::TurnsShare,
+        Self::Cost,
+        Self::OneCore,
+        Self::OneCoreLost,
+        Self::OneCoreMedian,
+        Self::OneCore99,
     ];
 
     /// Returns the name for JSON
@@ -115,6 +136,13 @@ impl Measure {
             Self::BesideBbr => "share-beside-bbr",
             Self::JainStreams => "jain-streams",
             Self::JainNodes => "jain-nodes",
+            Self::Turns => "turns",
+            Self::TurnsShare => "turns-share",
+            Self::Cost => "cost",
+            Self::OneCore => "one-core",
+            Self::OneCoreLost => "one-core-ping-lost",
+            Self::OneCoreMedian => "one-core-ping-50",
+            Self::OneCore99 => "one-core-ping-99",
             Self::Local(place) => super::local::FIGURES[place].name,
         }
     }
@@ -147,6 +175,13 @@ impl Measure {
             Self::BesideBbr => "share beside one BBR stream",
             Self::JainStreams => "Jain index, two streams in one session",
             Self::JainNodes => "Jain index, sessions of two nodes",
+            Self::Turns => "questions and answers of 1 byte",
+            Self::TurnsShare => "the same, of what the bare link has",
+            Self::Cost => "processor time of both ends for 1 GB at 500 Mbit/s",
+            Self::OneCore => "one TCP stream, everything on one core",
+            Self::OneCoreLost => "ping beside it: lost",
+            Self::OneCoreMedian => "ping beside it: median over idle",
+            Self::OneCore99 => "ping beside it: 99 % over idle",
             Self::Local(place) => super::local::FIGURES[place].title,
         }
     }
@@ -154,14 +189,23 @@ impl Measure {
     /// Returns the unit
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Bulk => "Mbit/s",
+            Self::Bulk | Self::OneCore => "Mbit/s",
+            Self::Turns => "1/s",
             Self::BusyLost
             | Self::IdleLost
             | Self::ConstantLost
             | Self::BesideCubic
             | Self::BesideBbr
+            | Self::TurnsShare
+            | Self::OneCoreLost
             | Self::Processor => "%",
-            Self::BusyMedian | Self::Busy95 | Self::Busy99 | Self::Idle99 | Self::Queue => "ms",
+            Self::BusyMedian
+            | Self::Busy95
+            | Self::Busy99
+            | Self::Idle99
+            | Self::OneCoreMedian
+            | Self::OneCore99
+            | Self::Queue => "ms",
             Self::Memory => "MiB",
             Self::Lateness => "µs",
             Self::ObjectMedian
@@ -170,7 +214,7 @@ impl Measure {
             | Self::Request95
             | Self::Request99 => "RTT",
             Self::Wire | Self::ConstantWire | Self::JainStreams | Self::JainNodes => "",
-            Self::Halved | Self::Doubled => "s",
+            Self::Halved | Self::Doubled | Self::Cost => "s",
             Self::Local(place) => super::local::FIGURES[place].unit,
         }
     }
@@ -186,7 +230,9 @@ impl Measure {
             | Self::Request99
             | Self::BusyLost
             | Self::IdleLost
-            | Self::ConstantLost => 2,
+            | Self::ConstantLost
+            | Self::Cost
+            | Self::OneCoreLost => 2,
             // ping tells whole milliseconds where it takes longer than a hundred
             Self::BusyMedian
             | Self::Busy95
@@ -194,6 +240,8 @@ impl Measure {
             | Self::Idle99
             | Self::Processor
             | Self::Lateness
+            | Self::Turns
+            | Self::TurnsShare
             | Self::BesideCubic
             | Self::BesideBbr => 0,
             Self::Bulk
@@ -201,6 +249,9 @@ impl Measure {
             | Self::Memory
             | Self::Halved
             | Self::Doubled
+            | Self::OneCore
+            | Self::OneCoreMedian
+            | Self::OneCore99
             | Self::Local(_) => 1,
         }
     }

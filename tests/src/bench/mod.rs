@@ -15,6 +15,7 @@
 pub mod arena;
 pub mod bars;
 pub mod bulk;
+pub mod cable;
 pub mod contest;
 pub mod experiment;
 pub mod local;

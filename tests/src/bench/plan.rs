@@ -3,7 +3,7 @@
 use super::contest::Contestant;
 use super::experiment::{Experiment, Kind};
 use super::local;
-use super::routes::Route;
+use super::routes::{Link, Route};
 use crate::lab::stream::Congestion;
 
 /// A choice among the experiments
@@ -48,6 +48,9 @@ fn all() -> Vec<Experiment> {
 
 /// What is measured of a contestant on a route
 fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
+    if route.link() == Link::Cable {
+        return on_cable(contestant);
+    }
     match contestant {
         Contestant::Fastvpn => own_kinds(route),
         Contestant::RawBbr => streams(route),
@@ -61,10 +64,16 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
             | Route::Medium
             | Route::High
             | Route::Gigabit
+            | Route::Cable
             | Route::Local => Vec::new(),
         },
         Contestant::FastvpnBbr => match route {
-            Route::Low | Route::Medium | Route::High | Route::Gigabit | Route::Local => Vec::new(),
+            Route::Low
+            | Route::Medium
+            | Route::High
+            | Route::Gigabit
+            | Route::Cable
+            | Route::Local => Vec::new(),
             Route::Random
             | Route::Bursts
             | Route::Tenth
@@ -83,12 +92,14 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
             | Route::Low
             | Route::Medium
             | Route::High
+            | Route::Cable
             | Route::Local => streams(route),
         },
         // what BBR does for short transfers, the bare link shows
         Contestant::WireguardBbr => streams(route),
         Contestant::Kcp
         | Contestant::Wireguard
+        | Contestant::Boringtun
         | Contestant::Tinc
         | Contestant::Openvpn
         | Contestant::Kcptun
@@ -105,8 +116,32 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
             | Route::Medium
             | Route::High
             | Route::Gigabit
+            | Route::Cable
             | Route::Local => streams(route),
         },
+    }
+}
+
+/// What is measured of a contestant where no link is the limit
+fn on_cable(contestant: Contestant) -> Vec<Kind> {
+    match contestant {
+        Contestant::Fastvpn | Contestant::Wireguard => {
+            vec![Kind::Stream, Kind::Turns, Kind::Cost, Kind::OneCore]
+        }
+        // it has no processes that could cost anything
+        Contestant::Raw => vec![Kind::Stream, Kind::Turns, Kind::OneCore],
+        Contestant::Boringtun | Contestant::Tinc | Contestant::Openvpn | Contestant::Easytier => {
+            vec![Kind::Stream, Kind::Turns, Kind::Cost]
+        }
+        Contestant::Kcptun | Contestant::EasytierKcp | Contestant::EasytierQuic => {
+            vec![Kind::Stream]
+        }
+        Contestant::FastvpnBbr
+        | Contestant::FastvpnTcp
+        | Contestant::FastvpnKcp
+        | Contestant::RawBbr
+        | Contestant::WireguardBbr
+        | Contestant::Kcp => Vec::new(),
     }
 }
 
@@ -121,7 +156,7 @@ fn streams(route: Route) -> Vec<Kind> {
         | Route::Low
         | Route::Medium
         | Route::High => vec![Kind::Stream],
-        Route::Gigabit | Route::Local => Vec::new(),
+        Route::Gigabit | Route::Cable | Route::Local => Vec::new(),
     }
 }
 
@@ -151,6 +186,7 @@ fn own_kinds(route: Route) -> Vec<Kind> {
         | Route::Medium
         | Route::High
         | Route::Gigabit => vec![Kind::Stream],
+        Route::Cable => Vec::new(),
         Route::Local => (0..local::FIGURES.len()).map(Kind::Local).collect(),
     }
 }

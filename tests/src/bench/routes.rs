@@ -28,13 +28,24 @@ pub enum Route {
     High,
     /// A gigabit, nothing wrong with it: what the emulator carries
     Gigabit,
-    /// No emulated link: cables between the namespaces, and the machine itself
+    /// A cable between the namespaces, without the emulator: what the machine carries
+    Cable,
+    /// No link between two hosts: crowds, and the machine itself
     Local,
+}
+
+/// What joins two hosts
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Link {
+    /// The emulator
+    Emulated,
+    /// The kernel alone
+    Cable,
 }
 
 impl Route {
     /// All of them, in the order of the tables
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Random,
         Self::Bursts,
         Self::Tenth,
@@ -45,6 +56,7 @@ impl Route {
         Self::Medium,
         Self::High,
         Self::Gigabit,
+        Self::Cable,
         Self::Local,
     ];
 
@@ -61,6 +73,7 @@ impl Route {
             Self::Medium => "medium",
             Self::High => "high",
             Self::Gigabit => "gigabit",
+            Self::Cable => "cable",
             Self::Local => "local",
         }
     }
@@ -83,6 +96,7 @@ impl Route {
             Self::Medium => "1 Gbit/s, each way 4 ±7 ms, 1 % lost, 2.5 % overtaking",
             Self::High => "1 Gbit/s, each way 6 ±15 ms, 2.5 % lost, 5 % overtaking",
             Self::Gigabit => "1 Gbit/s, 1 ms, no loss",
+            Self::Cable => "a cable (veth), no emulator",
             Self::Local => "no emulated link",
         }
     }
@@ -103,7 +117,7 @@ impl Route {
             Self::Medium => impaired(4, 7, 1.0, 2.5),
             Self::High => impaired(6, 15, 2.5, 5.0),
             Self::Gigabit => link(gbit(1), 0).delay(Duration::from_micros(500)),
-            Self::Local => LinkConfig::new(),
+            Self::Cable | Self::Local => LinkConfig::new(),
         }
     }
 
@@ -120,7 +134,26 @@ impl Route {
             | Self::Medium
             | Self::High
             | Self::Gigabit
+            | Self::Cable
             | Self::Local => self.forward(),
+        }
+    }
+
+    /// Returns what joins the hosts
+    pub fn link(self) -> Link {
+        match self {
+            Self::Cable => Link::Cable,
+            Self::Random
+            | Self::Bursts
+            | Self::Tenth
+            | Self::Fifth
+            | Self::Clean
+            | Self::Asymmetric
+            | Self::Low
+            | Self::Medium
+            | Self::High
+            | Self::Gigabit
+            | Self::Local => Link::Emulated,
         }
     }
 
@@ -144,7 +177,9 @@ impl Route {
             Self::Fifth => 0.2,
             Self::Clean => 0.0,
             Self::Asymmetric => 0.01,
-            Self::Low | Self::Medium | Self::High | Self::Gigabit | Self::Local => return None,
+            Self::Low | Self::Medium | Self::High | Self::Gigabit | Self::Cable | Self::Local => {
+                return None;
+            }
         };
         self.rate().map(|rate| rate * (1.0 - loss) * PAYLOAD)
     }

@@ -23,6 +23,7 @@ pub mod netns;
 pub mod sequence;
 pub mod star;
 pub mod stream;
+pub mod turns;
 pub mod wait;
 pub mod wire;
 

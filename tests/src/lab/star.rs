@@ -145,6 +145,16 @@ impl Star {
     /// # Errors
     /// If one does not come up.
     pub fn on_cables() -> Result<Self> {
+        let mut star = Self::of_cables(StarPlan::default())?;
+        star.start()?;
+        Ok(star)
+    }
+
+    /// Makes the same in another way, and starts nothing
+    ///
+    /// # Errors
+    /// If this machine cannot have a laboratory, or the programs are not built.
+    pub fn of_cables(plan: StarPlan) -> Result<Self> {
         let lab = Lab::new()?;
         let names = ["hub", "peer1", "peer2"];
         let numbers = [1, number(0), number(1)];
@@ -165,9 +175,7 @@ impl Star {
         }
         let peers = nodes.split_off(1);
         let hub = nodes.pop().context("no hub")?;
-        let mut star = Self::cabled(lab, StarPlan::default(), hub, peers)?;
-        star.start()?;
-        Ok(star)
+        Self::cabled(lab, plan, hub, peers)
     }
 
     fn furnish(

@@ -37,6 +37,13 @@ pub enum StreamKind {
         /// Connections side by side
         connections: u32,
     },
+    /// One TCP connection at a rate that the sender keeps to
+    Paced {
+        /// Congestion control of the sender
+        congestion: Congestion,
+        /// Payload in Mbit/s
+        mbits: u32,
+    },
     /// Datagrams at a constant rate
     Udp {
         /// Payload in Mbit/s
@@ -203,6 +210,10 @@ impl StreamKind {
             Self::Tcp { congestion, connections } => {
                 let connections = connections.to_string();
                 ["-C", congestion.name(), "-P", &connections].map(str::to_owned).into()
+            }
+            Self::Paced { congestion, mbits } => {
+                let rate = format!("{mbits}M");
+                ["-C", congestion.name(), "-b", &rate].map(str::to_owned).into()
             }
             Self::Udp { mbits, bytes } => {
                 let (rate, bytes) = (format!("{mbits}M"), bytes.to_string());

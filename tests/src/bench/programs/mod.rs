@@ -26,6 +26,7 @@ use crate::lab::{Host, has, inner_v4, load, outer_v4, until};
 
 pub use self::processes::Processes;
 pub use self::version::version;
+use self::wireguard::Implementation;
 
 /// How to reach the far host, and what runs for it
 #[derive(Debug)]
@@ -84,6 +85,7 @@ pub fn missing(contestant: Contestant) -> Option<String> {
         | Contestant::RawBbr => None,
         Contestant::Kcp => crate::lab::daemon::program("kcpfwd").err().map(|e| e.to_string()),
         Contestant::Wireguard | Contestant::WireguardBbr => needs(&["wireguard-go", "wg"]),
+        Contestant::Boringtun => needs(&["boringtun-cli", "wg"]),
         Contestant::Tinc => needs(&["tincd"]),
         Contestant::Openvpn => needs(&["openvpn", "openssl"]),
         Contestant::Kcptun => needs(&["kcptun-client", "kcptun-server"]),
@@ -117,7 +119,10 @@ pub fn set_up(
         | Contestant::FastvpnKcp => Tunnel::straight(Processes::default()),
         Contestant::Kcp => forwarders::kcp(&ground, window)?,
         Contestant::Kcptun => forwarders::kcptun(&ground, window)?,
-        Contestant::Wireguard | Contestant::WireguardBbr => wireguard::set_up(&ground)?,
+        Contestant::Wireguard | Contestant::WireguardBbr => {
+            wireguard::set_up(&ground, Implementation::Go)?
+        }
+        Contestant::Boringtun => wireguard::set_up(&ground, Implementation::Boringtun)?,
         Contestant::Tinc => tinc::set_up(&ground)?,
         Contestant::Openvpn => openvpn::set_up(&ground)?,
         Contestant::Easytier => easytier::set_up(&ground, easytier::Proxy::None)?,

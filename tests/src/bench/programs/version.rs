@@ -18,6 +18,7 @@ pub fn version(contestant: Contestant) -> String {
         }
         Contestant::Kcp => "tokio_kcp 0.9".to_owned(),
         Contestant::Wireguard | Contestant::WireguardBbr => said("wireguard-go", &["--version"]),
+        Contestant::Boringtun => said("boringtun-cli", &["--version"]),
         Contestant::Tinc => said("tincd", &["--version"]),
         Contestant::Openvpn => said("openvpn", &["--version"]),
         // Debian's does not know its own version
