@@ -105,7 +105,7 @@ pub fn fuzz_packet(data: &[u8]) {
     }
     let now = Instant::ZERO + Duration::from_secs(1);
     let mut node = node(0, Admission::Known);
-    node.handle_packet(data, now);
+    node.handle_packet(data, None, now);
     drain_into_nothing(&mut node, now);
 }
 
@@ -219,7 +219,7 @@ impl Rogue {
             assert!(bytes < 1 << 20, "a flood");
         }
         while let Some(packet) = self.node.poll_packet() {
-            let source = Packet::parse(&packet).map(|packet| packet.src());
+            let source = Packet::parse(&packet.bytes).map(|packet| packet.src());
             assert_eq!(source, Ok(overlay(8)), "a packet with the source of another");
         }
         while self.node.poll_event().is_some() {}
@@ -341,7 +341,7 @@ impl Pair {
         self.next_packet += 1;
         self.packets.insert(id, 1 - who);
         let packet = build(id, overlay(who), overlay(1 - who), len);
-        self.input(who, |node, now| node.handle_packet(&packet, now));
+        self.input(who, |node, now| node.handle_packet(&packet, None, now));
     }
 
     fn write(&mut self, who: usize, len: usize) {
@@ -407,6 +407,7 @@ impl Pair {
             }
         }
         while let Some(packet) = self.nodes[who].poll_packet() {
+            let packet = packet.bytes;
             let Some(id) = id_of(&packet) else { continue };
             assert_eq!(self.packets.remove(&id), Some(who), "packet {id} twice or astray");
             assert_eq!(packet, build(id, overlay(1 - who), overlay(who), packet.len()));

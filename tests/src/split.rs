@@ -238,7 +238,7 @@ impl Bench {
         if lost {
             return;
         }
-        match node.connections.handle_packet(&packet, &mut node.pool, self.now) {
+        match node.connections.handle_packet(&packet, None, &mut node.pool, self.now) {
             Handling::Plain => node.plain.push_back(packet),
             Handling::Taken => {}
         }
@@ -381,7 +381,7 @@ impl Node {
         }
         while self.connections.poll_change().is_some() {}
         while let Some(packet) = self.connections.poll_packet() {
-            self.to_kernel.push_back(packet);
+            packet.each(&mut Vec::new(), |packet| self.to_kernel.push_back(packet.to_vec()));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod buffers;
 pub mod control;
 pub mod crypto;
 pub mod datagram;

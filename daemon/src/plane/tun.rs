@@ -1,14 +1,21 @@
-//! The TUN device's queue: one plain IP packet for each read and write.
+//! The TUN device's queue: one IP packet, or one super-packet, for each read and write.
 //!
 //! [`open`] makes the device; addresses, MTU and state are the business of netlink. A device that
 //! is down loses what is written and gives nothing to read; one that is gone is an error.
+//!
+//! With offload (IFF_VNET_HDR) the kernel hands over up to 64 KiB of one flow at once and takes as
+//! much, each with a header (`vnet`). What a kernel or a queue lacks of that is done here: a
+//! super-packet that cannot be written as it is, is cut.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use fastvpn_proto::ip::{Gso, Inner};
 use rustix::io::Errno;
 use thiserror::Error;
 use tracing::debug;
+
+use super::vnet;
 
 /// Why a TUN device could not be made
 #[derive(Debug, Error)]
@@ -44,7 +51,8 @@ pub enum TunError {
     },
 }
 
-/// Makes the TUN device `interface` and returns its queue, non-blocking and without packet headers
+/// Makes the TUN device `interface` and returns its queue, non-blocking, with offload where the kernel
+/// has it
 ///
 /// The device is gone when the descriptor is closed.
 ///
@@ -54,14 +62,39 @@ pub fn open(interface: &str) -> Result<OwnedFd, TunError> {
     if !valid(interface) {
         return Err(TunError::Name(interface.to_owned()));
     }
+    let device = create(interface, true).or_else(|error| match error {
+        // Headers are as old as the driver is, but it costs nothing to do without.
+        TunError::Foreign(_) => create(interface, false),
+        error => Err(error),
+    })?;
+    offer(&device);
+    Ok(device)
+}
+
+/// Makes a device, with headers or without
+fn create(interface: &str, headers: bool) -> Result<OwnedFd, TunError> {
     let mut config = tun::Configuration::default();
     // Without "root privileges" the crate makes the device and leaves its settings alone.
     config.tun_name(interface).platform_config(|platform| {
-        platform.ensure_root_privileges(false);
+        platform.ensure_root_privileges(false).vnet_hdr(headers);
     });
     let device = tun::create(&config).map_err(|error| explain(interface, error.into()))?;
     device.set_nonblock().map_err(|error| explain(interface, error))?;
     Ok(queue_of(device))
+}
+
+/// Offers the kernel all that it may leave to us, or less where it does not know that much
+fn offer(fd: &OwnedFd) {
+    let Some(taken) = OFFERS.into_iter().find(|offer| offers(fd, *offer)) else {
+        return debug!("the TUN has no offload");
+    };
+    debug!(taken, "offload of the TUN");
+}
+
+#[allow(unsafe_code)]
+fn offers(fd: &OwnedFd, offer: libc::c_uint) -> bool {
+    // SAFETY: the descriptor is open, and TUNSETOFFLOAD takes a number, no pointer.
+    unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offer)) == 0 }
 }
 
 /// Takes over the queue of a device that an earlier process made by [`open`]; nothing where it is not
@@ -69,12 +102,15 @@ pub fn open(interface: &str) -> Result<OwnedFd, TunError> {
 pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
     let (name, flags) = describe(&fd)?;
     let plain = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).ok()?;
-    let flags_fit = flags == plain;
+    let flags_fit = flags & !HEADERS == plain;
     if name != interface || !flags_fit {
         debug!(name, flags, "descriptor is no queue of {interface}");
         return None;
     }
     rustix::io::ioctl_fionbio(&fd, true).ok()?;
+    if flags & HEADERS != 0 {
+        offer(&fd);
+    }
     Some(fd)
 }
 
@@ -124,49 +160,110 @@ fn explain(interface: &str, error: io::Error) -> TunError {
 #[derive(Debug)]
 pub(super) struct Tun {
     fd: OwnedFd,
+    /// Whether each packet has a header
+    headers: bool,
+    /// Whether the kernel cuts super-packets of UDP
+    cuts_udp: bool,
+    /// What is cut here is written from
+    space: Vec<u8>,
 }
 
 impl Tun {
     /// Serves a non-blocking descriptor from [`open`]
     pub(super) fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        let headers = describe(&fd).is_some_and(|(_, flags)| flags & HEADERS != 0);
+        Self { fd, headers, cuts_udp: true, space: Vec::new() }
     }
 
-    /// Reads one packet; returns its length, or nothing if none waits
+    /// Reads one packet into `buffer`; returns its length and how it is to be cut, or nothing if none
+    /// waits
     ///
     /// # Errors
     /// If the device is gone.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<Gso>)>> {
         loop {
-            match rustix::io::read(&self.fd, &mut *buffer) {
+            let mut header = [0; vnet::LEN];
+            let read = if self.headers {
+                let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
+                rustix::io::readv(&self.fd, &mut parts)
+            } else {
+                rustix::io::read(&self.fd, &mut *buffer)
+            };
+            let len = match read {
                 Ok(0) => return Err(Errno::NODEV.into()),
-                Ok(len) => return Ok(Some(len)),
-                Err(Errno::INTR) => {}
+                Ok(len) if !self.headers => return Ok(Some((len, None))),
+                Ok(len) => len.saturating_sub(vnet::LEN),
+                Err(Errno::INTR) => continue,
                 Err(error) if gone(error) => return Err(error.into()),
                 // Nothing waits; or the device is down or on its way out, which shows soon enough.
                 Err(_) => return Ok(None),
+            };
+            match vnet::read(header, &mut buffer[..len]) {
+                Some(gso) => return Ok(Some((len, gso))),
+                None => tracing::trace!(?header, len, "a packet that nobody can cut"),
             }
         }
     }
 
-    /// Writes one packet; returns whether the device took it
+    /// Writes one packet or super-packet; returns whether the device took it
     ///
     /// # Errors
     /// If the device is gone.
-    pub(super) fn write(&self, packet: &[u8]) -> io::Result<bool> {
+    pub(super) fn write(&mut self, packet: &Inner) -> io::Result<bool> {
+        let header = vnet::write(packet);
+        let udp = vnet::cuts_udp(header);
+        let whole = packet.gso.is_none() || self.headers && (self.cuts_udp || !udp);
+        if whole {
+            match self.put(header, &packet.bytes)? {
+                Put::Taken => return Ok(true),
+                Put::Refused(Errno::INVAL) if udp => {
+                    debug!("the kernel cuts no UDP; it is cut here");
+                    self.cuts_udp = false;
+                }
+                Put::Refused(_) => return Ok(false),
+            }
+        }
+        self.put_cut(packet)
+    }
+
+    /// Writes the packets that a super-packet consists of
+    fn put_cut(&mut self, packet: &Inner) -> io::Result<bool> {
+        let mut space = std::mem::take(&mut self.space);
+        let mut result = Ok(true);
+        packet.each(&mut space, |part| match (&result, self.put([0; vnet::LEN], part)) {
+            (Err(_), _) | (Ok(_), Ok(Put::Taken)) => {}
+            (Ok(_), Ok(Put::Refused(_))) => result = Ok(false),
+            (Ok(_), Err(error)) => result = Err(error),
+        });
+        self.space = space;
+        result
+    }
+
+    fn put(&self, header: [u8; vnet::LEN], packet: &[u8]) -> io::Result<Put> {
         loop {
-            match rustix::io::write(&self.fd, packet) {
-                Ok(_) => return Ok(true),
+            let written = if self.headers {
+                rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet)])
+            } else {
+                rustix::io::write(&self.fd, packet)
+            };
+            match written {
+                Ok(_) => return Ok(Put::Taken),
                 Err(Errno::INTR) => {}
                 Err(error) if gone(error) => return Err(error.into()),
                 // The device is down (EIO) or full, or the packet is not one (EINVAL).
                 Err(error) => {
                     tracing::trace!(%error, len = packet.len(), "the TUN took no packet");
-                    return Ok(false);
+                    return Ok(Put::Refused(error));
                 }
             }
         }
     }
+}
+
+/// What became of a packet
+enum Put {
+    Taken,
+    Refused(Errno),
 }
 
 impl AsFd for Tun {
@@ -179,6 +276,18 @@ impl AsFd for Tun {
 fn gone(error: Errno) -> bool {
     matches!(error, Errno::BADFD | Errno::BADF | Errno::NODEV | Errno::PIPE)
 }
+
+/// Flag of a device that puts a header before each packet
+const HEADERS: libc::c_short = libc::IFF_VNET_HDR as libc::c_short;
+/// What the kernel may leave to us, the most first: checksums, segments of TCP, of UDP (Linux 6.2)
+const OFFERS: [libc::c_uint; 4] = [
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6,
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6,
+    libc::TUN_F_CSUM,
+    0,
+];
+const TUN_F_USO4: libc::c_uint = 0x20;
+const TUN_F_USO6: libc::c_uint = 0x40;
 
 #[cfg(test)]
 mod tests {

@@ -20,6 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastvpn_proto::ip::Inner;
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
@@ -308,9 +309,16 @@ impl Turn {
     /// Reads one batch of packets; returns whether there may be more
     fn read_batch(&mut self, now: Instant) -> bool {
         let Some(tun) = &self.tun else { return false };
+        let mut read = 0;
         for _ in 0..READ_BATCH {
+            if read >= READ_BYTES {
+                break;
+            }
             match tun.read(&mut self.packet) {
-                Ok(Some(len)) if self.carry => self.node.handle_packet(&self.packet[..len], now),
+                Ok(Some((len, gso))) if self.carry => {
+                    self.node.handle_packet(&self.packet[..len], gso, now);
+                    read += len;
+                }
                 Ok(Some(_)) => self.dropped.not_carried += 1,
                 Ok(None) => return false,
                 Err(error) => {
@@ -327,6 +335,7 @@ impl Turn {
         self.send_messages(now);
         while let Some(packet) = self.node.poll_packet() {
             self.write_packet(&packet);
+            self.node.give_back(packet);
         }
         while let Some(event) = self.node.poll_event() {
             if shows_in_stats(&event) {
@@ -368,8 +377,8 @@ impl Turn {
         }
     }
 
-    fn write_packet(&mut self, packet: &[u8]) {
-        match self.tun.as_ref().map(|tun| tun.write(packet)) {
+    fn write_packet(&mut self, packet: &Inner) {
+        match self.tun.as_mut().map(|tun| tun.write(packet)) {
             Some(Ok(true)) => {}
             Some(Ok(false)) | None => self.dropped.refused += 1,
             Some(Err(error)) => {
@@ -494,6 +503,8 @@ const RECEIVE_BYTES: usize = 1 << 20;
 const MESSAGE_COST: usize = 512;
 /// Packets read from the TUN between two drains
 const READ_BATCH: usize = 32;
+/// Bytes after which a batch of them ends
+const READ_BYTES: usize = 128 * 1024;
 /// Such batches in one turn
 const READ_BATCHES: usize = 4;
 /// How often the numbers are told; also how often the thread wakes at least

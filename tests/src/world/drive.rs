@@ -173,7 +173,12 @@ impl World {
         while let Some(transmit) = node.poll_transmit(&mut buffer, local) {
             self.send_all(id, transmit, &buffer, todo);
         }
+        let mut packets = Vec::new();
         while let Some(packet) = node.poll_packet() {
+            packet.each(&mut buffer, |packet| packets.push(packet.to_vec()));
+            node.give_back(packet);
+        }
+        for packet in packets {
             match self.oracle.on_packet(id, &packet, self.now) {
                 Ok(Some(id)) => self.echo(id),
                 Ok(None) => {

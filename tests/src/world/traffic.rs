@@ -202,7 +202,7 @@ impl World {
         self.schedule.set(Source::Echoes, None);
         for request in std::mem::take(&mut self.echoes) {
             let (host, bytes) = self.oracle.answer(request, self.now);
-            self.drive(host, |node, now| node.handle_packet(&bytes, now));
+            self.drive(host, |node, now| node.handle_packet(&bytes, None, now));
         }
     }
 
@@ -217,7 +217,7 @@ impl World {
         let dst = self.overlay(to, family);
         let now = self.now;
         let (id, bytes) = self.oracle.send((from, src), (to, dst), len, stream, honesty, now);
-        self.drive(from, |node, now| node.handle_packet(&bytes, now));
+        self.drive(from, |node, now| node.handle_packet(&bytes, None, now));
         PacketId(id)
     }
 }

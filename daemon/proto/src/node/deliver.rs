@@ -7,7 +7,7 @@ use super::{
     BootId, Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
 };
 use crate::crypto::PublicKey;
-use crate::ip::{Packet, icmp};
+use crate::ip::{Inner, Packet, icmp};
 use crate::limits::SESSION_SILENCE;
 use crate::session::{Goodbye, Output, Sealed, Session, Wish};
 use crate::tcp::{Change, Connections, Ends, Parity};
@@ -151,9 +151,9 @@ impl Node {
     }
 
     /// Lets an inner packet out of a session, if its source belongs to the sender
-    fn on_packet(&mut self, key: &PublicKey, packet: Vec<u8>) {
+    fn on_packet(&mut self, key: &PublicKey, packet: Inner) {
         self.refresh_router();
-        let Ok(view) = Packet::parse(&packet) else {
+        let Ok(view) = Packet::parse(&packet.bytes) else {
             return self.refuse(Refusal::Malformed);
         };
         // An ICMP error comes from a router on the way; what it quotes must concern the sender.
@@ -163,7 +163,7 @@ impl Node {
             return self.refuse(Refusal::Source);
         }
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.received.count(packet.len());
+            peer.received.count_all(packet.packets(), packet.bytes.len());
         }
         self.packets.push_back(packet);
     }

@@ -344,7 +344,7 @@ impl Node {
         session.try_ways(ways, choice, now);
         session.split = peer.config.split;
         for packet in peer.waiting.take() {
-            if !session.send_packet(packet, &mut self.shared, now) {
+            if !session.send_packet(&packet, None, &mut self.shared, now) {
                 self.dropped += 1;
             }
         }

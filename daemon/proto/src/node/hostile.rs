@@ -37,7 +37,7 @@ fn a_handshake_proves_no_address_that_did_not_take_part() {
         let mut net = Net::triangle();
         net.run(secs(1));
         net.tape = Some(Vec::new());
-        net.nodes[1].handle_packet(&packet(overlay(1), overlay(2), 0), net.now);
+        net.nodes[1].handle_packet(&packet(overlay(1), overlay(2), 0), None, net.now);
         let key = net.nodes[2].public_key();
         // The first message of this kind between the two comes from elsewhere, and only from there.
         let stolen = loop {

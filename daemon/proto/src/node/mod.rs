@@ -50,7 +50,8 @@ pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
-use crate::ip::Packet;
+use crate::ip::gso::Cutter;
+use crate::ip::{Gso, Inner, Packet};
 use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
 use crate::router::Router;
 pub use crate::session::Engine;
@@ -98,7 +99,7 @@ pub struct Node {
     /// To whom a stream carrier's connection leads
     streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
     outgoing: VecDeque<Outgoing>,
-    packets: VecDeque<Vec<u8>>,
+    packets: VecDeque<Inner>,
     events: VecDeque<Event>,
     refusals: Refusals,
     dropped: u64,
@@ -187,8 +188,8 @@ impl Node {
         Credential::of(bytes, result)
     }
 
-    /// Takes one inner IP packet from the TUN
-    pub fn handle_packet(&mut self, packet: &[u8], now: Instant) {
+    /// Takes one inner IP packet from the TUN, or a super-packet
+    pub fn handle_packet(&mut self, packet: &[u8], gso: Option<Gso>, now: Instant) {
         let Ok(view) = Packet::parse(packet) else {
             return self.refuse(Refusal::Malformed);
         };
@@ -197,7 +198,7 @@ impl Node {
             return self.refuse(Refusal::NoRoute);
         };
         if let Some(parked) = self.away.get_mut(&key) {
-            parked.tcp.handle_packet(packet, &mut self.shared.pool, now);
+            parked.tcp.handle_packet(packet, gso, &mut self.shared.pool, now);
             return self.drain_parked(&key);
         }
         let Some(peer) = self.peers.get_mut(&key) else {
@@ -205,18 +206,20 @@ impl Node {
         };
         let parked = peer.parked.as_mut().filter(|_| carried.is_some());
         let served = parked.is_some_and(|parked| {
-            parked.tcp.handle_packet(packet, &mut self.shared.pool, now) == Handling::Taken
+            parked.tcp.handle_packet(packet, gso, &mut self.shared.pool, now) == Handling::Taken
         });
         let queued = match &mut peer.session {
             _ if served => true,
             Some(session) if session.can_seal(now) => {
-                session.send_packet(packet.to_vec(), &mut self.shared, now)
+                session.send_packet(packet, gso, &mut self.shared, now)
             }
             _ if peer.config.contact == Contact::Await => false,
-            _ => peer.waiting.push(packet.to_vec()),
+            _ => peer.waiting.push_cut(packet, gso),
         };
         if queued {
-            peer.sent.count(packet.len());
+            let packets =
+                gso.and_then(|gso| Cutter::new(packet, gso)).map_or(1, |cut| cut.segments());
+            peer.sent.count_all(packets, packet.len());
         } else {
             self.dropped += 1;
         }
@@ -323,9 +326,14 @@ impl Node {
         Some(transmit)
     }
 
-    /// Returns the next inner packet for the TUN
-    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
+    /// Returns the next inner packet or super-packet for the TUN
+    pub fn poll_packet(&mut self) -> Option<Inner> {
         self.packets.pop_front()
+    }
+
+    /// Takes back the buffer of a packet that was written to the TUN, for others
+    pub fn give_back(&mut self, packet: Inner) {
+        self.shared.pool.buffers.give(packet.bytes);
     }
 
     /// Returns the next event

@@ -7,6 +7,8 @@ use super::event::Why;
 use super::stats::{PeerState, PeerStats, Traffic};
 use super::way::{Carrier, Way};
 use crate::handshake::{HalfOpen, Initiator};
+use crate::ip::Gso;
+use crate::ip::gso::Cutter;
 use crate::limits::WAITING_BYTES;
 use crate::session::{Session, Shared};
 use crate::tcp::Connections;
@@ -202,6 +204,18 @@ impl Peer {
 }
 
 impl Waiting {
+    /// Queues a packet, or those that it consists of; tells whether there was room for all
+    #[must_use]
+    pub(super) fn push_cut(&mut self, packet: &[u8], gso: Option<Gso>) -> bool {
+        let Some(gso) = gso else { return self.push(packet.to_vec()) };
+        let Some(mut cutter) = Cutter::new(packet, gso) else { return false };
+        let (mut next, mut fits) = (Vec::new(), true);
+        while cutter.next(&mut next) {
+            fits &= self.push(next.clone());
+        }
+        fits
+    }
+
     /// Queues a packet; tells whether there was room
     #[must_use]
     pub(super) fn push(&mut self, packet: Vec<u8>) -> bool {

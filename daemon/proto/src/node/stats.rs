@@ -122,6 +122,12 @@ impl Traffic {
         self.bytes += bytes as u64;
     }
 
+    /// Counts the packets of a super-packet of `bytes`
+    pub(super) fn count_all(&mut self, packets: usize, bytes: usize) {
+        self.packets += packets as u64;
+        self.bytes += bytes as u64;
+    }
+
     /// Adds what was counted elsewhere
     pub(super) fn add(&mut self, other: Self) {
         self.packets += other.packets;

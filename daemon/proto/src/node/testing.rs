@@ -85,7 +85,7 @@ impl Net {
     }
 
     pub(super) fn send(&mut self, from: usize, to: usize, id: u8) {
-        self.nodes[from].handle_packet(&packet(overlay(from), overlay(to), id), self.now);
+        self.nodes[from].handle_packet(&packet(overlay(from), overlay(to), id), None, self.now);
         self.drain(from);
     }
 
@@ -120,7 +120,7 @@ impl Net {
             }
         }
         while let Some(packet) = self.nodes[at].poll_packet() {
-            self.packets[at].push(packet);
+            packet.each(&mut Vec::new(), |packet| self.packets[at].push(packet.to_vec()));
         }
         while let Some(event) = self.nodes[at].poll_event() {
             if let Event::Stranger { ticket, key, .. } = &event {

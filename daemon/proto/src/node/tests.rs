@@ -199,7 +199,7 @@ fn a_source_that_is_not_the_senders_is_refused() {
     let mut net = Net::triangle();
     net.run(Duration::from_secs(1));
 
-    net.nodes[1].handle_packet(&packet(overlay(0), overlay(2), 9), net.now);
+    net.nodes[1].handle_packet(&packet(overlay(0), overlay(2), 9), None, net.now);
     net.drain(1);
     net.run(Duration::from_secs(1));
 

@@ -188,10 +188,10 @@ impl Session {
                 }
             }
             Frame::Window { conv: _, una, wnd } => self.control.on_window(*una, *wnd),
-            Frame::Datagram(packet) => self.on_inner(packet.to_vec()),
+            Frame::Datagram(packet) => self.on_inner(packet, shared),
             Frame::Fragment(fragment) => {
                 if let Some(packet) = self.reassembler.on_fragment(fragment, now) {
-                    self.on_inner(packet);
+                    self.on_inner(&packet, shared);
                 }
             }
             Frame::Relay { node, message } => {
@@ -209,7 +209,7 @@ impl Session {
             })),
             Frame::Copied { id, packet } => {
                 if self.duplicates.is_first(*id) {
-                    self.on_inner(packet.to_vec());
+                    self.on_inner(packet, shared);
                 }
             }
             Frame::Lane(frame) => {

@@ -28,6 +28,9 @@ use self::inbound::Inbound;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
+use crate::ip::gso::Cutter;
+use crate::ip::merge::{Merged, merge};
+use crate::ip::{Gso, Inner};
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
 use crate::node::{BootId, Choice, PathStats, Way, Why};
@@ -91,8 +94,8 @@ pub enum Output {
     Moved(Way),
     /// A connection is split with the other node from now on
     Opened(Ends),
-    /// An inner packet
-    Packet(Vec<u8>),
+    /// An inner packet, or several as one
+    Packet(Inner),
     /// A message to carry on: to this node if we relay, from it if we do not
     Relay(PublicKey, Vec<u8>),
     /// A control message was not acknowledged in time
@@ -187,11 +190,17 @@ impl Session {
 
     /// Takes an inner packet; tells whether there was room
     #[must_use]
-    pub fn send_packet(&mut self, packet: Vec<u8>, shared: &mut Shared, now: Instant) -> bool {
+    pub fn send_packet(
+        &mut self,
+        packet: &[u8],
+        gso: Option<Gso>,
+        shared: &mut Shared,
+        now: Instant,
+    ) -> bool {
         let splits = self.splits(shared);
         if splits || !self.tcp.is_empty() {
             self.tcp.declines = !splits;
-            let handling = self.tcp.handle_packet(&packet, &mut shared.pool, now);
+            let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
             self.drain_tcp();
             while let Some(plain) = self.tcp.poll_plain() {
                 self.load.push_packet(plain, now);
@@ -200,7 +209,17 @@ impl Session {
                 return true;
             }
         }
-        self.load.push_packet(packet, now);
+        let Some(mut cutter) = gso.and_then(|gso| Cutter::new(packet, gso)) else {
+            let mut own = shared.buffers.take();
+            own.extend_from_slice(packet);
+            self.load.push_packet(own, now);
+            return gso.is_none();
+        };
+        for _ in 0..cutter.segments() {
+            let mut own = shared.buffers.take();
+            cutter.next(&mut own);
+            self.load.push_packet(own, now);
+        }
         true
     }
 
@@ -644,11 +663,22 @@ impl Session {
         self.output.extend(closed.into_iter().map(Output::Ended));
     }
 
-    /// Takes an inner packet of the other node
-    fn on_inner(&mut self, packet: Vec<u8>) {
-        if self.tcp.on_plain(&packet) {
-            self.output.push_back(Output::Packet(packet));
+    /// Takes an inner packet of the other node; what follows another one of its flow is joined with it
+    fn on_inner(&mut self, packet: &[u8], shared: &mut Shared) {
+        if !self.tcp.on_plain(packet) {
+            return;
         }
+        for earlier in self.output.iter_mut().rev().take(MERGE_DEPTH) {
+            let Output::Packet(inner) = earlier else { continue };
+            match merge(inner, packet) {
+                Merged::Joined => return,
+                Merged::Behind => break,
+                Merged::Apart => {}
+            }
+        }
+        let mut bytes = shared.pool.buffers.take();
+        bytes.extend_from_slice(packet);
+        self.output.push_back(Output::Packet(bytes.into()));
     }
 
     fn choose_path(&mut self, now: Instant) {
@@ -708,6 +738,8 @@ pub enum Wish {
     Silence,
 }
 
+/// Packets that are looked at for the one that another packet goes on from
+const MERGE_DEPTH: usize = 8;
 /// Conversation number of the control lane
 const CONTROL_CONV: u16 = 0;
 /// Round in which streams are tried that are a last resort

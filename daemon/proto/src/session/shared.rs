@@ -1,5 +1,6 @@
 //! What all sessions of a node share.
 
+use crate::buffers::Buffers;
 use crate::limits::MEMORY_DEFAULT;
 use crate::sched::Shaper;
 use crate::tcp::Pool;
@@ -14,6 +15,8 @@ pub struct Shared {
     pub pool: Pool,
     /// Bounds of what the node sends
     pub shaper: Shaper,
+    /// What packets wait in that travel as they are
+    pub buffers: Buffers,
 }
 
 /// How the engine is set; may change while the node runs
@@ -41,7 +44,12 @@ impl Default for Engine {
 impl Shared {
     /// Makes what the sessions of a node share
     pub fn new(engine: Engine, now: Instant) -> Self {
-        let mut shared = Self { engine, pool: Pool::default(), shaper: Shaper::new(now) };
+        let mut shared = Self {
+            engine,
+            pool: Pool::default(),
+            shaper: Shaper::new(now),
+            buffers: Buffers::new(BUFFERS),
+        };
         shared.configure(engine, now);
         shared
     }
@@ -53,3 +61,6 @@ impl Shared {
         self.shaper.set(engine.rate, engine.packet_rate, now);
     }
 }
+
+/// Buffers of packets that are kept
+const BUFFERS: usize = 1024;

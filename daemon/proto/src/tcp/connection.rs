@@ -18,6 +18,7 @@ use super::pieces::{Part, Pieces};
 use super::pool::Pool;
 use super::segment::{ACK, Ends, FIN, PSH, RST, SYN, Segment, URG};
 use super::seq::{offset_of, seq_of};
+use crate::ip::Inner;
 use crate::limits::{LANE_OPENING, LANE_STATE_DELAY};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Malformed;
@@ -165,7 +166,7 @@ impl Connection {
         &mut self,
         segment: &Segment<'_>,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) -> Verdict {
         match self.stage {
@@ -176,7 +177,7 @@ impl Connection {
             // A socket of old answers in its own name.
             Stage::Answering => return Verdict::Passed,
             Stage::Answered if segment.has(SYN) => self.owed.accept = true,
-            Stage::Accepted if segment.has(SYN) => out.push_back(self.greeting.clone()),
+            Stage::Accepted if segment.has(SYN) => out.push_back(self.greeting.clone().into()),
             Stage::Answered | Stage::Accepted | Stage::Open if segment.has(RST) => {
                 self.on_reset_segment(segment, pool, now);
             }
@@ -188,13 +189,13 @@ impl Connection {
             | Stage::Rejoining => self.on_ordinary(segment, pool, out, now),
             Stage::Parting => {
                 if !segment.has(RST) {
-                    out.push_back(self.acknowledgement());
+                    out.push_back(self.acknowledgement(Vec::new()));
                 }
             }
             Stage::Closed => return Verdict::Passed,
             Stage::Reset => {
                 if !segment.has(RST) {
-                    out.push_back(self.rst(segment.ack));
+                    out.push_back(self.rst(segment.ack).into());
                 }
             }
         }
@@ -214,7 +215,7 @@ impl Connection {
         &mut self,
         segment: &Segment<'_>,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) {
         let offset = offset_of(self.near.isn, segment.seq, self.near.acked());
@@ -282,7 +283,7 @@ impl Connection {
         marks: Marks,
         data: &[u8],
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) -> Result<(), Malformed> {
         if !self.confirm() {
@@ -306,7 +307,7 @@ impl Connection {
         (ack, credit): (u32, u32),
         closed: bool,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) -> Result<(), Malformed> {
         self.peer_closed |= closed;
@@ -327,7 +328,7 @@ impl Connection {
     pub(super) fn on_confirmed(
         &mut self,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) {
         if self.stage == Stage::Answered && self.confirm() {
@@ -336,36 +337,36 @@ impl Connection {
     }
 
     /// Takes a probe of the other end, or the answer to one of ours
-    pub(super) fn on_probe(&mut self, answer: bool, out: &mut VecDeque<Vec<u8>>) {
+    pub(super) fn on_probe(&mut self, answer: bool, out: &mut VecDeque<Inner>) {
         if !self.confirm() {
             return;
         }
         if answer {
-            out.push_back(self.acknowledgement());
+            out.push_back(self.acknowledgement(Vec::new()));
         } else {
             self.probing = true;
             if !self.far.in_flight() {
-                out.push_back(self.keepalive());
+                out.push_back(self.keepalive().into());
             }
         }
     }
 
     /// The other end is reset, or gone: so is this one
-    pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
+    pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
         self.peer_closed = true;
         match self.stage {
             Stage::Parting | Stage::Closed | Stage::Reset => return,
             Stage::Opening => {
                 let template = self.template(RST | ACK, 0);
                 let ack = seq_of(self.near.isn, 1);
-                out.push_back(Segment { ack, window: 0, ..template }.encode());
+                out.push_back(Segment { ack, window: 0, ..template }.encode().into());
             }
             Stage::Answering
             | Stage::Answered
             | Stage::Accepted
             | Stage::Open
             | Stage::Resuming
-            | Stage::Rejoining => out.push_back(self.rst(self.far.seq())),
+            | Stage::Rejoining => out.push_back(self.rst(self.far.seq()).into()),
         }
         self.close(Stage::Reset, pool, now);
         self.rst_again = true;
@@ -381,7 +382,7 @@ impl Connection {
     }
 
     /// Ends the connection at both ends, whatever our kernel thinks
-    pub(super) fn abort(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
+    pub(super) fn abort(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
         let before = self.peer_closed;
         self.on_reset(pool, out, now);
         self.peer_closed = before;
@@ -413,7 +414,7 @@ impl Connection {
     pub(super) fn handle_timeout(
         &mut self,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) {
         if self.stage_ends.is_some_and(|at| now >= at) {
@@ -436,7 +437,7 @@ impl Connection {
                 Stage::Reset => {
                     if self.rst_again {
                         // Nobody says whether it has heard the first one.
-                        out.push_back(self.rst(self.far.seq()));
+                        out.push_back(self.rst(self.far.seq()).into());
                     }
                     self.stage = Stage::Closed;
                     self.stage_ends = Some(now + PEER_LINGER);
@@ -450,7 +451,7 @@ impl Connection {
         match self.far.handle_timeout(now) {
             Due::Nothing => {}
             Due::Write => self.after(pool, out, now),
-            Due::Ask => out.push_back(self.keepalive()),
+            Due::Ask => out.push_back(self.keepalive().into()),
             Due::GiveUp => self.abort(pool, out, now),
         }
     }
@@ -552,12 +553,12 @@ impl Connection {
     }
 
     /// Writes to the kernel what may be written, and tells the other node what it must know
-    pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Vec<u8>>, now: Instant) {
+    pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
         if !matches!(self.stage, Stage::Open | Stage::Resuming | Stage::Rejoining) {
             return;
         }
         while let Some(next) = self.far.next_segment(now) {
-            let packet = self.segment_for(next);
+            let packet = self.segment_for(next, pool);
             out.push_back(packet);
             self.ack_due = false;
         }
@@ -565,7 +566,8 @@ impl Connection {
         let shut = self.seen_edge.saturating_sub(self.near.acked()) < WINDOW_SHUT;
         if self.ack_due || opened >= WINDOW_STEP || shut && opened >= WINDOW_LEAST {
             self.ack_due = false;
-            out.push_back(self.acknowledgement());
+            let buffer = pool.buffers.take();
+            out.push_back(self.acknowledgement(buffer));
         }
         if self.stage != Stage::Open {
             return;
@@ -593,7 +595,7 @@ impl Connection {
         &mut self,
         mtu: u16,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) {
         // Nobody need believe in less (RFC 8200; RFC 1191 and what Linux takes for the least), and an
@@ -603,9 +605,7 @@ impl Connection {
         self.after(pool, out, now);
     }
 
-    fn segment_for(&mut self, next: Outgoing) -> Vec<u8> {
-        let mut data = Vec::with_capacity(next.len);
-        self.far.kept.read(next.offset, next.len, &mut data);
+    fn segment_for(&mut self, next: Outgoing, pool: &mut Pool) -> Inner {
         let mut flags = ACK;
         if next.push {
             flags |= PSH;
@@ -622,17 +622,21 @@ impl Connection {
         let seq = seq_of(self.far.isn, next.offset);
         self.seen_edge = self.near.right_edge();
         self.near.on_told();
-        Segment { urgent, data: &data, ..self.template(flags, seq) }.encode()
+        let segment = Segment { urgent, ..self.template(flags, seq) };
+        segment.encode_with((next.len, self.far.mss), pool.buffers.take(), |out| {
+            self.far.kept.read(next.offset, next.len, out);
+        })
     }
 
-    fn acknowledgement(&mut self) -> Vec<u8> {
+    fn acknowledgement(&mut self, buffer: Vec<u8>) -> Inner {
         self.seen_edge = self.near.right_edge();
         self.near.on_told();
         let isn = self.near.isn;
         let seq = |offset| seq_of(isn, offset);
         let runs = self.near.kept.runs().map(|(start, end)| (seq(start), seq(end)));
         let options = if self.sack { sack(runs) } else { Vec::new() };
-        Segment { options: &options, ..self.template(ACK, self.far.seq()) }.encode()
+        let segment = Segment { options: &options, ..self.template(ACK, self.far.seq()) };
+        segment.encode_with((0, self.far.mss), buffer, |_| {})
     }
 
     /// A segment that any kernel with this connection answers at once

@@ -288,7 +288,7 @@ impl Far {
         let allowed = self.open.min(self.una + self.flow.window);
         let ready = self.kept.edge().saturating_sub(self.next);
         let room = allowed.saturating_sub(self.next);
-        let len = ready.min(room).min(self.mss as u64);
+        let len = self.length(ready, ready.min(room));
         let fin = self.fin == Some(self.next + len);
         // Small segments only at the end of what there is (or the kernel would never open up).
         let cut = len < ready && len < self.mss as u64 && self.next > self.una;
@@ -310,6 +310,20 @@ impl Far {
         }
         self.arm(now);
         Some(next)
+    }
+
+    /// Returns how much of `open` bytes, which are all that may leave of `ready`, goes into one packet
+    ///
+    /// A super-packet consists of whole segments, but for the end of what there is. While losses are
+    /// repaired, and where an urgent pointer would have to be cut as well, segments are written singly.
+    fn length(&self, ready: u64, open: u64) -> u64 {
+        let mss = self.mss as u64;
+        let single = self.flow.recover.is_some() || self.urgent.is_some_and(|at| at > self.next);
+        if single || open <= mss {
+            return open.min(mss);
+        }
+        let most = SUPER_MAX / mss * mss;
+        if open == ready && open <= most { open } else { open.min(most) / mss * mss }
     }
 
     /// Does what time demands
@@ -464,6 +478,8 @@ impl Timer {
     }
 }
 
+/// Bytes of the stream in one super-packet, with all headers less than a packet may have
+const SUPER_MAX: u64 = 64_000;
 /// Segment that everybody takes, without options
 const MSS_LEAST: usize = 88;
 /// Segments written before the first acknowledgement (RFC 6928)

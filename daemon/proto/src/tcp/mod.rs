@@ -49,7 +49,7 @@ pub use self::pool::Pool;
 use self::resume::Inquiry;
 use self::segment::{ACK, SYN, Segment};
 pub use self::segment::{Ends, ends_of};
-use crate::ip::Packet;
+use crate::ip::{Gso, Inner, Packet};
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
 use crate::wire::lane::{LaneFrame, Standing};
@@ -79,7 +79,7 @@ pub struct Connections {
     held: usize,
     timers: BTreeSet<(Instant, u32)>,
     ready: VecDeque<u32>,
-    packets: VecDeque<Vec<u8>>,
+    packets: VecDeque<Inner>,
     changes: VecDeque<Change>,
     /// Reused, so that a frame costs no allocation
     scratch: Vec<u8>,
@@ -150,19 +150,31 @@ impl Connections {
         self.lanes.len()
     }
 
-    /// Takes a packet from the TUN, of whatever protocol
-    pub fn handle_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
+    /// Takes a packet or super-packet from the TUN, of whatever protocol
+    pub fn handle_packet(
+        &mut self,
+        packet: &[u8],
+        gso: Option<Gso>,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Handling {
         pool.enter(self.held);
-        let handling = self.take_packet(packet, pool, now);
+        let handling = self.take_packet(packet, gso, pool, now);
         self.held = pool.leave();
         handling
     }
 
-    fn take_packet(&mut self, packet: &[u8], pool: &mut Pool, now: Instant) -> Handling {
+    fn take_packet(
+        &mut self,
+        packet: &[u8],
+        gso: Option<Gso>,
+        pool: &mut Pool,
+        now: Instant,
+    ) -> Handling {
         let Ok(view) = Packet::parse(packet) else { return Handling::Plain };
         let Some(ends) = ends_of(&view) else { return self.on_error(&view, pool, now) };
         let known = self.flows.get(&ends).copied();
-        let Some(segment) = Segment::parse(&view) else {
+        let Some(segment) = Segment::parse(&view, gso) else {
             // A broken segment of a split connection is of no use to anybody.
             return if known.is_some() { Handling::Taken } else { Handling::Plain };
         };
@@ -204,7 +216,7 @@ impl Connections {
     /// A segment of no connection that is split
     fn on_unknown(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) -> Handling {
         if let Some(reset) = self.orphans.on_sent(segment, now) {
-            self.packets.push_back(reset);
+            self.packets.push_back(reset.into());
             return Handling::Taken;
         }
         if !segment.has(SYN) {
@@ -221,8 +233,8 @@ impl Connections {
         if !self.orphans.listens() && self.resuming.is_empty() {
             return true;
         }
-        let view = Packet::parse(packet);
-        let Some(segment) = view.ok().as_ref().and_then(Segment::parse) else { return true };
+        let Ok(view) = Packet::parse(packet) else { return true };
+        let Some(segment) = Segment::parse(&view, None) else { return true };
         self.orphans.on_heard(&segment);
         let conv = self.flows.get(&segment.ends.turned());
         conv.is_none_or(|conv| !self.resuming.contains(conv))
@@ -361,7 +373,7 @@ impl Connections {
     }
 
     /// Returns the next packet for the TUN
-    pub fn poll_packet(&mut self) -> Option<Vec<u8>> {
+    pub fn poll_packet(&mut self) -> Option<Inner> {
         self.packets.pop_front()
     }
 

@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::segment::{ACK, FIN, RST, SYN, Segment};
 use super::seq::seq_of;
 use super::{Change, Connections, Handling};
-use crate::ip::Packet;
+use crate::ip::{Inner, Packet};
 use crate::limits::LANE_CREDIT_MAX;
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
@@ -100,7 +100,7 @@ impl Connections {
         if let Some(connection) = self.lanes.get(&conv) {
             let same = connection.ends == ends && connection.far.isn == segment.seq;
             if same && connection.stage == Stage::Answering {
-                self.packets.push_back(syn.encode());
+                self.packets.push_back(syn.encode().into());
             }
             return if same { Ok(()) } else { Err(Malformed) };
         }
@@ -110,7 +110,7 @@ impl Connections {
             let opening = self.lanes.get(&old).is_some_and(|old| old.stage == Stage::Opening);
             if opening {
                 self.remove(old, pool);
-                self.packets.push_back(syn.encode());
+                self.packets.push_back(syn.encode().into());
                 return Ok(());
             }
             if let Some(old_connection) = self.lanes.get_mut(&old) {
@@ -121,7 +121,7 @@ impl Connections {
             }
         }
         let Some(promise) = self.promise(pool) else {
-            self.packets.push_back(syn.encode());
+            self.packets.push_back(syn.encode().into());
             return Ok(());
         };
         let mut near = Near::new(0, promise, pool);
@@ -132,7 +132,7 @@ impl Connections {
         connection.offer = offer;
         connection.class = segment.class;
         self.insert(conv, connection);
-        self.packets.push_back(Segment { window, ..syn }.encode());
+        self.packets.push_back(Segment { window, ..syn }.encode().into());
         Ok(())
     }
 
@@ -169,7 +169,7 @@ impl Connection {
         &mut self,
         credit: u32,
         packet: &[u8],
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
     ) -> Result<(), Malformed> {
         let (segment, offer, options) = read(packet, SYN | ACK)?;
         let fits = segment.ends == self.ends.turned() && segment.ack == seq_of(self.near.isn, 1);
@@ -201,7 +201,7 @@ impl Connection {
         let window = u16::try_from(promised).unwrap_or(u16::MAX).min(segment.window);
         // Kept for the kernel that has not heard it.
         self.greeting = Segment { options: &options, data: &[], window, ..segment }.encode();
-        out.push_back(self.greeting.clone());
+        out.push_back(self.greeting.clone().into());
         Ok(())
     }
 }
@@ -218,7 +218,7 @@ fn greeting(segment: &Segment<'_>, options: &[u8], promised: usize) -> Vec<u8> {
 /// Reads a packet that must be a SYN, or a SYN-ACK, of a connection that can be split
 fn read(packet: &[u8], flags: u8) -> Result<(Segment<'_>, Offer, Vec<u8>), Malformed> {
     let view = Packet::parse(packet).map_err(|_| Malformed)?;
-    let segment = Segment::parse(&view).filter(|segment| segment.flags == flags);
+    let segment = Segment::parse(&view, None).filter(|segment| segment.flags == flags);
     let segment = segment.ok_or(Malformed)?;
     match filter(segment.options) {
         Filtered::Split(offer, options) => Ok((segment, offer, options)),

@@ -232,11 +232,11 @@ mod tests {
         let told = watched.insists(5, SECOND, 6_000, b"tail").unwrap();
 
         let near = Packet::parse(&told).unwrap();
-        let near = Segment::parse(&near).unwrap();
+        let near = Segment::parse(&near, None).unwrap();
         assert_eq!((near.ends, near.seq), (Watched::ends().turned(), 7_000));
         let far = watched.orphans.plain.pop_front().unwrap();
         let far = Packet::parse(&far).unwrap();
-        let far = Segment::parse(&far).unwrap();
+        let far = Segment::parse(&far, None).unwrap();
         assert_eq!((far.ends, far.seq), (Watched::ends(), 1_000));
         assert!(near.has(RST) && far.has(RST) && far.data.is_empty());
     }

@@ -4,6 +4,7 @@
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
 //! what is kept. One node of many that asks for more than others gets no more than what it leaves free.
 
+use crate::buffers::Buffers;
 use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_DEFAULT};
 
 /// Memory of all split connections of one node
@@ -15,6 +16,8 @@ pub struct Pool {
     pub promised: usize,
     /// Those of them that are for connections with the node that is served now
     own: usize,
+    /// What packets for the kernel are written into
+    pub buffers: Buffers,
 }
 
 impl Default for Pool {
@@ -26,7 +29,7 @@ impl Default for Pool {
 impl Pool {
     /// Begins with so many bytes, all free
     pub fn new(size: usize) -> Self {
-        Self { size, promised: 0, own: 0 }
+        Self { size, promised: 0, own: 0, buffers: Buffers::new(BUFFERS) }
     }
 
     /// Serves connections with a node that were promised so much
@@ -92,6 +95,9 @@ impl Pool {
         self.size.saturating_sub(self.promised)
     }
 }
+
+/// Buffers for packets that are kept
+const BUFFERS: usize = 32;
 
 #[cfg(test)]
 mod tests {

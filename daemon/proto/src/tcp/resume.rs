@@ -13,6 +13,7 @@ use super::pool::Pool;
 use super::segment::{ACK, Ends, FIN, RST, Segment};
 use super::seq::{offset_of, seq_of};
 use super::{Change, Connections, Handling, Piece, Written};
+use crate::ip::Inner;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Frame;
 use crate::wire::lane::{LaneFrame, Memory, Standing};
@@ -109,7 +110,7 @@ impl Connections {
             let template = inquiry.keepalive();
             // What the kernel expects next, or it would not believe it (RFC 5961).
             let rst = Segment { flags: RST | ACK, seq: ack, ack: seq, window: 0, ..template };
-            self.packets.push_back(rst.encode());
+            self.packets.push_back(rst.encode().into());
         }
     }
 
@@ -132,7 +133,8 @@ impl Connections {
         }
         let inquiry = self.inquiries.get_mut(&conv)?;
         if let Some(nudge) = inquiry.nudge().filter(|_| first) {
-            self.packets.extend(std::iter::repeat_n(nudge.encode(), NUDGES));
+            let nudge = Inner::from(nudge.encode());
+            self.packets.extend(std::iter::repeat_n(nudge, NUDGES));
         }
         self.settle_inquiry(conv);
         Some(Handling::Taken)
@@ -159,10 +161,10 @@ impl Connections {
                 }
                 (Answer::Awaited, None) if inquiry.tries > TRIES_MAX => inquiry.tell(Answer::Dead),
                 (Answer::Awaited, _) => {
-                    self.packets.push_back(inquiry.keepalive().encode());
+                    self.packets.push_back(inquiry.keepalive().encode().into());
                     let nudge = inquiry.nudge();
                     let nudges = nudge.map(|nudge| std::iter::repeat_n(nudge.encode(), NUDGES));
-                    self.packets.extend(nudges.into_iter().flatten());
+                    self.packets.extend(nudges.into_iter().flatten().map(Inner::from));
                 }
                 (Answer::Alive { .. } | Answer::Dead, _) => {
                     // The other node does not decide: the kernels are left alone.
@@ -390,7 +392,7 @@ impl Connection {
         (seq, ack): (u32, u32),
         alive: bool,
         pool: &mut Pool,
-        out: &mut VecDeque<Vec<u8>>,
+        out: &mut VecDeque<Inner>,
         now: Instant,
     ) {
         if self.stage != Stage::Resuming {

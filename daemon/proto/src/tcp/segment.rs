@@ -7,7 +7,8 @@
 
 use core::net::{IpAddr, SocketAddr};
 
-use crate::ip::Packet;
+use crate::ip::checksum::{add, finish, partial, pseudo};
+use crate::ip::{Gso, Inner, Packet};
 
 /// Addresses and ports of a connection as one node sees it
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -54,8 +55,8 @@ pub fn ends_of(packet: &Packet<'_>) -> Option<Ends> {
 }
 
 impl<'a> Segment<'a> {
-    /// Reads a packet
-    pub(super) fn parse(packet: &Packet<'a>) -> Option<Self> {
+    /// Reads a packet; that of a super-packet is not complete, and its device vouches for it
+    pub(super) fn parse(packet: &Packet<'a>, gso: Option<Gso>) -> Option<Self> {
         let ends = ends_of(packet)?;
         let bytes = packet.payload();
         let header = bytes.first_chunk::<HEADER>()?;
@@ -64,7 +65,7 @@ impl<'a> Segment<'a> {
             return None;
         }
         let (head, data) = bytes.split_at_checked(len)?;
-        if checksum(&ends, bytes) != 0 {
+        if gso.is_none() && checksum(&ends, bytes) != 0 {
             return None;
         }
         let word = |at: usize| {
@@ -89,11 +90,44 @@ impl<'a> Segment<'a> {
         self.flags & flag != 0
     }
 
-    /// Appends the segment as a packet
+    /// Makes a packet of the segment
     pub(super) fn encode(&self) -> Vec<u8> {
         let tcp = HEADER + self.options.len() + self.data.len();
         let mut out = Vec::with_capacity(V6_HEADER + tcp);
-        self.ip_header(tcp, &mut out);
+        let start = self.headers(self.data.len(), &mut out);
+        out.extend_from_slice(self.data);
+        let sum = checksum(&self.ends, &out[start..]);
+        out[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
+        out
+    }
+
+    /// Makes a packet of headers and `len` bytes that `fill` appends, into an empty `out`; a super-packet
+    /// where they are more than `mss`
+    pub(super) fn encode_with(
+        &self,
+        (len, mss): (usize, usize),
+        mut out: Vec<u8>,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> Inner {
+        let start = self.headers(len, &mut out);
+        fill(&mut out);
+        let tcp = out.len() - start;
+        let many = len > mss;
+        let sum = if many {
+            partial(pseudo(self.ends.local.ip(), self.ends.remote.ip(), TCP, tcp))
+        } else {
+            checksum(&self.ends, &out[start..])
+        };
+        out[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
+        // The header of IP is short, and the segment no longer than a packet.
+        let gso = many.then_some(Gso { size: mss as u16, transport: start as u16 });
+        Inner { bytes: out, gso }
+    }
+
+    /// Appends all headers before `len` bytes of data; returns where TCP's begins
+    fn headers(&self, len: usize, out: &mut Vec<u8>) -> usize {
+        let tcp = HEADER + self.options.len() + len;
+        self.ip_header(tcp, out);
         let start = out.len();
         out.extend_from_slice(&self.ends.local.port().to_be_bytes());
         out.extend_from_slice(&self.ends.remote.port().to_be_bytes());
@@ -106,10 +140,7 @@ impl<'a> Segment<'a> {
         out.extend_from_slice(&[0, 0]);
         out.extend_from_slice(&self.urgent.to_be_bytes());
         out.extend_from_slice(self.options);
-        out.extend_from_slice(self.data);
-        let sum = checksum(&self.ends, &out[start..]);
-        out[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
-        out
+        start
     }
 
     fn ip_header(&self, tcp: usize, out: &mut Vec<u8>) {
@@ -121,7 +152,7 @@ impl<'a> Segment<'a> {
                 out.extend_from_slice(&[dont_fragment, 0, HOPS, TCP, 0, 0]);
                 out.extend_from_slice(&src.octets());
                 out.extend_from_slice(&dst.octets());
-                let sum = fold(add(0, out)).to_be_bytes();
+                let sum = finish(add(0, out)).to_be_bytes();
                 out[10..12].copy_from_slice(&sum);
             }
             (src, dst) => {
@@ -144,33 +175,7 @@ fn octets(addr: IpAddr) -> [u8; 16] {
 
 /// Checksum over a segment and its pseudo header; zero where the segment contains the right one
 fn checksum(ends: &Ends, segment: &[u8]) -> u16 {
-    let mut sum = u64::from(TCP) + segment.len() as u64;
-    for addr in [ends.local.ip(), ends.remote.ip()] {
-        sum = match addr {
-            IpAddr::V4(addr) => add(sum, &addr.octets()),
-            IpAddr::V6(addr) => add(sum, &addr.octets()),
-        };
-    }
-    fold(add(sum, segment))
-}
-
-/// Adds bytes to a sum of 16-bit words (RFC 1071), four bytes at a time
-fn add(mut sum: u64, bytes: &[u8]) -> u64 {
-    let (words, rest) = bytes.as_chunks::<4>();
-    for word in words {
-        sum += u64::from(u32::from_be_bytes(*word));
-    }
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    sum + u64::from(u32::from_be_bytes(last))
-}
-
-fn fold(mut sum: u64) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    // What is left fits.
-    !(sum as u16)
+    finish(add(pseudo(ends.local.ip(), ends.remote.ip(), TCP, segment.len()), segment))
 }
 
 pub(super) const FIN: u8 = 0x01;
@@ -206,12 +211,12 @@ mod tests {
         for v6 in [false, true] {
             let segment = sample(ends(v6), &[1, 2, 3]);
             let mut bytes = segment.encode();
-            assert!(Segment::parse(&Packet::parse(&bytes).unwrap()).is_some());
+            assert!(Segment::parse(&Packet::parse(&bytes).unwrap(), None).is_some());
 
             let last = bytes.len() - 1;
             bytes[last] ^= 4;
 
-            assert!(Segment::parse(&Packet::parse(&bytes).unwrap()).is_none());
+            assert!(Segment::parse(&Packet::parse(&bytes).unwrap(), None).is_none());
         }
     }
 
@@ -238,7 +243,7 @@ mod tests {
             let segment = Segment { seq, window, options: &[1, 1, 1, 0], ..sample(ends(v6), &data) };
             let bytes = segment.encode();
 
-            let read = Segment::parse(&Packet::parse(&bytes).unwrap()).unwrap();
+            let read = Segment::parse(&Packet::parse(&bytes).unwrap(), None).unwrap();
 
             prop_assert_eq!(
                 (read.ends, read.seq, read.ack, read.flags, read.window, read.data, read.class),
@@ -250,7 +255,7 @@ mod tests {
         #[test]
         fn rubbish_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(packet) = Packet::parse(&bytes) {
-                let _ = Segment::parse(&packet);
+                let _ = Segment::parse(&packet, None);
             }
         }
     }

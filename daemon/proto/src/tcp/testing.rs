@@ -96,7 +96,7 @@ impl Pair {
         let window = window.unwrap_or(60_000);
         let segment = Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
         let packet = segment.encode();
-        let handling = self.nodes[at].handle_packet(&packet, &mut self.pools[at], self.now);
+        let handling = self.nodes[at].handle_packet(&packet, None, &mut self.pools[at], self.now);
         self.collect(at);
         handling
     }
@@ -171,16 +171,18 @@ impl Pair {
     pub(super) fn collect(&mut self, at: usize) {
         while self.nodes[at].poll_change().is_some() {}
         while let Some(packet) = self.nodes[at].poll_packet() {
-            let view = Packet::parse(&packet).unwrap();
-            let segment = Segment::parse(&view).unwrap();
-            self.written[at].push_back(Seen {
-                seq: segment.seq,
-                ack: segment.ack,
-                flags: segment.flags,
-                window: segment.window,
-                urgent: segment.urgent,
-                options: segment.options.to_vec(),
-                data: segment.data.to_vec(),
+            packet.each(&mut Vec::new(), |packet| {
+                let view = Packet::parse(packet).unwrap();
+                let segment = Segment::parse(&view, None).unwrap();
+                self.written[at].push_back(Seen {
+                    seq: segment.seq,
+                    ack: segment.ack,
+                    flags: segment.flags,
+                    window: segment.window,
+                    urgent: segment.urgent,
+                    options: segment.options.to_vec(),
+                    data: segment.data.to_vec(),
+                });
             });
         }
     }

@@ -459,7 +459,7 @@ impl World {
         }
         match via {
             Via::Overlay => self.drive(host, |node, now| {
-                packets.iter().for_each(|packet| node.handle_packet(packet, now));
+                packets.iter().for_each(|packet| node.handle_packet(packet, None, now));
             }),
             Via::Underlay => {
                 for bytes in packets {

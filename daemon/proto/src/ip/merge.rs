@@ -1,0 +1,234 @@
+//! Joins packets of one flow that follow each other into super-packets.
+//!
+//! The opposite of `gso`, by the rules of Linux's generic receive offload: only what can be cut into
+//! exactly the same packets again is joined. A packet with a wrong checksum is left as it is.
+
+use super::Packet;
+use super::checksum::{add, finish, pseudo};
+use super::gso::{FIN, Gso, Inner, PSH, TCP, TCP_HEADER, UDP, UDP_HEADER, make_partial};
+use super::packet::{V4_HEADER, V6_HEADER};
+
+/// What becomes of a packet that meets an earlier one
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Merged {
+    /// It is part of the earlier one now
+    Joined,
+    /// It belongs to the same flow, so that it must stay behind; and no later one may go before it
+    Behind,
+    /// It has nothing to do with the earlier one
+    Apart,
+}
+
+/// Joins `next` to `inner` if it goes on where that ends
+#[must_use]
+pub fn merge(inner: &mut Inner, next: &[u8]) -> Merged {
+    let Some((transport, protocol)) = flow(next) else { return Merged::Apart };
+    let same = |at: core::ops::Range<usize>| inner.bytes.get(at.clone()) == next.get(at);
+    if !same(0..1) || !same(transport..transport + 4) || !same(addresses(transport)) {
+        return Merged::Apart;
+    }
+    let header = match protocol {
+        TCP => transport + usize::from(next[transport + 12] >> 4) * 4,
+        _ => transport + UDP_HEADER,
+    };
+    if header > next.len() || header > inner.bytes.len() || !like(inner, next, transport, header) {
+        return Merged::Behind;
+    }
+    let (payload, whole) = (next.len() - header, inner.bytes.len() - header);
+    let size = inner.gso.map_or(whole, |gso| usize::from(gso.size));
+    let fits = payload > 0 && payload <= size && whole > 0 && whole.is_multiple_of(size);
+    let count = whole / size.max(1) + 1;
+    if !fits || inner.bytes.len() + payload > MERGED_MAX || count > SEGMENTS_MAX {
+        return Merged::Behind;
+    }
+    let follows = protocol == UDP
+        || seq(&inner.bytes, transport).wrapping_add(whole as u32) == seq(next, transport);
+    // What was joined has no checksum of its own any more.
+    let sound =
+        is_sound(next, transport) && (inner.gso.is_some() || is_sound(&inner.bytes, transport));
+    if !follows || !sound {
+        return Merged::Behind;
+    }
+    inner.bytes.extend_from_slice(&next[header..]);
+    if protocol == TCP {
+        inner.bytes[transport + 13] |= next[transport + 13] & PSH;
+    }
+    set_lengths(&mut inner.bytes, transport, protocol);
+    make_partial(&mut inner.bytes, transport);
+    // Sizes of packets fit.
+    inner.gso = Some(Gso { size: size as u16, transport: transport as u16 });
+    Merged::Joined
+}
+
+/// Returns where the transport header begins, and the protocol, of what may be joined at all
+fn flow(bytes: &[u8]) -> Option<(usize, u8)> {
+    let (transport, protocol, least) = match bytes.first()? {
+        // No options, no fragments.
+        0x45 => {
+            let whole = u16::from_be_bytes([*bytes.get(6)?, *bytes.get(7)?]) & 0x3fff == 0;
+            (V4_HEADER, *bytes.get(9).filter(|_| whole)?, TCP_HEADER)
+        }
+        first if first >> 4 == 6 => (V6_HEADER, *bytes.get(6)?, TCP_HEADER),
+        _ => return None,
+    };
+    let least = if protocol == UDP { UDP_HEADER } else { least };
+    (matches!(protocol, TCP | UDP) && bytes.len() >= transport + least)
+        .then_some((transport, protocol))
+}
+
+fn addresses(transport: usize) -> core::ops::Range<usize> {
+    if transport == V4_HEADER { 12..V4_HEADER } else { 8..V6_HEADER }
+}
+
+/// Tells whether headers differ only in what cutting would make different again
+fn like(inner: &Inner, next: &[u8], transport: usize, header: usize) -> bool {
+    let before = &inner.bytes;
+    let ip = if transport == V4_HEADER {
+        // Traffic class, flags, hops; ids count on.
+        before[1] == next[1] && before[6..10] == next[6..10]
+    } else {
+        before[..4] == next[..4] && before[6..8] == next[6..8]
+    };
+    if !ip
+        || header == transport + UDP_HEADER
+            && before[if transport == V4_HEADER { 9 } else { 6 }] == UDP
+    {
+        return ip;
+    }
+    let (one, other) = (&before[transport..header], &next[transport..header]);
+    let flags = (one[13], other[13]);
+    one[8..13] == other[8..13]
+        && one[14..16] == other[14..16]
+        && one[20..] == other[20..]
+        // Whoever pushes has no more for now; and nothing but ACK, PSH, FIN at the end.
+        && flags.0 == ACK
+        && flags.1 & !PSH == ACK
+        && flags.1 & FIN == 0
+}
+
+fn seq(bytes: &[u8], transport: usize) -> u32 {
+    let at = transport + 4;
+    u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+fn is_sound(bytes: &[u8], transport: usize) -> bool {
+    let Ok(view) = Packet::parse(bytes) else { return false };
+    let segment = &bytes[transport..];
+    let none = view.protocol() == UDP && segment[6..8] == [0, 0];
+    let sum = pseudo(view.src(), view.dst(), view.protocol(), segment.len());
+    !none && finish(add(sum, segment)) == 0
+}
+
+fn set_lengths(bytes: &mut [u8], transport: usize, protocol: u8) {
+    // No more than MERGED_MAX.
+    let total = bytes.len() as u16;
+    if transport == V4_HEADER {
+        bytes[2..4].copy_from_slice(&total.to_be_bytes());
+        bytes[10..12].fill(0);
+        let sum = finish(add(0, &bytes[..V4_HEADER])).to_be_bytes();
+        bytes[10..12].copy_from_slice(&sum);
+    } else {
+        bytes[4..6].copy_from_slice(&(total - V6_HEADER as u16).to_be_bytes());
+    }
+    if protocol == UDP {
+        let len = (total - transport as u16).to_be_bytes();
+        bytes[transport + 4..transport + 6].copy_from_slice(&len);
+    }
+}
+
+const ACK: u8 = 0x10;
+/// Longest super-packet
+const MERGED_MAX: usize = 65_535;
+/// Segments of one super-packet (Linux takes so many of UDP)
+const SEGMENTS_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::super::gso::testing::{is_whole, packet};
+    use super::*;
+
+    /// Joins packets as a queue would, and returns what it would hold
+    fn joined(packets: &[Vec<u8>]) -> Vec<Inner> {
+        let mut queue: Vec<Inner> = Vec::new();
+        for next in packets {
+            let met = queue.last_mut().map_or(Merged::Apart, |inner| merge(inner, next));
+            if met != Merged::Joined {
+                queue.push(next.clone().into());
+            }
+        }
+        queue
+    }
+
+    fn cut(queue: &[Inner]) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        for inner in queue {
+            inner.each(&mut Vec::new(), |packet| out.push(packet.to_vec()));
+        }
+        out
+    }
+
+    #[test]
+    fn segments_that_follow_each_other_are_joined_and_can_be_cut_again() {
+        for v6 in [false, true] {
+            let data = |of: u32| (0..1000).map(|at| (at * of) as u8).collect::<Vec<u8>>();
+            let mut packets: Vec<_> =
+                (0..5).map(|at| packet(v6, TCP, at * 1000, ACK, &data(at))).collect();
+            packets.push(packet(v6, TCP, 5000, ACK | PSH, &data(9)[..300]));
+
+            let queue = joined(&packets);
+
+            assert_eq!(queue.len(), 1);
+            let mut again = cut(&queue);
+            assert!(again.iter().all(|packet| is_whole(packet)));
+            if !v6 {
+                // Ids count on from the first one.
+                for (packet, before) in again.iter_mut().zip(&packets) {
+                    packet[4..6].copy_from_slice(&before[4..6]);
+                    packet[10..12].copy_from_slice(&before[10..12]);
+                }
+            }
+            assert_eq!(again, packets);
+        }
+    }
+
+    #[test]
+    fn datagrams_of_one_size_are_joined_up_to_a_shorter_one() {
+        for v6 in [false, true] {
+            let sizes = [500, 500, 500, 200, 500];
+            let packets: Vec<_> =
+                sizes.iter().map(|size| packet(v6, UDP, 0, 0, &vec![*size as u8; *size])).collect();
+
+            let queue = joined(&packets);
+
+            assert_eq!(queue.iter().map(Inner::packets).collect::<Vec<_>>(), [4, 1]);
+            assert_eq!(cut(&queue).len(), 5);
+            assert!(cut(&queue).iter().all(|packet| is_whole(packet)));
+        }
+    }
+
+    #[test]
+    fn what_does_not_follow_or_is_not_alike_stays_behind() {
+        let first = packet(false, TCP, 0, ACK, &[1; 1000]);
+        let with = |change: &dyn Fn(&mut Vec<u8>)| {
+            let mut next = packet(false, TCP, 1000, ACK, &[2; 1000]);
+            change(&mut next);
+            merge(&mut first.clone().into(), &next)
+        };
+        let other = |seq, flags, len| packet(false, TCP, seq, flags, &vec![2; len]);
+
+        assert_eq!(with(&|_| {}), Merged::Joined);
+        assert_eq!(with(&|next| *next = other(2000, ACK, 1000)), Merged::Behind);
+        assert_eq!(with(&|next| *next = other(1000, ACK, 1001)), Merged::Behind);
+        assert_eq!(with(&|next| *next = other(1000, ACK | FIN, 100)), Merged::Behind);
+        assert_eq!(with(&|next| *next = other(1000, ACK, 0)), Merged::Behind);
+        // Another window, a broken checksum, other hops.
+        assert_eq!(with(&|next| next[34] = 9), Merged::Behind);
+        assert_eq!(with(&|next| next[500] ^= 1), Merged::Behind);
+        assert_eq!(with(&|next| next[8] = 9), Merged::Behind);
+        // Another port; a fragment.
+        assert_eq!(with(&|next| next[21] = 9), Merged::Apart);
+        assert_eq!(with(&|next| next[6] = 0x20), Merged::Apart);
+        let mut pushed = packet(false, TCP, 0, ACK | PSH, &[1; 1000]).into();
+        assert_eq!(merge(&mut pushed, &other(1000, ACK, 1000)), Merged::Behind);
+    }
+}

@@ -1,0 +1,154 @@
+//! The header before each packet of a TUN with offload: `struct virtio_net_hdr` of Linux.
+//!
+//! It says what the kernel has left to us, or is to do: cut a super-packet into segments, or complete a
+//! checksum. A checksum that is left over where nothing is to be cut is completed here, so that the
+//! node sees ordinary packets and super-packets only.
+
+use fastvpn_proto::ip::checksum::{add, finish};
+use fastvpn_proto::ip::{Gso, Inner};
+
+/// Bytes of the header
+pub(super) const LEN: usize = 10;
+
+/// Reads what the kernel put before a packet, and completes that where it must be
+///
+/// Nothing where it asks for what nobody offered.
+pub(super) fn read(header: [u8; LEN], packet: &mut [u8]) -> Option<Option<Gso>> {
+    let [flags, kind, _, _, s0, s1, c0, c1, o0, o1] = header;
+    let size = u16::from_ne_bytes([s0, s1]);
+    let (start, offset) = (u16::from_ne_bytes([c0, c1]), u16::from_ne_bytes([o0, o1]));
+    match kind & !ECN {
+        NONE if flags & NEEDS_CHECKSUM != 0 => {
+            complete(packet, start.into(), offset.into())?;
+            Some(None)
+        }
+        NONE => Some(None),
+        TCP_V4 | TCP_V6 | UDP_SEGMENTS if size > 0 => {
+            let whole = packet.len().checked_sub(start.into())? <= usize::from(size);
+            if flags & NEEDS_CHECKSUM == 0 {
+                return None;
+            }
+            if whole {
+                // It is one segment already.
+                complete(packet, start.into(), offset.into())?;
+                return Some(None);
+            }
+            Some(Some(Gso { size, transport: start }))
+        }
+        _ => None,
+    }
+}
+
+/// Writes what the kernel is to do with a packet
+pub(super) fn write(packet: &Inner) -> [u8; LEN] {
+    let Some(Gso { size, transport }) = packet.gso else { return [0; LEN] };
+    let bytes = &packet.bytes;
+    let at = usize::from(transport);
+    let v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
+    let protocol = bytes.get(if v4 { 9 } else { 6 }).copied().unwrap_or(TCP);
+    let (kind, header, offset) = match (protocol, v4) {
+        (UDP, _) => (UDP_SEGMENTS, 8, 6_u16),
+        (_, true) => (TCP_V4, usize::from(bytes.get(at + 12).copied().unwrap_or(0) >> 4) * 4, 16),
+        (_, false) => (TCP_V6, usize::from(bytes.get(at + 12).copied().unwrap_or(0) >> 4) * 4, 16),
+    };
+    let header = u16::try_from(at + header).unwrap_or(u16::MAX).to_ne_bytes();
+    let (size, start, offset) = (size.to_ne_bytes(), transport.to_ne_bytes(), offset.to_ne_bytes());
+    [
+        NEEDS_CHECKSUM,
+        kind,
+        header[0],
+        header[1],
+        size[0],
+        size[1],
+        start[0],
+        start[1],
+        offset[0],
+        offset[1],
+    ]
+}
+
+/// Tells whether a header has the kernel cut datagrams of UDP, which not all can
+pub(super) fn cuts_udp(header: [u8; LEN]) -> bool {
+    header[1] == UDP_SEGMENTS
+}
+
+/// Completes a checksum that covers the pseudo header so far
+fn complete(packet: &mut [u8], start: usize, offset: usize) -> Option<()> {
+    let segment = packet.get_mut(start..)?;
+    let sum = finish(add(0, segment)).to_be_bytes();
+    // Zero would say that a UDP datagram has none; all ones mean the same.
+    let sum = if sum == [0, 0] { [0xff, 0xff] } else { sum };
+    segment.get_mut(offset..offset + 2)?.copy_from_slice(&sum);
+    Some(())
+}
+
+const NEEDS_CHECKSUM: u8 = 1;
+const NONE: u8 = 0;
+const TCP_V4: u8 = 1;
+const TCP_V6: u8 = 4;
+const UDP_SEGMENTS: u8 = 5;
+const ECN: u8 = 0x80;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+
+#[cfg(test)]
+mod tests {
+    use fastvpn_proto::ip::checksum::{partial, pseudo};
+
+    use super::*;
+
+    /// Makes a UDP packet whose checksum is left to the device
+    fn unfinished(len: usize) -> Vec<u8> {
+        let mut packet = vec![7; 28 + len];
+        packet[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, UDP, 0, 0]);
+        packet[2..4].copy_from_slice(&(28 + len as u16).to_be_bytes());
+        packet[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        packet[24..26].copy_from_slice(&(8 + len as u16).to_be_bytes());
+        let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+        let sum = partial(pseudo(src, dst, UDP, 8 + len));
+        packet[26..28].copy_from_slice(&sum.to_be_bytes());
+        packet
+    }
+
+    fn header(kind: u8, size: u16) -> [u8; LEN] {
+        let size = size.to_ne_bytes();
+        let (start, offset) = (20_u16.to_ne_bytes(), 6_u16.to_ne_bytes());
+        [NEEDS_CHECKSUM, kind, 28, 0, size[0], size[1], start[0], start[1], offset[0], offset[1]]
+    }
+
+    #[test]
+    fn checksum_that_is_left_over_is_completed() {
+        for (kind, size) in [(NONE, 0), (UDP_SEGMENTS, 500)] {
+            let mut packet = unfinished(101);
+
+            assert_eq!(read(header(kind, size), &mut packet), Some(None));
+
+            let (src, dst) = ([10, 0, 0, 1].into(), [10, 0, 0, 2].into());
+            assert_eq!(finish(add(pseudo(src, dst, UDP, 109), &packet[20..])), 0);
+        }
+    }
+
+    #[test]
+    fn super_packet_is_read_as_it_was_written() {
+        let mut packet = unfinished(3000);
+        let gso = Gso { size: 1000, transport: 20 };
+        let inner = Inner { bytes: packet.clone(), gso: Some(gso) };
+
+        let header = write(&inner);
+
+        assert_eq!(read(header, &mut packet), Some(Some(gso)));
+        assert_eq!((packet, write(&Inner::default())), (inner.bytes, [0; LEN]));
+    }
+
+    #[test]
+    fn what_nobody_offered_is_refused() {
+        let mut packet = unfinished(3000);
+        assert_eq!(read(header(3, 1000), &mut packet), None);
+        let mut no_sum = header(TCP_V4, 1000);
+        no_sum[0] = 0;
+        assert_eq!(read(no_sum, &mut packet), None);
+        let mut beyond = header(NONE, 0);
+        beyond[6..8].copy_from_slice(&5000_u16.to_ne_bytes());
+        assert_eq!(read(beyond, &mut packet), None);
+    }
+}
