@@ -213,7 +213,7 @@ impl Bench {
         let node = &mut self.nodes[who];
         if node.connections.deadline().is_some_and(|due| due <= self.now) {
             node.connections.handle_timeout(&mut node.pool, self.now);
-            node.drain();
+            node.drain(self.now);
             let due = node.connections.deadline();
             assert!(due.is_none_or(|due| due > self.now), "a deadline stays in the past");
         }
@@ -242,7 +242,7 @@ impl Bench {
             Handling::Plain => node.plain.push_back(packet),
             Handling::Taken => {}
         }
-        node.drain();
+        node.drain(self.now);
     }
 
     fn give_to_kernel(&mut self, who: usize) {
@@ -282,7 +282,7 @@ impl Bench {
         if !bytes.is_empty() {
             node.messages.push(Message { bytes, pieces, given_up: false });
         }
-        node.drain();
+        node.drain(self.now);
     }
 
     /// Delivers a message to the other node; any of those that are on their way may be next
@@ -309,7 +309,7 @@ impl Bench {
             }
             assert!(other.pool.promised <= other.pool.size, "more is promised than there is");
         }
-        other.drain();
+        other.drain(self.now);
         if !message.given_up {
             self.nodes[who].arrived.push_back(message.pieces);
         }
@@ -321,7 +321,7 @@ impl Bench {
         for piece in node.arrived.pop_front().unwrap_or_default() {
             node.connections.on_acked(piece, self.now);
         }
-        node.drain();
+        node.drain(self.now);
     }
 
     /// Loses a message, takes it for lost, or sends a copy of one of its frames
@@ -356,7 +356,7 @@ impl Bench {
                 }
             }
         }
-        node.drain();
+        node.drain(self.now);
     }
 
     fn deliver_plain(&mut self, who: usize) {
@@ -375,7 +375,8 @@ impl Bench {
 
 impl Node {
     /// Takes what the connections have to say
-    fn drain(&mut self) {
+    fn drain(&mut self, now: Instant) {
+        self.connections.flush(&mut self.pool, now);
         while let Some(conv) = self.connections.poll_ready() {
             self.awake.push_back(conv);
         }

@@ -89,6 +89,9 @@ impl Node {
 
     /// Takes what a session has for us, and gives it the keys it wishes for
     fn settle(&mut self, key: &PublicKey, now: Instant) {
+        if let Some(session) = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut()) {
+            session.flush(&mut self.shared, now);
+        }
         while let Some(output) = self
             .peers
             .get_mut(key)
@@ -306,8 +309,12 @@ impl Node {
     }
 
     /// Takes what connections that wait for a session have for our kernel
-    pub(super) fn drain_parked(&mut self, key: &PublicKey) {
+    pub(super) fn drain_parked(&mut self, key: &PublicKey, now: Instant) {
         let mut closed = Vec::new();
+        let peer = self.peers.get_mut(key).and_then(|peer| peer.parked.as_mut());
+        if let Some(parked) = peer.or_else(|| self.away.get_mut(key)) {
+            parked.tcp.flush(&mut self.shared.pool, now);
+        }
         while let Some(parked) = self.parked(key) {
             if let Some(packet) = parked.tcp.poll_packet() {
                 self.on_packet(key, packet);

@@ -325,7 +325,7 @@ impl Node {
                 let greeting = core::mem::take(&mut keys.greeting);
                 let proof = proven.then_some((way, local));
                 let mut session = Session::new(keys, proof, tcp, now);
-                session.drain_tcp();
+                session.flush(&mut self.shared, now);
                 peer.session = Some(session);
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
                 self.events.push_back(event);

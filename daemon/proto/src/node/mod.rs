@@ -199,7 +199,7 @@ impl Node {
         };
         if let Some(parked) = self.away.get_mut(&key) {
             parked.tcp.handle_packet(packet, gso, &mut self.shared.pool, now);
-            return self.drain_parked(&key);
+            return self.drain_parked(&key, now);
         }
         let Some(peer) = self.peers.get_mut(&key) else {
             return self.refuse(Refusal::NoRoute);
@@ -224,7 +224,7 @@ impl Node {
             self.dropped += 1;
         }
         if served {
-            self.drain_parked(&key);
+            self.drain_parked(&key, now);
         }
         if self.needs_call(&key, now) {
             self.call(key, Reason::Contact, now);
@@ -448,6 +448,7 @@ impl Node {
         self.router_is_stale = true;
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
+            session.flush(&mut self.shared, now);
             while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, now) {
                 self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes), now);
             }
@@ -486,7 +487,7 @@ impl Node {
         if let Some(parked) = self.parked(key) {
             parked.tcp = tcp;
         }
-        self.drain_parked(key);
+        self.drain_parked(key, now);
     }
 
     fn drain(&mut self) {

@@ -214,9 +214,7 @@ impl Session {
             }
             Frame::Lane(frame) => {
                 self.tcp.declines = !self.splits(shared);
-                let result = self.tcp.handle_frame(frame, &mut shared.pool, now);
-                self.drain_tcp();
-                if result.is_err() {
+                if self.tcp.handle_frame(frame, &mut shared.pool, now).is_err() {
                     self.output.push_back(Output::Closed(Goodbye::ForGood));
                     return Err(Refusal::Malformed);
                 }
@@ -269,7 +267,6 @@ impl Session {
         }
         self.scratch.acked = acked;
         self.scratch.lost = lost;
-        self.drain_tcp();
         if result.invalid { Err(Refusal::Malformed) } else { Ok(()) }
     }
 }

@@ -7,7 +7,7 @@
 //! # Contract
 //!
 //! - A message is taken by [`Session::handle_message`] only after its index named this session.
-//! - After each call: drain [`Session::poll_message`], [`Session::poll_output`], then ask
+//! - After any number of calls: [`Session::flush`], then drain [`Session::poll_message`], [`Session::poll_output`], then ask
 //!   [`Session::deadline`].
 //! - Handshakes are the node's: the session tells when it wants one ([`Session::wants_keys`]).
 
@@ -201,7 +201,6 @@ impl Session {
         if splits || !self.tcp.is_empty() {
             self.tcp.declines = !splits;
             let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
-            self.drain_tcp();
             while let Some(plain) = self.tcp.poll_plain() {
                 self.load.push_packet(plain, now);
             }
@@ -335,7 +334,6 @@ impl Session {
         self.time_paths(now);
         if self.tcp.deadline().is_some_and(|at| now >= at) {
             self.tcp.handle_timeout(&mut shared.pool, now);
-            self.drain_tcp();
         }
         self.time_candidates(challenge, now);
         self.reassembler.expire(now);
@@ -641,8 +639,11 @@ impl Session {
         self.tcp.is_drained()
     }
 
-    /// Takes what split connections have to say
-    pub(crate) fn drain_tcp(&mut self) {
+    /// Does what follows from all that came since the last time, once for all of it
+    ///
+    /// To be called before [`Session::poll_output`] and [`Session::poll_message`].
+    pub fn flush(&mut self, shared: &mut Shared, now: Instant) {
+        self.tcp.flush(&mut shared.pool, now);
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
         }

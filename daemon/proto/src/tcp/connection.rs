@@ -67,6 +67,10 @@ pub(super) struct Connection {
     pub(super) awake: bool,
     /// Where it stands among the timers
     pub(super) scheduled: Option<Instant>,
+    /// Whether [`Connection::after`] is still to be called: once for all that came at one time
+    pub(super) unsettled: bool,
+    /// Whether it stands among those that are to be looked at
+    pub(super) listed: bool,
 }
 
 /// How far a connection has come
@@ -145,6 +149,8 @@ impl Connection {
             stage_ends: Some(now + LANE_OPENING),
             awake: false,
             scheduled: None,
+            unsettled: false,
+            listed: false,
         }
     }
 
@@ -186,7 +192,7 @@ impl Connection {
             | Stage::Accepted
             | Stage::Open
             | Stage::Resuming
-            | Stage::Rejoining => self.on_ordinary(segment, pool, out, now),
+            | Stage::Rejoining => self.on_ordinary(segment, pool, now),
             Stage::Parting => {
                 if !segment.has(RST) {
                     out.push_back(self.acknowledgement(Vec::new()));
@@ -211,13 +217,7 @@ impl Connection {
         }
     }
 
-    fn on_ordinary(
-        &mut self,
-        segment: &Segment<'_>,
-        pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
-        now: Instant,
-    ) {
+    fn on_ordinary(&mut self, segment: &Segment<'_>, pool: &mut Pool, now: Instant) {
         let offset = offset_of(self.near.isn, segment.seq, self.near.acked());
         let Some(offset) = offset.filter(|_| segment.has(ACK)) else { return };
         if self.stage == Stage::Accepted {
@@ -243,7 +243,7 @@ impl Connection {
             self.probing = false;
             self.owed.answer = true;
         }
-        self.after(pool, out, now);
+        self.unsettled = true;
     }
 
     /// The kernel asks whether the other end is there, or for a window
@@ -282,9 +282,6 @@ impl Connection {
         seq: u32,
         marks: Marks,
         data: &[u8],
-        pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
-        now: Instant,
     ) -> Result<(), Malformed> {
         if !self.confirm() {
             return Ok(());
@@ -293,8 +290,7 @@ impl Connection {
         if let Some(urgent) = marks.urgent {
             self.far.on_urgent(urgent);
         }
-        self.far.promise(pool);
-        self.after(pool, out, now);
+        self.unsettled = true;
         Ok(())
     }
 
@@ -554,6 +550,8 @@ impl Connection {
 
     /// Writes to the kernel what may be written, and tells the other node what it must know
     pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
+        self.unsettled = false;
+        self.far.promise(pool);
         if !matches!(self.stage, Stage::Open | Stage::Resuming | Stage::Rejoining) {
             return;
         }

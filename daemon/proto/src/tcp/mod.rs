@@ -6,7 +6,7 @@
 //!
 //! # Contract
 //!
-//! - After each call: drain [`Connections::poll_ready`], [`Connections::poll_change`],
+//! - After any number of calls: [`Connections::flush`]; then drain [`Connections::poll_ready`], [`Connections::poll_change`],
 //!   [`Connections::poll_packet`] and [`Connections::poll_plain`], then ask [`Connections::deadline`].
 //! - Each piece that [`Connections::write_frame`] or [`Connections::write_copy`] wrote is reported
 //!   by [`Connections::on_acked`] or [`Connections::on_lost`], once for each message it was in; the
@@ -77,6 +77,8 @@ pub struct Connections {
     orphans: Orphans,
     /// Bytes of the pool that all of them were promised
     held: usize,
+    /// Lanes that something happened to and that [`Connections::flush`] is still to look at
+    unsettled: Vec<u32>,
     timers: BTreeSet<(Instant, u32)>,
     ready: VecDeque<u32>,
     packets: VecDeque<Inner>,
@@ -307,7 +309,7 @@ impl Connections {
                 connection.on_accept(credit, packet, out)
             }
             LaneFrame::Data { conv: _, seq, marks, data } => {
-                connection.on_data(seq, marks, data, pool, out, now)
+                connection.on_data(seq, marks, data)
             }
             LaneFrame::State { conv: _, ack, credit, closed } => {
                 connection.on_state((ack, credit), closed, pool, out, now)
@@ -391,7 +393,7 @@ impl Connections {
     pub fn on_acked(&mut self, piece: Piece, _now: Instant) {
         if let Some(connection) = self.lanes.get_mut(&piece.conv) {
             connection.on_acked(piece.sn);
-            self.settle(piece.conv);
+            list(&mut self.unsettled, connection, piece.conv);
         }
     }
 
@@ -399,7 +401,7 @@ impl Connections {
     pub fn on_lost(&mut self, piece: Piece) {
         if let Some(connection) = self.lanes.get_mut(&piece.conv) {
             connection.on_lost(piece.sn);
-            self.settle(piece.conv);
+            list(&mut self.unsettled, connection, piece.conv);
         } else {
             self.on_inquiry_lost(piece.conv);
         }
@@ -421,6 +423,7 @@ impl Connections {
             self.remove(conv, pool);
         }
         self.held = pool.leave();
+        self.unsettled.clear();
         self.inquiries.clear();
         self.inquired.clear();
         self.resuming.clear();
@@ -428,9 +431,34 @@ impl Connections {
         self.ready.clear();
     }
 
-    /// Puts a connection where it belongs after something happened to it
+    /// Does for each connection what follows from all that came, once and not for each message
+    ///
+    /// So bytes that came in many messages are written to the kernel in few packets.
+    pub fn flush(&mut self, pool: &mut Pool, now: Instant) {
+        if self.unsettled.is_empty() {
+            return;
+        }
+        pool.enter(self.held);
+        let mut convs = core::mem::take(&mut self.unsettled);
+        for conv in convs.drain(..) {
+            let Some(connection) = self.lanes.get_mut(&conv) else { continue };
+            connection.listed = false;
+            if connection.unsettled {
+                connection.after(pool, &mut self.packets, now);
+            }
+            self.settle(conv);
+        }
+        self.unsettled = convs;
+        self.held = pool.leave();
+    }
+
+    /// Puts a connection where it belongs after something happened to it, or notes that it will have to
+    /// be
     fn settle(&mut self, conv: u32) {
         let Some(connection) = self.lanes.get_mut(&conv) else { return };
+        if connection.unsettled {
+            return list(&mut self.unsettled, connection, conv);
+        }
         if connection.stage != Stage::Resuming {
             self.resuming.remove(&conv);
         }
@@ -471,5 +499,12 @@ impl Connections {
             self.flows.remove(&connection.ends);
             self.changes.push_back(Change::Closed(connection.ends));
         }
+    }
+}
+
+/// Has [`Connections::flush`] look at a lane
+fn list(unsettled: &mut Vec<u32>, connection: &mut Connection, conv: u32) {
+    if !core::mem::replace(&mut connection.listed, true) {
+        unsettled.push(conv);
     }
 }

@@ -117,6 +117,7 @@ impl Pair {
     /// Takes what one node has to say to the other, which hears it or not
     pub(super) fn carry(&mut self, at: usize, heard: bool) -> bool {
         let mut any = false;
+        self.nodes[at].flush(&mut self.pools[at], self.now);
         while let Some(conv) = self.nodes[at].poll_ready() {
             self.awake[at].push_back(conv);
         }
@@ -136,6 +137,7 @@ impl Pair {
                 out.clear();
             }
             self.awake[at].pop_front();
+            self.nodes[at].flush(&mut self.pools[at], self.now);
             while let Some(conv) = self.nodes[at].poll_ready() {
                 self.awake[at].push_back(conv);
             }
@@ -169,6 +171,7 @@ impl Pair {
     }
 
     pub(super) fn collect(&mut self, at: usize) {
+        self.nodes[at].flush(&mut self.pools[at], self.now);
         while self.nodes[at].poll_change().is_some() {}
         while let Some(packet) = self.nodes[at].poll_packet() {
             packet.each(&mut Vec::new(), |packet| {
