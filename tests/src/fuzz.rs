@@ -407,10 +407,11 @@ impl Pair {
             }
         }
         while let Some(packet) = self.nodes[who].poll_packet() {
-            let packet = packet.bytes;
-            let Some(id) = id_of(&packet) else { continue };
-            assert_eq!(self.packets.remove(&id), Some(who), "packet {id} twice or astray");
-            assert_eq!(packet, build(id, overlay(1 - who), overlay(who), packet.len()));
+            packet.each(&mut Vec::new(), |packet| {
+                let Some(id) = id_of(packet) else { return };
+                assert_eq!(self.packets.remove(&id), Some(who), "packet {id} twice or astray");
+                assert_eq!(packet, build(id, overlay(1 - who), overlay(who), packet.len()));
+            });
         }
         while let Some(event) = self.nodes[who].poll_event() {
             if let Event::Control { message, .. } = event {

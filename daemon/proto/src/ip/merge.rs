@@ -37,12 +37,13 @@ pub fn merge(inner: &mut Inner, next: &[u8]) -> Merged {
     let (payload, whole) = (next.len() - header, inner.bytes.len() - header);
     let size = inner.gso.map_or(whole, |gso| usize::from(gso.size));
     let fits = payload > 0 && payload <= size && whole > 0 && whole.is_multiple_of(size);
-    let count = whole / size.max(1) + 1;
-    if !fits || inner.bytes.len() + payload > MERGED_MAX || count > SEGMENTS_MAX {
+    let count = whole / size.max(1);
+    if !fits || inner.bytes.len() + payload > MERGED_MAX || count >= SEGMENTS_MAX {
         return Merged::Behind;
     }
     let follows = protocol == UDP
         || seq(&inner.bytes, transport).wrapping_add(whole as u32) == seq(next, transport);
+    let follows = follows && (transport == V6_HEADER || id_follows(&inner.bytes, next, count));
     // What was joined has no checksum of its own any more.
     let sound =
         is_sound(next, transport) && (inner.gso.is_some() || is_sound(&inner.bytes, transport));
@@ -111,6 +112,15 @@ fn seq(bytes: &[u8], transport: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
+/// Tells whether a packet has the number that cutting would give it, or one that means nothing: those of
+/// packets that are never cut into fragments (RFC 6864)
+fn id_follows(first: &[u8], next: &[u8], count: usize) -> bool {
+    let id = |bytes: &[u8]| u16::from_be_bytes([bytes[4], bytes[5]]);
+    let whole = next[6] & DONT_FRAGMENT != 0;
+    // No more than 64.
+    id(next) == id(first).wrapping_add(count as u16) || whole && id(next) == id(first)
+}
+
 fn is_sound(bytes: &[u8], transport: usize) -> bool {
     let Ok(view) = Packet::parse(bytes) else { return false };
     let segment = &bytes[transport..];
@@ -137,6 +147,7 @@ fn set_lengths(bytes: &mut [u8], transport: usize, protocol: u8) {
 }
 
 const ACK: u8 = 0x10;
+const DONT_FRAGMENT: u8 = 0x40;
 /// Longest super-packet
 const MERGED_MAX: usize = 65_535;
 /// Segments of one super-packet (Linux takes so many of UDP)
@@ -225,6 +236,8 @@ mod tests {
         assert_eq!(with(&|next| next[34] = 9), Merged::Behind);
         assert_eq!(with(&|next| next[500] ^= 1), Merged::Behind);
         assert_eq!(with(&|next| next[8] = 9), Merged::Behind);
+        // Neither the next number nor the same.
+        assert_eq!(with(&|next| next[5] = 99), Merged::Behind);
         // Another port; a fragment.
         assert_eq!(with(&|next| next[21] = 9), Merged::Apart);
         assert_eq!(with(&|next| next[6] = 0x20), Merged::Apart);

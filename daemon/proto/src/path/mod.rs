@@ -17,6 +17,7 @@
 
 pub mod flow;
 pub mod heartbeat;
+mod items;
 pub mod marking;
 pub mod mtu;
 pub mod rtt;
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 
 use self::flow::Flow;
 use self::heartbeat::{Due, Heartbeat};
+pub use self::items::Items;
 use self::marking::Marking;
 use self::mtu::Mtu;
 use self::rtt::Rtt;
@@ -80,7 +82,7 @@ pub struct Path {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Content {
     /// What lanes put into it
-    pub items: Vec<Item>,
+    pub items: Items,
     /// An acknowledgement: the other node's path, and the largest number acknowledged
     pub ack: Option<(u8, u64)>,
     /// Whether it was an MTU probe

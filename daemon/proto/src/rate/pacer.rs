@@ -15,38 +15,50 @@ use crate::time::{Duration, Instant};
 /// Spreads messages over time
 #[derive(Clone, Debug)]
 pub(super) struct Pacer {
-    /// Bytes a second; nothing: no limit
-    rate: Option<f64>,
+    /// Nothing: no limit
+    pace: Option<Pace>,
     /// When all that left would have left at the rate
     due: Instant,
     /// The same at the rate at which lateness is made up for
     gate: Instant,
 }
 
+/// A rate, and what follows from it
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Bytes a second
+    rate: f64,
+    /// Nanoseconds that a byte takes
+    byte: f64,
+    /// Length of a train
+    ahead: Duration,
+}
+
 impl Pacer {
     /// Begins without a limit
     pub(super) fn new() -> Self {
-        Self { rate: None, due: Instant::ZERO, gate: Instant::ZERO }
+        Self { pace: None, due: Instant::ZERO, gate: Instant::ZERO }
     }
 
     /// Sets the rate in bytes a second
     pub(super) fn set_rate(&mut self, rate: f64) {
-        self.rate = Some(rate.max(1.0));
+        let rate = rate.max(1.0);
+        self.pace = Some(Pace { rate, byte: 1e9 / rate, ahead: ahead(rate) });
     }
 
     /// Records that `bytes` left; returns when they would have left without trains and lateness
     pub(super) fn on_sent(&mut self, bytes: usize, now: Instant) -> Instant {
-        let Some(rate) = self.rate else { return now };
+        let Some(Pace { byte, .. }) = self.pace else { return now };
         let due = self.due.max(now - LATE_MAX);
-        self.due = due + time_of(bytes as f64, rate);
-        self.gate = self.gate.max(now) + time_of(bytes as f64, rate * CATCH_UP);
+        let nanos = (bytes as f64 * byte).min(HOUR) + 0.5;
+        self.due = due + Duration::from_nanos(nanos as u64);
+        self.gate = self.gate.max(now) + Duration::from_nanos((nanos / CATCH_UP) as u64);
         due
     }
 
     /// Returns the bytes that may leave now; where it is not nothing, a whole message may
     pub(super) fn budget(&self, now: Instant) -> usize {
-        let Some(rate) = self.rate else { return usize::MAX };
-        let ahead = ahead(rate);
+        let Some(Pace { rate, ahead, .. }) = self.pace else { return usize::MAX };
         let since = (now + ahead).since(self.due.max(self.gate)).min(ahead);
         (since.as_secs_f64() * rate).ceil() as usize
     }
@@ -67,6 +79,8 @@ pub(super) fn time_of(bytes: f64, rate: f64) -> Duration {
     Duration::try_from_secs_f64(bytes / rate).unwrap_or(Duration::from_secs(3600))
 }
 
+/// Longest time that a message takes, in nanoseconds
+const HOUR: f64 = 3600e9;
 /// Longest train, at the rate
 const TRAIN: Duration = Duration::from_millis(1);
 /// Messages that may follow one another at any rate; the last may exceed it, so that they are two

@@ -454,6 +454,9 @@ impl Scheduler {
     /// Drops what waits too long at the head of a flow
     fn tidy(&mut self, seat: Seat, now: Instant) {
         let flow = &mut self.flows[seat];
+        if flow.backlog() == 0 {
+            return;
+        }
         let before = flow.is_ready();
         let (gone, bytes) = flow.tidy(&self.policy, now);
         if before && !flow.is_ready() {

@@ -5,9 +5,8 @@
 
 use core::net::IpAddr;
 
-use super::inbound::Inbound;
 use super::{Goodbye, Output, Session, Shared};
-use crate::limits::PATHS_MAX;
+use crate::limits::{ACK_DELAY, PATHS_MAX};
 use crate::node::{Ecn, Refusal, Way};
 use crate::path::{Content, Item, Path};
 use crate::time::Instant;
@@ -65,7 +64,7 @@ impl Session {
             return Err(Refusal::Malformed);
         }
         let count = count_of(number);
-        let inbound = self.inbound.entry(path).or_insert_with(|| Inbound::new(intake.way));
+        let inbound = self.inbound.enter(path, intake.way);
         if !inbound.replay.insert(count) {
             return Err(Refusal::Replayed);
         }
@@ -93,12 +92,15 @@ impl Session {
         }
         // Whoever sends what we do not know may want to hear that it arrived.
         eliciting |= frames.unknown() > 0;
-        if let Some(inbound) = self.inbound.get_mut(&path) {
-            let back = self.paths.iter().find(|path| path.way == inbound.way);
-            let rtt = back.and_then(|path| path.rtt.smoothed());
-            // A way that was never full has room, and may carry much more than it was seen to.
-            let rate = back.map(Path::capacity).filter(|back| back.proven);
-            let pause = inbound.received.pause(rtt, rate.and_then(|back| back.rate));
+        if let Some(inbound) = self.inbound.get_mut(path) {
+            let mut pause = ACK_DELAY;
+            if eliciting && inbound.received.asks_pause(count) {
+                let back = self.paths.iter().find(|path| path.way == inbound.way);
+                let rtt = back.and_then(|path| path.rtt.smoothed());
+                // A way that was never full has room, and may carry much more than it was seen to.
+                let rate = back.map(Path::capacity).filter(|back| back.proven);
+                pause = inbound.received.pause(rtt, rate.and_then(|back| back.rate));
+            }
             inbound.received.on_message(count, eliciting, pause, now);
             inbound.received.on_mark(intake.ecn);
         }
@@ -245,7 +247,7 @@ impl Session {
             Self::on_doubt(&self.tcp, &mut self.load, &content, now);
         }
         for content in acked.drain(..) {
-            for item in &content.items {
+            for item in content.items.iter() {
                 match item {
                     Item::Lane(piece) => self.tcp.on_acked(*piece, now),
                     Item::Segment(sn) => self.control.on_acked(*sn, now),
@@ -260,7 +262,7 @@ impl Session {
                 path.mtu.on_large_acked(outer);
             }
             if let Some((number, largest)) = content.ack
-                && let Some(inbound) = self.inbound.get_mut(&number)
+                && let Some(inbound) = self.inbound.get_mut(number)
             {
                 inbound.received.on_ack_of_ack(largest);
             }

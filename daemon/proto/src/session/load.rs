@@ -50,7 +50,7 @@ impl Session {
     pub(super) fn put_load(
         &mut self,
         at: usize,
-        shared: &Shared,
+        shared: &mut Shared,
         draft: &mut Draft,
         buffer: &mut Vec<u8>,
         now: Instant,
@@ -78,7 +78,9 @@ impl Session {
                 }
                 Outcome::Alone => {
                     spent.fresh.count(bytes);
-                    self.load.take_alone(bytes, now);
+                    if let Some(packet) = self.load.take_alone(bytes, now) {
+                        shared.buffers.give(packet);
+                    }
                 }
                 Outcome::Lane(written) => {
                     let count =

@@ -21,10 +21,10 @@ pub mod replay;
 mod shared;
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use self::epochs::Epochs;
-use self::inbound::Inbound;
+use self::inbound::Inbounds;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
@@ -57,7 +57,7 @@ pub struct Session {
     active: Option<u8>,
     /// Counters of paths that are gone, for whoever uses their number next
     retired: [u64; PATHS_MAX],
-    inbound: BTreeMap<u8, Inbound>,
+    inbound: Inbounds,
     control: Lane,
     load: Scheduler,
     /// When it is our turn to send load, where a person set bounds
@@ -151,7 +151,7 @@ impl Session {
             active: first.as_ref().map(|path| path.number),
             paths: first.into_iter().collect(),
             retired: [0; PATHS_MAX],
-            inbound: BTreeMap::new(),
+            inbound: Inbounds::default(),
             control: Lane::new(CONTROL_CONV),
             load: Scheduler::default(),
             slot: None,
@@ -595,7 +595,7 @@ impl Session {
 
     /// Lets what was lost in one of several copies leave once more
     fn on_doubt(tcp: &Connections, load: &mut Scheduler, content: &Content, now: Instant) {
-        for item in &content.items {
+        for item in content.items.iter() {
             match item {
                 Item::Lane(piece) if tcp.is_under_way(*piece) => {
                     load.on_doubt(*piece, content.size.into(), now);
@@ -606,7 +606,7 @@ impl Session {
     }
 
     fn on_lost(control: &mut Lane, tcp: &mut Connections, path: &mut Path, content: &Content) {
-        for item in &content.items {
+        for item in content.items.iter() {
             match item {
                 Item::Lane(piece) => tcp.on_lost(*piece),
                 Item::Segment(sn) => control.on_lost(*sn),
@@ -683,6 +683,9 @@ impl Session {
     }
 
     fn choose_path(&mut self, now: Instant) {
+        if self.paths.len() == 1 && self.active.is_some() {
+            return;
+        }
         let choice = self.candidates.choice;
         let best = select::best(&self.paths, self.active, choice, now);
         let best = best.map(|at| self.paths[at].number);

@@ -222,15 +222,15 @@ impl Session {
         let (way, active) = (self.paths[at].way, Some(self.paths[at].number) == self.active);
         let paths = &self.paths;
         let elsewhere = |way: Way| paths.iter().any(|path| path.way == way && path.is_proven());
-        for (number, inbound) in &mut self.inbound {
+        for (number, inbound) in self.inbound.iter_mut() {
             let ours = inbound.way == way || active && !elsewhere(inbound.way);
             if !ours || inbound.received.ack_due().is_none() {
                 continue;
             }
             let room = draft.room(buffer);
             let largest = inbound.received.largest_acked_candidate();
-            if inbound.received.take_ack(*number, now, buffer, room) {
-                draft.content.ack = largest.map(|largest| (*number, largest));
+            if inbound.received.take_ack(number, now, buffer, room) {
+                draft.content.ack = largest.map(|largest| (number, largest));
                 crowded |= inbound.received.is_crowded();
             }
         }

@@ -88,10 +88,7 @@ impl Received {
     /// there is to be one in each `pause`
     // The flag comes straight from the frames of the message; an enum would only rename it.
     pub fn on_message(&mut self, count: u64, eliciting: bool, pause: Duration, now: Instant) {
-        let gap = match self.largest {
-            None => count > 0,
-            Some((largest, _)) => count > largest + 1,
-        };
+        let gap = self.is_gap(count);
         self.insert(count);
         if self.largest.is_none_or(|(largest, _)| count > largest) {
             self.largest = Some((count, now));
@@ -104,7 +101,12 @@ impl Received {
         if quiet && self.eliciting == 1 {
             self.early = EARLY;
         }
-        let due = if self.eliciting >= ACK_EVERY && self.early > 0 {
+        let soon = self.eliciting >= ACK_EVERY && self.early > 0;
+        if self.due.is_some() && !soon && !gap {
+            // Whatever the pause, it would be later.
+            return;
+        }
+        let due = if soon {
             self.early -= 1;
             now
         } else if gap {
@@ -114,6 +116,19 @@ impl Received {
             now + pause
         };
         self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
+    }
+
+    /// Tells whether the pause matters where the message `count` arrives next: working it out for each
+    /// message would be in vain
+    pub fn asks_pause(&self, count: u64) -> bool {
+        self.due.is_none() || self.is_gap(count)
+    }
+
+    fn is_gap(&self, count: u64) -> bool {
+        match self.largest {
+            None => count > 0,
+            Some((largest, _)) => count > largest + 1,
+        }
     }
 
     /// Returns the time that is to pass between two acknowledgements on a way back with such a round

@@ -277,12 +277,7 @@ impl Connection {
     ///
     /// # Errors
     /// If they break the rules of the lane.
-    pub(super) fn on_data(
-        &mut self,
-        seq: u32,
-        marks: Marks,
-        data: &[u8],
-    ) -> Result<(), Malformed> {
+    pub(super) fn on_data(&mut self, seq: u32, marks: Marks, data: &[u8]) -> Result<(), Malformed> {
         if !self.confirm() {
             return Ok(());
         }

@@ -22,7 +22,7 @@ impl Connections {
             return self.write_inquiry(conv, room, out);
         };
         let written = if connection.owing() == Owed::default() {
-            connection.write_stream(conv, room, &mut self.scratch, out)
+            connection.write_stream(conv, room, out)
         } else {
             connection.write_owed(conv, room, out).map(|sn| (sn, 0))
         };
@@ -44,7 +44,7 @@ impl Connections {
             return false;
         }
         connection.pieces.on_copied(piece.sn);
-        connection.put_data(piece.conv, offset, len, fin, &mut self.scratch, out);
+        connection.put_data(piece.conv, offset, len, fin, out);
         true
     }
 }
@@ -133,13 +133,7 @@ impl Connection {
     }
 
     /// Puts bytes of the stream: lost ones first; tells how often they were lost
-    fn write_stream(
-        &mut self,
-        conv: u32,
-        room: usize,
-        scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) -> Option<(u32, u8)> {
+    fn write_stream(&mut self, conv: u32, room: usize, out: &mut Vec<u8>) -> Option<(u32, u8)> {
         if !self.streams() {
             return None;
         }
@@ -147,7 +141,7 @@ impl Connection {
             let Part::Data { offset, len, fin } = part else { return None };
             let sent = self.cut(offset, len, room)?;
             let losses = self.pieces.on_repeated(sn, sent);
-            self.put_data(conv, offset, sent, fin && sent == len, scratch, out);
+            self.put_data(conv, offset, sent, fin && sent == len, out);
             return Some((sn, losses));
         }
         let offset = self.near.sent;
@@ -160,7 +154,7 @@ impl Connection {
         let fin = self.near.owes_fin() && self.near.sendable() == 0;
         self.near.fin_sent |= fin;
         let sn = self.pieces.push(Part::Data { offset, len, fin });
-        self.put_data(conv, offset, len, fin, scratch, out);
+        self.put_data(conv, offset, len, fin, out);
         Some((sn, 0))
     }
 
@@ -183,23 +177,15 @@ impl Connection {
         urgent.map(|urgent| seq_of(self.near.isn, urgent))
     }
 
-    fn put_data(
-        &mut self,
-        conv: u32,
-        offset: u64,
-        len: u32,
-        fin: bool,
-        scratch: &mut Vec<u8>,
-        out: &mut Vec<u8>,
-    ) {
+    fn put_data(&mut self, conv: u32, offset: u64, len: u32, fin: bool, out: &mut Vec<u8>) {
         // Of a piece that was delivered in part only the rest is kept.
         let from = offset.max(self.near.delivered());
         let len = (offset + u64::from(len)).saturating_sub(from);
-        scratch.clear();
-        self.near.kept.read(from, len as usize, scratch);
         let marks = Marks { fin, starved: self.near.is_starved(), urgent: self.urgent_from(from) };
         let seq = seq_of(self.near.isn, from);
-        Frame::Lane(LaneFrame::Data { conv, seq, marks, data: scratch }).encode(out);
+        Frame::encode_data((conv, seq, marks), out, |out| {
+            self.near.kept.read(from, len as usize, out);
+        });
     }
 }
 

@@ -83,8 +83,6 @@ pub struct Connections {
     ready: VecDeque<u32>,
     packets: VecDeque<Inner>,
     changes: VecDeque<Change>,
-    /// Reused, so that a frame costs no allocation
-    scratch: Vec<u8>,
 }
 
 /// News about which connections there are
@@ -308,9 +306,7 @@ impl Connections {
             LaneFrame::Accept { conv: _, credit, packet } => {
                 connection.on_accept(credit, packet, out)
             }
-            LaneFrame::Data { conv: _, seq, marks, data } => {
-                connection.on_data(seq, marks, data)
-            }
+            LaneFrame::Data { conv: _, seq, marks, data } => connection.on_data(seq, marks, data),
             LaneFrame::State { conv: _, ack, credit, closed } => {
                 connection.on_state((ack, credit), closed, pool, out, now)
             }

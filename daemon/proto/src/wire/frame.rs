@@ -255,6 +255,21 @@ impl<'a> Frame<'a> {
         finish(begin, out);
     }
 
+    /// Appends a frame of a lane with `len` bytes of its stream, which `fill` appends: no copy of them is
+    /// needed
+    pub fn encode_data(
+        (conv, seq, marks): (u32, u32, super::lane::Marks),
+        out: &mut Vec<u8>,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let begin = out.len();
+        let frame = LaneFrame::Data { conv, seq, marks, data: &[] };
+        out.extend_from_slice(&[frame.kind(), 0, 0]);
+        frame.encode(out);
+        fill(out);
+        finish(begin, out);
+    }
+
     /// Returns how many bytes [`Frame::encode`] appends
     pub fn encoded_len(&self) -> usize {
         FRAME_HEADER
