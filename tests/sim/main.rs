@@ -18,6 +18,7 @@ mod keys;
 mod lane;
 mod mtu;
 mod nat;
+mod offload;
 mod purity;
 mod rate;
 mod relay;

@@ -156,7 +156,7 @@ impl Hub {
             // The port of a connection leads nowhere but here.
             Event::PathMoved { way: Way::Relayed(_) | Way::Stream(..), .. } => {}
             Event::Control { peer, message } => self.on_control(&peer, &message, now, out),
-            Event::Pong { .. } | Event::PingLost { .. } => {}
+            Event::Offload { .. } | Event::Pong { .. } | Event::PingLost { .. } => {}
         }
     }
 

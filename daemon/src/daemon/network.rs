@@ -18,7 +18,7 @@ use std::time::SystemTime;
 use fastvpn_proto::control::Register;
 use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{Admission, Command, Event, NodeStats};
+use fastvpn_proto::node::{Admission, Command, Event, NodeStats, Way};
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
@@ -37,7 +37,8 @@ use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig, TicketFile};
 use crate::handle::{
-    Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkState, Outcome,
+    Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkName, NetworkState,
+    Outcome,
 };
 use crate::plane::{Listening, PlaneEvent};
 use crate::registry::Members;
@@ -710,6 +711,10 @@ impl Network {
         let answered = match event {
             Event::Pong { id, rtt, .. } => self.pings.finish(id, Some(rtt), &self.stats),
             Event::PingLost { id, .. } => self.pings.finish(id, None, &self.stats),
+            Event::Offload { peer, way, works } => {
+                note_offload(&self.config.name, &peer, way, works);
+                false
+            }
             _ => false,
         };
         if answered {
@@ -837,6 +842,21 @@ impl Network {
     fn candidates(&self) -> Vec<SocketAddr> {
         self.listening.map(|listening| candidates(&self.local, listening.addr)).unwrap_or_default()
     }
+}
+
+/// Says in the log whether trains of messages are given to the kernel whole on a way
+fn note_offload(network: &NetworkName, peer: &PublicKey, way: Way, works: bool) {
+    // No other has trains.
+    let Way::Direct(to) = way else { return };
+    if works {
+        info!(%network, %peer, %to, "UDP segmentation offload works here by now and is used again");
+        return;
+    }
+    warn!(
+        %network, %peer, %to,
+        "UDP segmentation offload mangles or loses messages here; they are sent one by one, which costs \
+         processor time: another kernel or network driver may mend it"
+    );
 }
 
 /// Returns the alias by which an interface is known as ours

@@ -195,6 +195,7 @@ impl Peer {
             }
             Event::Pong { .. }
             | Event::PingLost { .. }
+            | Event::Offload { .. }
             | Event::PathMoved { .. }
             | Event::Undelivered { .. } => {}
         }

@@ -101,7 +101,8 @@ impl Udp {
     /// Sends the first messages of `train`, as many as one system call can
     pub(super) fn send(&mut self, transmit: &Transmit, train: &[u8]) -> Sent {
         let len = transmit.segment.unwrap_or(train.len()).clamp(1, train.len().max(1));
-        let count = if self.trains { (TRAIN_BYTES / len).clamp(1, TRAIN_MESSAGES) } else { 1 };
+        let whole = self.trains && transmit.offload;
+        let count = if whole { (TRAIN_BYTES / len).clamp(1, TRAIN_MESSAGES) } else { 1 };
         let head = &train[..train.len().min(count * len)];
         let Some(remote) = self.family.reach(transmit.remote) else {
             return self.lose(&Errno::AFNOSUPPORT.into(), transmit, head);
@@ -412,6 +413,27 @@ mod tests {
     }
 
     #[test]
+    fn train_that_the_kernel_may_not_cut_goes_to_it_message_by_message() {
+        let (mut near, _) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let (far, to) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let singly = Transmit { offload: false, ..transmit(to.addr, Some(1000)) };
+        let train: Vec<u8> = (0..2500u32).map(|at| (at / 1000) as u8).collect();
+
+        let mut sent = Vec::new();
+        while sent.iter().sum::<usize>() < train.len() {
+            match near.send(&singly, &train[sent.iter().sum()..]) {
+                Sent::Bytes(bytes) => sent.push(bytes),
+                other => panic!("{other:?}"),
+            }
+        }
+
+        assert_eq!(sent, [1000, 1000, 500]);
+        let got: Vec<_> =
+            gather(&far, 3).iter().map(|(_, bytes)| (bytes[0], bytes.len())).collect();
+        assert_eq!(got, [(0, 1000), (1, 1000), (2, 500)]);
+    }
+
+    #[test]
     fn capable_messages_arrive_as_such_over_both_families() {
         for (from, to) in
             [("[::]:0", "127.0.0.1:0"), ("[::]:0", "[::1]:0"), ("127.0.0.1:0", "[::]:0")]
@@ -582,7 +604,14 @@ mod tests {
     }
 
     fn transmit(remote: SocketAddr, segment: Option<usize>) -> Transmit {
-        Transmit { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable, segment }
+        Transmit {
+            carrier: Carrier::Udp,
+            remote,
+            local: None,
+            ecn: Ecn::Incapable,
+            segment,
+            offload: true,
+        }
     }
 
     /// Receives until `count` messages are there

@@ -6,7 +6,7 @@
 //!
 //! # Contract
 //!
-//! - An item passes, in this order: the MTU, the policer, the drop-tail queue in front of the bottleneck, the
+//! - An item passes, in this order: the sender's segmentation offload, the MTU, the policer, the drop-tail queue in front of the bottleneck, the
 //!   bottleneck's rate and marks, loss, corruption, duplication, delay. What is lost on the way has used the rate.
 //! - `now` never runs backwards.
 //! - [`Link::poll`] returns items in the order of their due time. Those that are due at
@@ -23,6 +23,7 @@ pub mod loss;
 pub mod police;
 pub mod rate;
 pub mod script;
+pub mod trains;
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::{BinaryHeap, VecDeque};
@@ -44,6 +45,7 @@ pub use self::ecn::Bits;
 pub use self::loss::percent;
 pub use self::rate::{Waits, gbit, kbit, mbit};
 pub use self::script::{Change, Script};
+pub use self::trains::Trains;
 
 /// What can travel over a [`Link`]
 ///
@@ -55,6 +57,11 @@ pub trait Cargo: Clone {
     /// Returns what the item says of congestion, where it can say anything
     fn ecn(&mut self) -> Option<&mut Ecn> {
         None
+    }
+
+    /// Tells whether the sender's system cut it from a train, behind another
+    fn is_cut(&self) -> bool {
+        false
     }
 }
 
@@ -72,6 +79,8 @@ impl Cargo for Vec<u8> {
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LinkConfig {
+    /// What becomes of trains that the sender's system has cut
+    pub trains: Trains,
     /// Drops what exceeds its rate, without a queue
     pub police: Option<Policer>,
     /// Rate of the bottleneck; none: infinite
@@ -100,6 +109,13 @@ impl LinkConfig {
     /// Makes a perfect wire: no delay, no loss, infinite rate
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has the sender's segmentation offload fail
+    #[must_use]
+    pub fn trains(mut self, trains: Trains) -> Self {
+        self.trains = trains;
+        self
     }
 
     /// Limits the rate; the queue in front of it is 100 ms until [`Self::queue`] says otherwise
@@ -310,6 +326,18 @@ impl<T: Cargo> Link<T> {
     pub fn push(&mut self, mut item: T, bytes: usize, now: Instant) -> Verdict {
         self.advance(now);
         self.counters.pushed.add(bytes);
+        match self.config.trains {
+            Trains::Whole => {}
+            Trains::Beheaded if item.is_cut() => {
+                self.counters.lost.add(bytes);
+                return Verdict::Accepted;
+            }
+            Trains::Mangled if item.is_cut() => {
+                item.corrupt(self.chance.next_u64());
+                self.counters.corrupted.add(bytes);
+            }
+            Trains::Beheaded | Trains::Mangled => {}
+        }
         if self.config.mtu.is_some_and(|mtu| bytes > mtu) {
             self.counters.too_big.add(bytes);
             return Verdict::TooBig;

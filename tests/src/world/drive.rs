@@ -204,7 +204,8 @@ impl World {
         if buffer.is_empty() || transmit.segment == Some(0) {
             self.fail(format_args!("{} sends nothing: {transmit:?}", self.name(id)));
         }
-        for message in buffer.chunks(transmit.segment.unwrap_or(buffer.len())) {
+        let messages = buffer.chunks(transmit.segment.unwrap_or(buffer.len()));
+        for (place, message) in messages.enumerate() {
             if let Err(fault) = self.oracle.on_message(id, message) {
                 self.fail(fault);
             }
@@ -212,8 +213,13 @@ impl World {
             let Some(from) = self.hosts[id.0].source_for(transmit.remote, transmit.local) else {
                 continue;
             };
-            let datagram =
-                Datagram { from, to: transmit.remote, bytes: message.to_vec(), ecn: transmit.ecn };
+            let datagram = Datagram {
+                from,
+                to: transmit.remote,
+                bytes: message.to_vec(),
+                ecn: transmit.ecn,
+                cut: transmit.offload && place > 0,
+            };
             if let Some(records) = &mut self.records {
                 records.push(Record { at: self.now, by: id, datagram: datagram.clone() });
             }
@@ -260,7 +266,8 @@ impl World {
                     self.schedule.set(Source::Decision(id), first);
                 }
             }
-            Event::PathMoved { .. }
+            Event::Offload { .. }
+            | Event::PathMoved { .. }
             | Event::PingLost { .. }
             | Event::Pong { .. }
             | Event::Silent { .. }

@@ -420,7 +420,10 @@ impl World {
     /// Sends bytes to a host; `from` need not be the sender's own address
     pub fn inject(&mut self, from: SocketAddr, to: HostId, bytes: Vec<u8>) {
         let target = self.endpoint(to);
-        self.transmit(OUTSIDE, Datagram { from, to: target, bytes, ecn: Ecn::Incapable });
+        self.transmit(
+            OUTSIDE,
+            Datagram { from, to: target, bytes, ecn: Ecn::Incapable, cut: false },
+        );
     }
 
     /// Returns what was sent to a stranger

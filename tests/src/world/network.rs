@@ -29,6 +29,8 @@ pub struct Datagram {
     pub bytes: Vec<u8>,
     /// What its IP header says of congestion
     pub ecn: Ecn,
+    /// Whether it was cut from a train, behind another
+    pub cut: bool,
 }
 
 impl Datagram {
@@ -49,6 +51,10 @@ impl Cargo for Datagram {
 
     fn ecn(&mut self) -> Option<&mut Ecn> {
         Some(&mut self.ecn)
+    }
+
+    fn is_cut(&self) -> bool {
+        self.cut
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 use crate::crypto::PublicKey;
 use crate::ip::{Inner, Packet, icmp};
 use crate::limits::SESSION_SILENCE;
-use crate::session::{Goodbye, Output, Sealed, Session, Wish};
+use crate::session::{Goodbye, Output, Sealed, Session, Train, Wish};
 use crate::tcp::{Change, Connections, Ends, Parity};
 use crate::time::Instant;
 
@@ -43,13 +43,14 @@ impl Node {
 
     /// Collects messages of equal size to one address
     fn batch(&mut self, key: &PublicKey, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
-        let mut first: Option<(Transmit, usize)> = None;
-        let mut messages = 0;
-        while messages < BATCH_MESSAGES && buffer.len() < BATCH_BYTES {
+        let mut first: Option<(Transmit, Train)> = None;
+        let room = |train: &Train| train.messages < BATCH_MESSAGES;
+        while first.as_ref().is_none_or(|(_, train)| room(train)) && buffer.len() < BATCH_BYTES {
             let start = buffer.len();
+            let train = first.as_ref().map(|(_, train)| train);
             let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
-            let Some(sealed) =
-                session.and_then(|session| session.poll_message(&mut self.shared, buffer, now))
+            let Some(sealed) = session
+                .and_then(|session| session.poll_message(&mut self.shared, buffer, train, now))
             else {
                 break;
             };
@@ -65,26 +66,25 @@ impl Node {
                     continue;
                 }
             };
-            let Sealed { local, ecn, len, .. } = sealed;
-            let transmit = Transmit { carrier, remote, local, ecn, segment: None };
-            let Some((batch, segment)) = first else {
-                first = Some((transmit, len));
-                messages = 1;
+            let Sealed { local, ecn, offload, .. } = sealed;
+            let transmit = Transmit { carrier, remote, local, ecn, segment: None, offload };
+            let Some((_, train)) = &mut first else {
+                first = Some((transmit, Train { first: sealed, messages: 1 }));
                 continue;
             };
-            if batch != transmit || len > segment {
+            if !sealed.follows {
                 // It starts a batch of its own.
                 let bytes = buffer.split_off(start);
                 self.outgoing.push_back(Outgoing { transmit, bytes });
                 break;
             }
-            messages += 1;
-            if len < segment {
+            train.messages += 1;
+            if sealed.len < train.first.len {
                 break;
             }
         }
-        let (batch, segment) = first?;
-        Some(Transmit { segment: (messages > 1).then_some(segment), ..batch })
+        let (batch, train) = first?;
+        Some(Transmit { segment: (train.messages > 1).then_some(train.first.len), ..batch })
     }
 
     /// Takes what a session has for us, and gives it the keys it wishes for
@@ -138,6 +138,9 @@ impl Node {
             }
             Output::Ended(ends) => self.flows.close(&ends, key),
             Output::Opened(ends) => self.on_opened(key, ends),
+            Output::Offload(way, works) => {
+                self.events.push_back(Event::Offload { peer, way, works });
+            }
             Output::Moved(way) => self.events.push_back(Event::PathMoved { peer, way }),
             Output::Packet(packet) => self.on_packet(key, packet),
             Output::Relay(other, message) => self.on_relay(key, &other, message, now),
@@ -230,7 +233,8 @@ impl Node {
             Way::Relayed(relay) => return self.send_relayed(relay, key, bytes, now),
         };
         // Handshakes tell of no marks.
-        let transmit = Transmit { carrier, remote, local, ecn: Ecn::Incapable, segment: None };
+        let ecn = Ecn::Incapable;
+        let transmit = Transmit { carrier, remote, local, ecn, segment: None, offload: true };
         self.outgoing.push_back(Outgoing { transmit, bytes });
     }
 
@@ -268,6 +272,7 @@ impl Node {
                 | Output::Control(_)
                 | Output::EchoReply(_)
                 | Output::Moved(_)
+                | Output::Offload(..)
                 | Output::Packet(_)
                 | Output::Relay(..)
                 | Output::Undelivered => {}

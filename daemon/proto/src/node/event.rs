@@ -20,6 +20,16 @@ pub enum Event {
         /// The message
         message: Vec<u8>,
     },
+    /// It was seen whether a way carries trains as well that the kernel cuts as those that it does not;
+    /// told when that changes, and where it does not from the beginning
+    Offload {
+        /// With whom
+        peer: PublicKey,
+        /// Which way
+        way: Way,
+        /// Whether trains are given to the kernel whole from now on
+        works: bool,
+    },
     /// The path in use changed: another address or carrier, or direct instead of relayed, or the reverse
     PathMoved {
         /// Of whom
@@ -177,6 +187,8 @@ pub struct Transmit {
     pub ecn: Ecn,
     /// Size of each message but the last, where there are several
     pub segment: Option<usize>,
+    /// Whether the kernel may cut them apart; otherwise each is to be given to it by itself
+    pub offload: bool,
 }
 
 /// What a deadline is for; shown in traces

@@ -449,7 +449,7 @@ impl Node {
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
             session.flush(&mut self.shared, now);
-            while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, now) {
+            while let Some(sealed) = session.poll_message(&mut self.shared, &mut bytes, None, now) {
                 self.send_way(key, sealed.way, sealed.local, core::mem::take(&mut bytes), now);
             }
             if let Some(sealed) = session.close(goodbye, &mut bytes, now) {

@@ -89,6 +89,8 @@ pub struct PathStats {
     pub queue_delay: Duration,
     /// The path's own loss, congestion left out, in parts per million
     pub own_loss_ppm: u32,
+    /// Whether the kernel may cut trains, as over UDP it may where that was not seen to lose messages
+    pub offload: bool,
     /// What was sent, by cause
     pub spent: Spent,
 }

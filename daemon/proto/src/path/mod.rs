@@ -20,6 +20,7 @@ pub mod heartbeat;
 mod items;
 pub mod marking;
 pub mod mtu;
+pub mod offload;
 pub mod rtt;
 pub mod select;
 pub mod sent;
@@ -32,6 +33,7 @@ use self::heartbeat::{Due, Heartbeat};
 pub use self::items::Items;
 use self::marking::Marking;
 use self::mtu::Mtu;
+use self::offload::{Follower, Offload};
 use self::rtt::Rtt;
 use self::sent::{AckResult, Model, Sent};
 use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
@@ -63,6 +65,8 @@ pub struct Path {
     flow: Option<Flow>,
     /// Whether routers may mark what leaves
     marking: Marking,
+    /// Whether trains leave whole
+    pub offload: Offload,
     /// Messages sent
     pub traffic: Traffic,
     /// What was in them
@@ -91,6 +95,8 @@ pub struct Content {
     pub size: u16,
     /// Whether it could be marked on the way
     pub capable: bool,
+    /// Its place in a train, where it is not the first
+    pub follower: Option<Follower>,
 }
 
 /// Something of a lane in a message
@@ -165,6 +171,7 @@ impl Path {
             rate: Rate::new(),
             flow: way.is_stream().then(Flow::new),
             marking: Marking::new(),
+            offload: Offload::new(),
             traffic: Traffic::default(),
             spent: Spent::default(),
             replaces: None,
@@ -303,6 +310,7 @@ impl Path {
             self.marking.on_probe(now);
         }
         self.marking.on_lost(capable(lost), now);
+        self.judge_offload(&[], lost, now);
         if !self.is_proven() {
             return Fate::Lives;
         }
@@ -382,6 +390,7 @@ impl Path {
         let stamp = Stamp { written: ack.written, delay: ack.delay };
         let model = Model { rtt: &mut self.rtt, rate: &mut self.rate };
         let result = self.sent.on_ack(ack.ranges(), stamp, model, now, acked, lost);
+        self.judge_offload(acked, lost, now);
         if result.newly {
             self.marking.on_lost(capable(lost), now);
             let congested = self.marking.on_ack(ack.marks, capable(acked), now);
@@ -390,6 +399,33 @@ impl Path {
             }
         }
         result
+    }
+
+    /// Returns whether the kernel may cut the train of the next message, and what to remember of that;
+    /// `before` is so of the train that it follows, and how many messages that has
+    pub fn next_in_train(
+        &mut self,
+        before: Option<(bool, usize)>,
+        now: Instant,
+    ) -> (bool, Option<Follower>) {
+        match (self.way, before) {
+            (Way::Direct(_), None) => (self.offload.next_train(now), None),
+            (Way::Direct(_), Some((whole, messages))) => {
+                (whole, self.offload.follower(whole, messages + 1))
+            }
+            // Those have trains of their own.
+            (Way::Relayed(_) | Way::Stream(..), _) => (true, None),
+        }
+    }
+
+    /// Takes what became of messages for what it tells of segmentation offload
+    fn judge_offload(&mut self, acked: &[Content], lost: &[Content], now: Instant) {
+        for follower in acked.iter().filter_map(|content| content.follower) {
+            self.offload.on_acked(follower, now);
+        }
+        for follower in lost.iter().filter_map(|content| content.follower) {
+            self.offload.on_lost(follower, now);
+        }
     }
 
     /// Returns how many bytes of load may leave now
@@ -488,6 +524,7 @@ impl Path {
             rate: self.capacity().rate,
             queue_delay: self.rate.queue_delay(),
             own_loss_ppm: self.rate.own_loss_ppm(),
+            offload: matches!(self.way, Way::Direct(_)) && self.offload.works(),
             spent: self.spent,
         }
     }

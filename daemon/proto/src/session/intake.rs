@@ -147,9 +147,11 @@ impl Session {
         if same_host(old, self.paths[at].way) {
             // A NAT gave another port: the wire is the same.
             let (rtt, mtu, rate) = (left.rtt.clone(), left.mtu.clone(), left.rate.clone());
+            let offload = left.offload.clone();
             self.paths[at].rtt = rtt;
             self.paths[at].mtu = mtu;
             self.paths[at].rate = rate.moved();
+            self.paths[at].offload = offload;
         }
         let way = self.paths[at].way;
         self.drop_path(left_number);
@@ -241,7 +243,9 @@ impl Session {
         };
         let mut acked: Vec<Content> = core::mem::take(&mut self.scratch.acked);
         let mut lost: Vec<Content> = core::mem::take(&mut self.scratch.lost);
+        let worked = path.offload.works();
         let result = path.on_ack(ack, now, &mut acked, &mut lost);
+        Self::tell_offload(&mut self.output, path, worked);
         for content in lost.drain(..) {
             Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
             Self::on_doubt(&self.tcp, &mut self.load, &content, now);

@@ -41,7 +41,7 @@ use crate::tcp::{Change, Connections, Ends, Handling};
 use crate::time::{Duration, Instant};
 
 pub use self::intake::Intake;
-pub use self::outbox::Sealed;
+pub use self::outbox::{Sealed, Train};
 pub use self::shared::{Engine, Shared};
 
 /// The association with one node
@@ -94,6 +94,8 @@ pub enum Output {
     Moved(Way),
     /// A connection is split with the other node from now on
     Opened(Ends),
+    /// On this way trains leave whole from now on, or do not
+    Offload(Way, bool),
     /// An inner packet, or several as one
     Packet(Inner),
     /// A message to carry on: to this node if we relay, from it if we do not
@@ -480,7 +482,9 @@ impl Session {
         let mut lost = core::mem::take(&mut self.scratch.lost);
         let mut gone = Vec::new();
         for path in &mut self.paths {
+            let worked = path.offload.works();
             let fate = path.handle_timeout(&mut lost, now);
+            Self::tell_offload(&mut self.output, path, worked);
             let spare = self.active != Some(path.number);
             let relayed = path.way.is_relayed();
             match fate {
@@ -497,6 +501,14 @@ impl Session {
         self.scratch.lost = lost;
         for number in gone {
             self.drop_path(number);
+        }
+    }
+
+    /// Tells the node whether trains leave whole on a path, if that has changed
+    fn tell_offload(output: &mut VecDeque<Output>, path: &Path, worked: bool) {
+        let works = path.offload.works();
+        if works != worked {
+            output.push_back(Output::Offload(path.way, works));
         }
     }
 

@@ -25,6 +25,27 @@ pub struct Sealed {
     pub len: usize,
     /// Whether it may be marked on the way
     pub ecn: Ecn,
+    /// Whether it goes on with the train that it was composed for, or begins another
+    pub follows: bool,
+    /// Whether the kernel may cut its train
+    pub offload: bool,
+}
+
+/// Messages of equal size for one way, which leave together; the last may be shorter
+#[derive(Clone, Copy, Debug)]
+pub struct Train {
+    /// The first of them
+    pub first: Sealed,
+    /// How many there are
+    pub messages: usize,
+}
+
+impl Train {
+    /// Tells whether a message may be the next of it
+    fn takes(&self, next: &Sealed) -> bool {
+        let Sealed { way, local, len, ecn, .. } = self.first;
+        (way, local, ecn) == (next.way, next.local, next.ecn) && next.len <= len
+    }
 }
 
 /// A message in the making
@@ -61,11 +82,12 @@ impl Draft {
 }
 
 impl Session {
-    /// Appends the next message to `buffer`, sealed
+    /// Appends the next message to `buffer`, sealed; it follows `train` if it can
     pub fn poll_message(
         &mut self,
         shared: &mut Shared,
         buffer: &mut Vec<u8>,
+        train: Option<&Train>,
         now: Instant,
     ) -> Option<Sealed> {
         if !self.epochs.can_seal(now) {
@@ -73,16 +95,16 @@ impl Session {
         }
         let owing = |path: &Path| path.owes() && path.affords(OWED_MIN);
         if let Some(at) = self.paths.iter().position(owing) {
-            return self.compose(at, shared, buffer, now);
+            return self.compose(at, shared, buffer, train, now);
         }
         let active = self.active_at();
         if let Some(at) = self.ack_due_on(active, now) {
-            return self.compose(at, shared, buffer, now);
+            return self.compose(at, shared, buffer, train, now);
         }
         let at = active?;
         self.paths[at].rate.set_bound(shared.engine.rate);
         if self.has_urgent() {
-            return self.compose(at, shared, buffer, now);
+            return self.compose(at, shared, buffer, train, now);
         }
         if self.paths[at].budget(now) == 0 {
             return None;
@@ -91,7 +113,7 @@ impl Session {
             if !self.may_load(at, shared, now) {
                 return None;
             }
-            if let Some(sealed) = self.compose(at, shared, buffer, now) {
+            if let Some(sealed) = self.compose(at, shared, buffer, train, now) {
                 return Some(sealed);
             }
         }
@@ -116,7 +138,7 @@ impl Session {
             Goodbye::ForGood => 1,
         };
         draft.put(&Frame::Close(reason), buffer);
-        self.seal(at, draft, buffer, now)
+        self.seal(at, draft, buffer, None, now)
     }
 
     /// Returns a message with whatever frames, on the path in use
@@ -126,7 +148,7 @@ impl Session {
         let mut buffer = Vec::new();
         let draft = Draft::new(&mut buffer, self.paths[at].room());
         buffer.extend_from_slice(frames);
-        self.seal(at, draft, &mut buffer, now).unwrap();
+        self.seal(at, draft, &mut buffer, None, now).unwrap();
         buffer
     }
 
@@ -145,6 +167,7 @@ impl Session {
         at: usize,
         shared: &mut Shared,
         buffer: &mut Vec<u8>,
+        train: Option<&Train>,
         now: Instant,
     ) -> Option<Sealed> {
         let mut draft = Draft::new(buffer, self.paths[at].room());
@@ -171,7 +194,7 @@ impl Session {
             self.ack_pinged = now;
             draft.put(&Frame::Ping, buffer);
         }
-        let sealed = self.seal(at, draft, buffer, now)?;
+        let sealed = self.seal(at, draft, buffer, train, now)?;
         // What a relay carries counts when it leaves in the session with the relay.
         if !sealed.way.is_relayed() {
             let slot = if loaded { self.slot.take() } else { None };
@@ -242,6 +265,7 @@ impl Session {
         at: usize,
         mut draft: Draft,
         buffer: &mut Vec<u8>,
+        train: Option<&Train>,
         now: Instant,
     ) -> Option<Sealed> {
         let Some(epoch) = self.epochs.sealing(now) else {
@@ -256,6 +280,12 @@ impl Session {
         draft.content.size = u16::try_from(len).unwrap_or(u16::MAX);
         let ecn = if draft.eliciting { path.next_mark(now) } else { Ecn::Incapable };
         draft.content.capable = ecn == Ecn::Capable;
+        let (way, local) = (path.way, path.local);
+        let mut sealed = Sealed { way, local, len, ecn, follows: false, offload: true };
+        let train = train.filter(|train| train.takes(&sealed));
+        sealed.follows = train.is_some();
+        let before = train.map(|train| (train.first.offload, train.messages));
+        (sealed.offload, draft.content.follower) = path.next_in_train(before, now);
         let count = path.on_sent(draft.eliciting, draft.content, now);
         let number = number(path.number, count);
         let header = DataHeader { receiver: epoch.keys.remote_index, number };
@@ -265,7 +295,7 @@ impl Session {
         let tag = epoch.keys.seal.seal(number, head, body);
         epoch.on_sealed();
         buffer.extend_from_slice(&tag);
-        Some(Sealed { way: path.way, local: path.local, len, ecn })
+        Some(sealed)
     }
 }
 

@@ -468,7 +468,7 @@ impl World {
                     let [from, to] = [from, to].map(|at| SocketAddr::new(at.ip(), RAW_PORT));
                     self.transmit(
                         self.hosts[host.0].site,
-                        Datagram { from, to, bytes, ecn: Ecn::Incapable },
+                        Datagram { from, to, bytes, ecn: Ecn::Incapable, cut: false },
                     );
                 }
             }
