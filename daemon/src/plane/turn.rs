@@ -426,7 +426,7 @@ impl Turn {
             let earliest = if self.held { now + RETRY_HELD } else { Instant::ZERO };
             wake = wake.min(at.max(earliest));
         }
-        self.timer.arm(self.drain_until.map_or(wake, |until| wake.min(until)))?;
+        self.timer.arm(self.drain_until.map_or(wake, |until| wake.min(until)), now)?;
         Ok(Next::Turn)
     }
 

@@ -36,7 +36,7 @@ use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
 use crate::node::{BootId, Choice, PathStats, Way, Why};
 use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
-use crate::sched::{Scheduler, Slot};
+use crate::sched::{Capacity, Scheduler, Slot};
 use crate::tcp::{Change, Connections, Ends, Handling};
 use crate::time::{Duration, Instant};
 
@@ -655,6 +655,8 @@ impl Session {
     ///
     /// To be called before [`Session::poll_output`] and [`Session::poll_message`].
     pub fn flush(&mut self, shared: &mut Shared, now: Instant) {
+        shared.pool.useful =
+            self.active().map_or(usize::MAX, |path| useful_window(&path.capacity()));
         self.tcp.flush(&mut shared.pool, now);
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
@@ -745,6 +747,19 @@ impl Session {
     }
 }
 
+/// Returns the window of one connection beyond which it gains nothing on a path: some round trips of what
+/// that carries
+///
+/// Where messages get lost, nothing is said: repairs take as many round trips as they take.
+fn useful_window(capacity: &Capacity) -> usize {
+    let Some(rate) = capacity.rate.filter(|_| capacity.proven && capacity.loss_ppm < CLEAN_PPM)
+    else {
+        return usize::MAX;
+    };
+    let trip = u128::from(rate) * capacity.rtt.as_nanos() / 1_000_000_000;
+    usize::try_from(trip).unwrap_or(usize::MAX).saturating_mul(TRIPS).saturating_add(WINDOW_LEAST)
+}
+
 /// Why a session wants new keys
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Wish {
@@ -754,6 +769,12 @@ pub enum Wish {
     Silence,
 }
 
+/// Loss in a million under which a path counts as clean
+const CLEAN_PPM: u32 = 2_000;
+/// Round trips of a path that a connection's window is worth
+const TRIPS: usize = 4;
+/// Window that is worth it on any path
+const WINDOW_LEAST: usize = 1 << 20;
 /// Packets that are looked at for the one that another packet goes on from
 const MERGE_DEPTH: usize = 8;
 /// Conversation number of the control lane

@@ -1,15 +1,17 @@
 //! Bytes of one direction, kept from the first that is not done with to the last that has come.
 //!
-//! An [`Assembly`] holds three things in one ring of bytes: what was passed on and may be asked for
+//! An [`Assembly`] holds three things in one window of bytes: what was passed on and may be asked for
 //! again, what is in order and not passed on yet, and what lies beyond a gap. It says nothing about
 //! how much may come: whoever promised room bounds what is put in.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+
+use super::chunks::Chunks;
 
 /// A window of a stream of bytes, in stream offsets
 #[derive(Debug)]
 pub(super) struct Assembly {
-    bytes: VecDeque<u8>,
+    bytes: Chunks,
     /// Offset of the first byte that is kept
     base: u64,
     /// All before this offset has come
@@ -21,7 +23,7 @@ pub(super) struct Assembly {
 impl Assembly {
     /// Begins at an offset, with nothing
     pub(super) fn new(base: u64) -> Self {
-        Self { bytes: VecDeque::new(), base, edge: base, runs: BTreeMap::new() }
+        Self { bytes: Chunks::default(), base, edge: base, runs: BTreeMap::new() }
     }
 
     /// Puts bytes where they belong; what is there already is left as it is
@@ -35,7 +37,7 @@ impl Assembly {
         }
         let offset = offset + skip;
         if self.runs.is_empty() && offset == self.edge {
-            self.bytes.extend(data);
+            self.bytes.write(self.bytes.len(), data);
             self.edge += data.len() as u64;
             return;
         }
@@ -46,22 +48,15 @@ impl Assembly {
     /// Forgets what is before an offset, which is not beyond the edge
     pub(super) fn advance(&mut self, base: u64) {
         let gone = base.min(self.edge).saturating_sub(self.base);
-        self.bytes.drain(..usize::try_from(gone).unwrap_or(usize::MAX).min(self.bytes.len()));
+        self.bytes.advance(usize::try_from(gone).unwrap_or(usize::MAX));
         self.base += gone;
-        if self.bytes.is_empty() && self.bytes.capacity() > SPARE {
-            self.bytes = VecDeque::new();
-        }
     }
 
     /// Appends `len` bytes from an offset on; fewer where they have not come
     pub(super) fn read(&self, offset: u64, len: usize, out: &mut Vec<u8>) {
         let end = self.edge.min(offset + len as u64);
         let (Some(start), Some(end)) = (self.index(offset), self.index(end)) else { return };
-        let (front, back) = self.bytes.as_slices();
-        let middle = front.len();
-        out.extend_from_slice(front.get(start..end.min(middle)).unwrap_or_default());
-        let (start, end) = (start.max(middle) - middle, end.max(middle) - middle);
-        out.extend_from_slice(back.get(start..end).unwrap_or_default());
+        self.bytes.read(start, end, out);
     }
 
     /// Forgets everything
@@ -100,19 +95,7 @@ impl Assembly {
 
     fn store(&mut self, offset: u64, data: &[u8]) {
         let Some(start) = self.index(offset) else { return };
-        let end = start + data.len();
-        if self.bytes.len() < end {
-            self.bytes.resize(end, 0);
-        }
-        let (front, back) = self.bytes.as_mut_slices();
-        let middle = front.len();
-        let first = middle.saturating_sub(start).min(data.len());
-        if first > 0 {
-            front[start..start + first].copy_from_slice(&data[..first]);
-        }
-        if first < data.len() {
-            back[start + first - middle..end - middle].copy_from_slice(&data[first..]);
-        }
+        self.bytes.write(start, data);
     }
 
     /// Adds a run, joins it with those that it touches, and moves the edge over it if it can
@@ -135,9 +118,6 @@ impl Assembly {
         }
     }
 }
-
-/// Bytes for which an empty assembly keeps room
-const SPARE: usize = 4096;
 
 #[cfg(test)]
 mod tests {

@@ -379,7 +379,7 @@ impl Far {
         let (ack, credit) = self.told;
         let fin = self.fin.is_some_and(|fin| self.una > fin && ack <= fin);
         // Where little is promised each part of it counts.
-        let much = self.credit - credit >= (self.limit / 4).max(1);
+        let much = self.credit - credit >= (self.limit / 4).clamp(1, NEWS_MAX);
         match (fin || much, (ack, credit) == (self.una, self.credit)) {
             (true, _) => News::Urgent,
             (false, false) => News::Some,
@@ -478,6 +478,9 @@ impl Timer {
     }
 }
 
+/// Bytes of new credit that are told at once, however much was promised: what the other node keeps for
+/// us until then it goes through, and its caches with it
+const NEWS_MAX: u64 = 512 * 1024;
 /// Bytes of the stream in one super-packet, with all headers less than a packet may have
 const SUPER_MAX: u64 = 64_000;
 /// Segment that everybody takes, without options

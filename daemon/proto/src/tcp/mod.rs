@@ -19,6 +19,7 @@
 //! Which lane sends when is for the scheduler, which peer a packet goes to for the node.
 
 mod assembly;
+mod chunks;
 mod connection;
 mod drain;
 mod error;

@@ -16,6 +16,8 @@ pub struct Pool {
     pub promised: usize,
     /// Those of them that are for connections with the node that is served now
     own: usize,
+    /// Bytes of promise beyond which a connection on the path in use gains nothing, as far as known
+    pub useful: usize,
     /// What packets for the kernel are written into
     pub buffers: Buffers,
 }
@@ -29,7 +31,7 @@ impl Default for Pool {
 impl Pool {
     /// Begins with so many bytes, all free
     pub fn new(size: usize) -> Self {
-        Self { size, promised: 0, own: 0, buffers: Buffers::new(BUFFERS) }
+        Self { size, promised: 0, own: 0, useful: usize::MAX, buffers: Buffers::new(BUFFERS) }
     }
 
     /// Serves connections with a node that were promised so much
@@ -75,7 +77,8 @@ impl Pool {
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
         let spare = self.room().saturating_sub(self.size / 4) / 2;
         // Far from what makes sequence numbers ambiguous, however much memory there is.
-        let largest = (self.size / 4).min(LANE_CREDIT_MAX as usize / 4).saturating_sub(held);
+        let largest = (self.size / 4).min(LANE_CREDIT_MAX as usize / 4).min(self.useful);
+        let largest = largest.saturating_sub(held);
         wanted.min(spare).min(largest)
     }
 
