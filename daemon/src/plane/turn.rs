@@ -25,6 +25,7 @@ use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
 use rustix::io::Errno;
+use rustix::time::Timespec;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, trace};
 
@@ -35,6 +36,7 @@ use super::inbox::Inbox;
 use super::outlet::{Flushed, Outlet};
 use super::tun::Tun;
 use super::udp::{self, Sent, Udp};
+use super::vigil::Vigil;
 use super::{PlaneCommand, PlaneEvent, Pulse};
 
 /// Everything that the data thread owns
@@ -49,6 +51,7 @@ pub(super) struct Turn {
     pulse: Arc<Pulse>,
     outlet: Outlet,
     timer: Timer,
+    vigil: Vigil,
     epoll: OwnedFd,
     commands: Vec<PlaneCommand>,
     slots: Slots,
@@ -130,6 +133,7 @@ impl Turn {
             pulse,
             outlet: Outlet::new(events),
             timer,
+            vigil: Vigil::default(),
             epoll,
             commands: Vec::with_capacity(COMMANDS),
             slots: Slots::new(),
@@ -165,6 +169,7 @@ impl Turn {
     fn turn(&mut self) -> io::Result<Next> {
         let ready = self.wait()?;
         let now = clock::now();
+        self.vigil.on_turn(now);
         self.pulse.beat(now);
         if ready.timer {
             self.timer.clear();
@@ -202,12 +207,24 @@ impl Turn {
         self.rest(now)
     }
 
-    /// Waits until a descriptor has something
+    /// Waits until a descriptor has something: awake for a moment, where that is worth it
     fn wait(&self) -> io::Result<Ready> {
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        while self.vigil.until().is_some_and(|until| clock::now() < until) {
+            if let Some(ready) = self.look(Some(&now))? {
+                return Ok(ready);
+            }
+            std::thread::yield_now();
+        }
+        Ok(self.look(None)?.unwrap_or_default())
+    }
+
+    /// Returns which descriptors have something, if any has within `limit`
+    fn look(&self, limit: Option<&Timespec>) -> io::Result<Option<Ready>> {
         let mut events = [MaybeUninit::uninit(); 5];
-        let events = match epoll::wait(&self.epoll, &mut events, None) {
+        let events = match epoll::wait(&self.epoll, &mut events, limit) {
+            Ok(([], _)) | Err(Errno::INTR) => return Ok(None),
             Ok((events, _)) => events,
-            Err(Errno::INTR) => return Ok(Ready::default()),
             Err(error) => return Err(error.into()),
         };
         let mut ready = Ready::default();
@@ -223,7 +240,7 @@ impl Turn {
                 _ => {}
             }
         }
-        Ok(ready)
+        Ok(Some(ready))
     }
 
     /// Does what the control side wants
@@ -274,6 +291,7 @@ impl Turn {
         loop {
             let filled = self.udp.receive(&mut self.slots);
             for (meta, bytes) in self.slots.filled(filled) {
+                self.vigil.on_bytes(bytes.len());
                 bytes_left = bytes_left.saturating_sub(bytes.len().max(MESSAGE_COST));
                 let arrival = udp::arrival(&meta);
                 let node = &mut self.node;
@@ -316,6 +334,7 @@ impl Turn {
             }
             match tun.read(&mut self.packet) {
                 Ok(Some((len, gso))) if self.carry => {
+                    self.vigil.on_bytes(len);
                     self.node.handle_packet(&self.packet[..len], gso, now);
                     read += len;
                 }
