@@ -80,6 +80,7 @@ fn restart(old: &NetworkConfig, new: &NetworkConfig) -> Option<&'static str> {
     role.filter(|key| *key == "role")
         .or((!same_key).then_some("private_key"))
         .or((!same_network_key).then_some("network_key_file"))
+        .or((old.cipher != new.cipher).then_some("cipher"))
         .or((old.listen != new.listen).then_some("listen"))
         .or((old.interface != new.interface).then_some("interface"))
         .or((old.addresses != new.addresses).then_some("address"))
@@ -100,7 +101,7 @@ mod tests {
     use fastvpn_proto::node::Choice;
 
     use super::*;
-    use crate::config::{Bounds, EngineConfig, HubAddress, Member, PeerRoleConfig};
+    use crate::config::{Bounds, EngineConfig, HubAddress, Member, PeerRoleConfig, Preference};
 
     #[test]
     fn networks_come_and_go_by_name() {
@@ -176,10 +177,11 @@ mod tests {
     #[test]
     fn what_sessions_rest_on_needs_a_restart() {
         type Edit = fn(&mut NetworkConfig);
-        let edits: [(Edit, &str); 7] = [
+        let edits: [(Edit, &str); 8] = [
             (|new| new.role = peer("home").role, "role"),
             (|new| new.private_key = PrivateKey::from_bytes([9; 32]), "private_key"),
             (|new| new.network_key = NetworkKey::from_bytes([9; 32]), "network_key_file"),
+            (|new| new.cipher = Preference::ChaCha, "cipher"),
             (|new| new.listen.set_port(9), "listen"),
             (|new| new.interface.push('x'), "interface"),
             (|new| new.addresses.clear(), "address"),
@@ -250,6 +252,7 @@ mod tests {
             mtu: 1400,
             addresses: vec!["10.0.0.7/24".parse().unwrap()],
             dns: Some(crate::dns::Suffix::of_network(name)),
+            cipher: Preference::Auto,
             carrier: Choice::Auto,
             engine: EngineConfig::default(),
             role: RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..Default::default() }),

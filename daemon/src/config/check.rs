@@ -16,7 +16,7 @@ use fastvpn_proto::node::Choice;
 use super::file::{NetworkFile, Text};
 use super::problem::{Notes, Wrong, quoted};
 use super::secret::{KeyRing, SecretError};
-use super::{NetworkConfig, RoleConfig, engine, hub, peer, value};
+use super::{NetworkConfig, Preference, RoleConfig, engine, hub, peer, value};
 use crate::dns::Suffix;
 use crate::handle::{NetworkName, Role};
 
@@ -68,6 +68,10 @@ pub(super) fn check(
     let addresses = addresses(&file, notes);
     let dns = dns(&name, &file, notes);
     let lines = Lines::of(&file, addresses.as_deref().unwrap_or_default(), notes);
+    let cipher = match &file.cipher {
+        Some(text) => noted(text, "cipher", value::cipher, notes),
+        None => Some(Preference::default()),
+    };
     let carrier = engine::carrier(file.carrier.as_ref(), "carrier", Choice::default(), notes);
     let engine = engine::check(&file, notes);
     let known = Known {
@@ -92,6 +96,7 @@ pub(super) fn check(
             mtu: mtu?,
             addresses: addresses?.into_iter().map(|own| own.prefix).collect(),
             dns: dns?,
+            cipher: cipher?,
             carrier: carrier?,
             engine: engine?,
             role: role?,

@@ -27,6 +27,7 @@ pub(super) struct NetworkFile {
     pub(super) address: Option<Spanned<Vec<Text>>>,
     pub(super) dns: Option<Spanned<bool>>,
     pub(super) dns_suffix: Option<Text>,
+    pub(super) cipher: Option<Text>,
     pub(super) carrier: Option<Text>,
     pub(super) tcp: Option<Text>,
     pub(super) memory: Option<Text>,

@@ -163,12 +163,39 @@ pub struct NetworkConfig {
     pub addresses: Vec<Prefix>,
     /// Under which domain nodes have names; nothing: they have none
     pub dns: Option<Suffix>,
+    /// Which cipher this node would have for what it sends and receives
+    pub cipher: Preference,
     /// Which carriers may be used, where nothing else is said
     pub carrier: Choice,
     /// How the network uses the links it runs over
     pub engine: EngineConfig,
     /// What only hubs or only peers have
     pub role: RoleConfig,
+}
+
+/// Which cipher a node would have for data
+///
+/// Two nodes use AES-256-GCM where both would have it, and ChaCha20-Poly1305 otherwise.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Preference {
+    /// AES-256-GCM, whatever the processor can
+    Aes,
+    /// AES-256-GCM where the processor has instructions for it
+    #[default]
+    Auto,
+    /// ChaCha20-Poly1305
+    ChaCha,
+}
+
+impl Preference {
+    /// Tells whether a node would have AES-256-GCM, given whether its processor has instructions
+    pub fn prefers_aes(self, has_instructions: bool) -> bool {
+        match self {
+            Self::Aes => true,
+            Self::Auto => has_instructions,
+            Self::ChaCha => false,
+        }
+    }
 }
 
 /// What only hubs or only peers have

@@ -58,6 +58,7 @@ pub(super) static KEYS: &[Key] = &[
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101/24\"]"),
     key("dns", Kind::Flag, Owner::Both, "false"),
     key("dns_suffix", Kind::Text, Owner::Both, "\"home.fastvpn\""),
+    key("cipher", Kind::Text, Owner::Both, "\"auto\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
     key("tcp", Kind::Text, Owner::Both, "\"split\""),
     key("memory", Kind::Text, Owner::Both, "\"64MiB\""),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::{Prefix, PrefixError};
 
+use super::Preference;
 use super::problem::{Wrong, quoted};
 use crate::dns::Suffix;
 
@@ -15,6 +16,19 @@ use crate::dns::Suffix;
 pub(super) const PORT_DEFAULT: u16 = 8796;
 /// Bytes in the name of an interface (the kernel's IFNAMSIZ, less the zero at its end)
 const INTERFACE_MAX: usize = 15;
+
+/// Reads the cipher that a node would have
+pub(super) fn cipher(text: &str) -> Result<Preference, Wrong> {
+    match text {
+        "aes-256-gcm" => Ok(Preference::Aes),
+        "auto" => Ok(Preference::Auto),
+        "chacha20-poly1305" => Ok(Preference::ChaCha),
+        other => Err(Wrong::new(
+            format!("{} is no cipher", quoted(other)),
+            "write \"auto\" (what the processors do best), \"aes-256-gcm\" or \"chacha20-poly1305\"",
+        )),
+    }
+}
 
 /// Reads `HOST:PORT`, `HOST`, `[V6]:PORT` or `[V6]`; the port is in the result always
 pub(super) fn endpoint(text: &str) -> Result<String, Wrong> {
@@ -297,6 +311,15 @@ fn overlay(addr: IpAddr) -> Result<(), Wrong> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn aes_needs_instructions_unless_it_is_asked_for() {
+        let aes = |text, has| cipher(text).unwrap().prefers_aes(has);
+
+        assert_eq!([aes("auto", true), aes("auto", false)], [true, false]);
+        assert_eq!([aes("aes-256-gcm", false), aes("chacha20-poly1305", true)], [true, false]);
+        assert!(cipher("aes").is_err());
+    }
 
     #[test]
     fn endpoint_gets_the_default_port_and_keeps_its_host() {

@@ -176,7 +176,7 @@ impl Worker {
             private_key: config.private_key.clone(),
             network_key: config.network_key.clone(),
             seed: random()?,
-            aes: has_aes(),
+            aes: config.cipher.prefers_aes(has_aes()),
             admission: start.admission,
             relay: start.relay,
             silence: start.silence,

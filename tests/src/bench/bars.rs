@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Measure, Route};
+use super::{Contestant, Measure, Route};
 
 /// A goal for one figure
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,7 +36,61 @@ impl fmt::Display for Bar {
     }
 }
 
-/// Returns the goal for a measure on a route, if there is one
+/// What one figure of a contestant is meant to be
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Goals {
+    /// What it has to reach
+    pub bar: Bar,
+    /// What would be better
+    pub aim: Option<Bar>,
+}
+
+/// Returns the goals for a contestant's figure, if there are any
+pub fn goals(route: Route, measure: Measure, who: Contestant) -> Option<Goals> {
+    let here = route == Route::Cable && measure == Measure::Bulk;
+    match who {
+        Contestant::Fastvpn | Contestant::FastvpnBbr => {
+            bar(route, measure).map(|bar| Goals { bar, aim: aim(route, measure) })
+        }
+        Contestant::FastvpnAes => here.then_some(at_least(5000.0, 8000.0)),
+        Contestant::FastvpnChacha => here.then_some(at_least(3500.0, 5500.0)),
+        Contestant::FastvpnTcp
+        | Contestant::FastvpnKcp
+        | Contestant::Raw
+        | Contestant::RawBbr
+        | Contestant::Kcp
+        | Contestant::Wireguard
+        | Contestant::WireguardBbr
+        | Contestant::Boringtun
+        | Contestant::Tinc
+        | Contestant::Openvpn
+        | Contestant::Vpncloud
+        | Contestant::Nebula
+        | Contestant::Kcptun
+        | Contestant::Easytier
+        | Contestant::EasytierKcp
+        | Contestant::EasytierQuic => None,
+    }
+}
+
+const fn at_least(bar: f64, aim: f64) -> Goals {
+    Goals { bar: Bar::AtLeast(bar), aim: Some(Bar::AtLeast(aim)) }
+}
+
+/// Returns what would be better than the bar
+fn aim(route: Route, measure: Measure) -> Option<Bar> {
+    match (route, measure) {
+        (Route::Cable, Measure::Bulk) => Some(Bar::AtLeast(8000.0)),
+        (Route::Cable, Measure::TimesSecond) => Some(Bar::AtLeast(8.0)),
+        (Route::Cable, Measure::DatagramsShare) => Some(Bar::AtLeast(80.0)),
+        (Route::Cable, Measure::TurnsShare) => Some(Bar::AtLeast(60.0)),
+        (Route::Cable, Measure::Cost) => Some(Bar::Under(0.8)),
+        (Route::Gigabit, Measure::Memory) => Some(Bar::Under(32.0)),
+        _ => None,
+    }
+}
+
+/// Returns the bar for a measure of fastvpn on a route, if there is one
 pub fn bar(route: Route, measure: Measure) -> Option<Bar> {
     match measure {
         Measure::Bulk => bulk(route).map(Bar::AtLeast),
@@ -55,15 +109,19 @@ pub fn bar(route: Route, measure: Measure) -> Option<Bar> {
         Measure::BesideCubic | Measure::BesideBbr => Some(Bar::Between(30.0, 70.0)),
         Measure::JainStreams => Some(Bar::AtLeast(0.99)),
         Measure::JainNodes => Some(Bar::AtLeast(0.9)),
+        Measure::Memory => only(route, Route::Gigabit, Bar::Under(64.0)),
+        Measure::TimesSecond => only(route, Route::Cable, Bar::AtLeast(5.0)),
+        Measure::TimesOnOneCore => only(route, Route::Cable, Bar::AtLeast(2.0)),
+        Measure::DatagramsShare => only(route, Route::Cable, Bar::AtLeast(50.0)),
         Measure::TurnsShare => only(route, Route::Cable, Bar::AtLeast(40.0)),
         Measure::Cost => only(route, Route::Cable, Bar::Under(1.5)),
         Measure::Local(place) => super::local::FIGURES[place].bar,
         Measure::BusyMedian
         | Measure::Busy95
         | Measure::Processor
-        | Measure::Memory
         | Measure::Lateness
         | Measure::Idle99
+        | Measure::Datagrams
         | Measure::Turns
         | Measure::OneCore
         | Measure::OneCoreLost
@@ -111,6 +169,25 @@ mod tests {
         assert!(Bar::AtLeast(82.0).is_met(82.0));
         assert!(!Bar::Under(0.5).is_met(0.5));
         assert!(!Bar::Between(30.0, 70.0).is_met(71.0));
+    }
+
+    #[test]
+    fn aim_asks_for_more_than_the_bar() {
+        for (route, who) in Route::ALL.into_iter().flat_map(|route| {
+            Contestant::ALL.into_iter().map(move |contestant| (route, contestant))
+        }) {
+            for measure in Measure::ALL {
+                let Some(Goals { bar, aim: Some(aim) }) = goals(route, measure, who) else {
+                    continue;
+                };
+                let harder = match (bar, aim) {
+                    (Bar::AtLeast(bar), Bar::AtLeast(aim)) => aim > bar,
+                    (Bar::Under(bar), Bar::Under(aim)) => aim < bar,
+                    _ => false,
+                };
+                assert!(harder, "{route:?} {measure:?}: {bar}, {aim}");
+            }
+        }
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn observe(arena: &Arena, stream: &mut Stream, span: Span) -> Result<Observed> {
 pub fn constant(route: Route, contestant: Contestant, span: Span, seed: u64) -> Result<Figures> {
     let arena = Arena::new(route, contestant, seed)?;
     let target = (arena.ping(), SERVICE).into();
-    let kind = StreamKind::Udp { mbits: 30, bytes: DATAGRAM };
+    let kind = StreamKind::Udp { mbits: Some(30), bytes: DATAGRAM };
     let plan = StreamPlan { target, port: SERVICE, kind };
     let mut stream = Stream::start(&arena.ground.near, &arena.ground.far, &plan)?;
     stream.reaches(span.from, PATIENCE)?;

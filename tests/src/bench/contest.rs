@@ -13,6 +13,10 @@ pub enum Contestant {
     FastvpnTcp,
     /// fastvpn over KCP
     FastvpnKcp,
+    /// fastvpn with AES-256-GCM, all TCP split
+    FastvpnAes,
+    /// fastvpn with ChaCha20-Poly1305, all TCP split
+    FastvpnChacha,
     /// No program: CUBIC straight over the link
     Raw,
     /// No program: BBR straight over the link
@@ -29,6 +33,10 @@ pub enum Contestant {
     Tinc,
     /// OpenVPN over UDP
     Openvpn,
+    /// VpnCloud
+    Vpncloud,
+    /// Nebula
+    Nebula,
     /// kcptun in its fastest mode
     Kcptun,
     /// EasyTier over UDP
@@ -41,11 +49,13 @@ pub enum Contestant {
 
 impl Contestant {
     /// All of them, in the order of the tables
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::Fastvpn,
         Self::FastvpnBbr,
         Self::FastvpnTcp,
         Self::FastvpnKcp,
+        Self::FastvpnAes,
+        Self::FastvpnChacha,
         Self::Raw,
         Self::RawBbr,
         Self::Kcp,
@@ -54,6 +64,8 @@ impl Contestant {
         Self::Boringtun,
         Self::Tinc,
         Self::Openvpn,
+        Self::Vpncloud,
+        Self::Nebula,
         Self::Kcptun,
         Self::Easytier,
         Self::EasytierKcp,
@@ -63,13 +75,20 @@ impl Contestant {
     /// Returns the program, as `--programs` names it
     pub const fn program(self) -> &'static str {
         match self {
-            Self::Fastvpn | Self::FastvpnBbr | Self::FastvpnTcp | Self::FastvpnKcp => "fastvpn",
+            Self::Fastvpn
+            | Self::FastvpnBbr
+            | Self::FastvpnTcp
+            | Self::FastvpnKcp
+            | Self::FastvpnAes
+            | Self::FastvpnChacha => "fastvpn",
             Self::Raw | Self::RawBbr => "raw",
             Self::Kcp => "kcp",
             Self::Wireguard | Self::WireguardBbr => "wireguard-go",
             Self::Boringtun => "boringtun",
             Self::Tinc => "tinc",
             Self::Openvpn => "openvpn",
+            Self::Vpncloud => "vpncloud",
+            Self::Nebula => "nebula",
             Self::Kcptun => "kcptun",
             Self::Easytier | Self::EasytierKcp | Self::EasytierQuic => "easytier",
         }
@@ -90,6 +109,8 @@ impl Contestant {
             Self::FastvpnKcp => Some("kcp"),
             Self::Fastvpn
             | Self::FastvpnBbr
+            | Self::FastvpnAes
+            | Self::FastvpnChacha
             | Self::Raw
             | Self::RawBbr
             | Self::Kcp
@@ -98,10 +119,39 @@ impl Contestant {
             | Self::Boringtun
             | Self::Tinc
             | Self::Openvpn
+            | Self::Vpncloud
+            | Self::Nebula
             | Self::Kcptun
             | Self::Easytier
             | Self::EasytierKcp
             | Self::EasytierQuic => None,
+        }
+    }
+
+    /// Returns what the configuration of its nodes says of cipher and TCP, where it is fastvpn and
+    /// not to choose
+    pub const fn settings(self) -> &'static str {
+        match self {
+            Self::FastvpnAes => "cipher = \"aes-256-gcm\"\ntcp = \"split\"\n",
+            Self::FastvpnChacha => "cipher = \"chacha20-poly1305\"\ntcp = \"split\"\n",
+            Self::Fastvpn
+            | Self::FastvpnBbr
+            | Self::FastvpnTcp
+            | Self::FastvpnKcp
+            | Self::Raw
+            | Self::RawBbr
+            | Self::Kcp
+            | Self::Wireguard
+            | Self::WireguardBbr
+            | Self::Boringtun
+            | Self::Tinc
+            | Self::Openvpn
+            | Self::Vpncloud
+            | Self::Nebula
+            | Self::Kcptun
+            | Self::Easytier
+            | Self::EasytierKcp
+            | Self::EasytierQuic => "",
         }
     }
 
@@ -117,6 +167,8 @@ impl Contestant {
             Self::FastvpnBbr => "fastvpn, BBR inside",
             Self::FastvpnTcp => "fastvpn over TCP",
             Self::FastvpnKcp => "fastvpn over KCP",
+            Self::FastvpnAes => "fastvpn, AES, split",
+            Self::FastvpnChacha => "fastvpn, ChaCha, split",
             Self::Raw => "bare link, CUBIC",
             Self::RawBbr => "bare link, BBR",
             Self::Kcp => "stock KCP",
@@ -125,6 +177,8 @@ impl Contestant {
             Self::Boringtun => "boringtun",
             Self::Tinc => "tinc",
             Self::Openvpn => "OpenVPN",
+            Self::Vpncloud => "VpnCloud",
+            Self::Nebula => "Nebula",
             Self::Kcptun => "kcptun",
             Self::Easytier => "EasyTier",
             Self::EasytierKcp => "EasyTier, KCP proxy",
@@ -144,12 +198,16 @@ impl Contestant {
             Self::Fastvpn
             | Self::FastvpnTcp
             | Self::FastvpnKcp
+            | Self::FastvpnAes
+            | Self::FastvpnChacha
             | Self::Raw
             | Self::Kcp
             | Self::Wireguard
             | Self::Boringtun
             | Self::Tinc
             | Self::Openvpn
+            | Self::Vpncloud
+            | Self::Nebula
             | Self::Kcptun
             | Self::Easytier
             | Self::EasytierKcp

@@ -8,7 +8,7 @@ use super::bulk::{self, Figures, Span};
 use super::contest::Contestant;
 use super::measures::Measure;
 use super::routes::Route;
-use super::{cable, local, short};
+use super::{cable, datagrams, local, short};
 use crate::lab::stream::Congestion;
 
 /// Something to measure once
@@ -45,6 +45,8 @@ pub enum Kind {
     TwoStreams,
     /// Two nodes' sessions
     TwoNodes,
+    /// The highest rate of datagrams
+    Datagrams,
     /// Questions and answers of one byte
     Turns,
     /// What a gigabyte costs
@@ -101,6 +103,7 @@ impl Experiment {
                 short::requests(route, contestant, if quick { 40 } else { 240 }, seed)
             }
             Kind::Pings => short::pings(route, contestant, if quick { 50 } else { 300 }, seed),
+            Kind::Datagrams => datagrams::datagrams(contestant, effort, seed),
             Kind::Turns => {
                 let time = Duration::from_secs(if quick { 1 } else { 3 });
                 cable::round_trips(contestant, time, seed)
@@ -139,6 +142,7 @@ impl Experiment {
             Kind::Beside(Congestion::Cubic) => vec![Measure::BesideCubic],
             Kind::TwoStreams => vec![Measure::JainStreams],
             Kind::TwoNodes => vec![Measure::JainNodes],
+            Kind::Datagrams => vec![Measure::Datagrams, Measure::DatagramsShare],
             Kind::Turns => vec![Measure::Turns, Measure::TurnsShare],
             Kind::Cost => vec![Measure::Cost],
             Kind::OneCore => vec![
@@ -179,6 +183,7 @@ impl Experiment {
                 (each * (rtt.as_secs_f64() * 1.3 + 0.16)) as u64 + self.start_up()
             }
             Kind::Pings => (if quick { 5 } else { 30 }) + self.start_up(),
+            Kind::Datagrams => (if quick { 19 } else { 30 }) + self.start_up(),
             Kind::Turns => (if quick { 2 } else { 6 }) + self.start_up(),
             Kind::Local(place) => local::FIGURES[place].seconds,
         }
@@ -190,6 +195,7 @@ impl Experiment {
             Kind::Objects | Kind::Cold | Kind::Requests | Kind::Pings => Need::Little,
             Kind::Local(place) => local::FIGURES[place].need,
             Kind::Stream
+            | Kind::Datagrams
             | Kind::Turns
             | Kind::Cost
             | Kind::OneCore
@@ -229,6 +235,7 @@ impl Experiment {
             | Kind::Beside(_)
             | Kind::TwoStreams
             | Kind::TwoNodes
+            | Kind::Datagrams
             | Kind::Turns
             | Kind::Cost
             | Kind::OneCore => usize::MAX,
@@ -252,6 +259,7 @@ impl Experiment {
             | Kind::Requests
             | Kind::Pings
             | Kind::Steps
+            | Kind::Datagrams
             | Kind::Turns
             | Kind::Cost
             | Kind::Local(_) => Span::new(2, 10),

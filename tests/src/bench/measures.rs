@@ -53,6 +53,10 @@ pub enum Measure {
     JainStreams,
     /// Jain's index of two nodes' sessions over one bottleneck
     JainNodes,
+    /// Highest rate of datagrams of 1200 bytes at which fewer than 0.1 % are lost
+    Datagrams,
+    /// The same, as a share of what the sender delivers without a tunnel
+    DatagramsShare,
     /// Questions and answers of one byte in a second
     Turns,
     /// The same, as a share of what the link has without a tunnel
@@ -67,13 +71,22 @@ pub enum Measure {
     OneCoreMedian,
     /// 99th percentile of the same
     OneCore99,
+    /// How many times as much as the second of all programs one TCP stream of fastvpn carries
+    TimesSecond,
+    /// How many times as much as WireGuard's it carries where everything shares one core
+    TimesOnOneCore,
     /// One of the figures in [`super::local`], by its place there
     Local(usize),
 }
 
 impl Measure {
+    /// Tells whether it follows from other figures
+    pub fn is_derived(self) -> bool {
+        matches!(self, Self::TimesSecond | Self::TimesOnOneCore)
+    }
+
     /// All that are measured over links
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::Bulk,
         Self::BusyLost,
         Self::BusyMedian,
@@ -99,6 +112,9 @@ impl Measure {
         Self::BesideBbr,
         Self::JainStreams,
         Self::JainNodes,
+        Self::TimesSecond,
+        Self::Datagrams,
+        Self::DatagramsShare,
         Self::Turns,
         Self::TurnsShare,
         Self::Cost,
@@ -106,6 +122,7 @@ impl Measure {
         Self::OneCoreLost,
         Self::OneCoreMedian,
         Self::OneCore99,
+        Self::TimesOnOneCore,
     ];
 
     /// Returns the name for JSON
@@ -136,6 +153,10 @@ impl Measure {
             Self::BesideBbr => "share-beside-bbr",
             Self::JainStreams => "jain-streams",
             Self::JainNodes => "jain-nodes",
+            Self::TimesSecond => "times-second",
+            Self::TimesOnOneCore => "one-core-times-wireguard",
+            Self::Datagrams => "datagrams",
+            Self::DatagramsShare => "datagrams-share",
             Self::Turns => "turns",
             Self::TurnsShare => "turns-share",
             Self::Cost => "cost",
@@ -175,6 +196,10 @@ impl Measure {
             Self::BesideBbr => "share beside one BBR stream",
             Self::JainStreams => "Jain index, two streams in one session",
             Self::JainNodes => "Jain index, sessions of two nodes",
+            Self::TimesSecond => "that stream, in times of the second program's",
+            Self::TimesOnOneCore => "that stream, in times of WireGuard's",
+            Self::Datagrams => "datagrams of 1200 bytes, under 0.1 % lost",
+            Self::DatagramsShare => "the same, of what the bare link delivers",
             Self::Turns => "questions and answers of 1 byte",
             Self::TurnsShare => "the same, of what the bare link has",
             Self::Cost => "processor time of both ends for 1 GB at 500 Mbit/s",
@@ -189,13 +214,14 @@ impl Measure {
     /// Returns the unit
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Bulk | Self::OneCore => "Mbit/s",
+            Self::Bulk | Self::OneCore | Self::Datagrams => "Mbit/s",
             Self::Turns => "1/s",
             Self::BusyLost
             | Self::IdleLost
             | Self::ConstantLost
             | Self::BesideCubic
             | Self::BesideBbr
+            | Self::DatagramsShare
             | Self::TurnsShare
             | Self::OneCoreLost
             | Self::Processor => "%",
@@ -213,7 +239,12 @@ impl Measure {
             | Self::ColdMedian
             | Self::Request95
             | Self::Request99 => "RTT",
-            Self::Wire | Self::ConstantWire | Self::JainStreams | Self::JainNodes => "",
+            Self::Wire
+            | Self::ConstantWire
+            | Self::JainStreams
+            | Self::JainNodes
+            | Self::TimesSecond
+            | Self::TimesOnOneCore => "",
             Self::Halved | Self::Doubled | Self::Cost => "s",
             Self::Local(place) => super::local::FIGURES[place].unit,
         }
@@ -242,6 +273,7 @@ impl Measure {
             | Self::Lateness
             | Self::Turns
             | Self::TurnsShare
+            | Self::DatagramsShare
             | Self::BesideCubic
             | Self::BesideBbr => 0,
             Self::Bulk
@@ -249,6 +281,9 @@ impl Measure {
             | Self::Memory
             | Self::Halved
             | Self::Doubled
+            | Self::TimesSecond
+            | Self::TimesOnOneCore
+            | Self::Datagrams
             | Self::OneCore
             | Self::OneCoreMedian
             | Self::OneCore99

@@ -54,6 +54,8 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
     match contestant {
         Contestant::Fastvpn => own_kinds(route),
         Contestant::RawBbr => streams(route),
+        // a cipher makes a difference only where nothing else is the limit
+        Contestant::FastvpnAes | Contestant::FastvpnChacha => Vec::new(),
         Contestant::FastvpnTcp | Contestant::FastvpnKcp => match route {
             Route::Random | Route::Clean => streams(route),
             Route::Bursts
@@ -102,6 +104,8 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
         | Contestant::Boringtun
         | Contestant::Tinc
         | Contestant::Openvpn
+        | Contestant::Vpncloud
+        | Contestant::Nebula
         | Contestant::Kcptun
         | Contestant::Easytier
         | Contestant::EasytierKcp
@@ -126,13 +130,17 @@ fn kinds(contestant: Contestant, route: Route) -> Vec<Kind> {
 fn on_cable(contestant: Contestant) -> Vec<Kind> {
     match contestant {
         Contestant::Fastvpn | Contestant::Wireguard => {
-            vec![Kind::Stream, Kind::Turns, Kind::Cost, Kind::OneCore]
+            vec![Kind::Stream, Kind::Datagrams, Kind::Turns, Kind::Cost, Kind::OneCore]
         }
+        Contestant::FastvpnAes | Contestant::FastvpnChacha => vec![Kind::Stream],
         // it has no processes that could cost anything
-        Contestant::Raw => vec![Kind::Stream, Kind::Turns, Kind::OneCore],
-        Contestant::Boringtun | Contestant::Tinc | Contestant::Openvpn | Contestant::Easytier => {
-            vec![Kind::Stream, Kind::Turns, Kind::Cost]
-        }
+        Contestant::Raw => vec![Kind::Stream, Kind::Datagrams, Kind::Turns, Kind::OneCore],
+        Contestant::Boringtun
+        | Contestant::Tinc
+        | Contestant::Openvpn
+        | Contestant::Vpncloud
+        | Contestant::Nebula
+        | Contestant::Easytier => vec![Kind::Stream, Kind::Datagrams, Kind::Turns, Kind::Cost],
         Contestant::Kcptun | Contestant::EasytierKcp | Contestant::EasytierQuic => {
             vec![Kind::Stream]
         }
@@ -225,7 +233,9 @@ mod tests {
         use crate::bench::measures::Measure;
         let all = all();
         for route in Route::ALL {
-            for measure in Measure::ALL.into_iter().filter(|measure| bar(route, *measure).is_some())
+            for measure in Measure::ALL
+                .into_iter()
+                .filter(|measure| !measure.is_derived() && bar(route, *measure).is_some())
             {
                 // rate steps and shares have the same bar wherever they are measured
                 let everywhere = bar(Route::Local, measure).is_some();

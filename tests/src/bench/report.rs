@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::bars::{Bar, bar};
+use super::bars::{Goals, goals};
 use super::contest::Contestant;
 use super::local;
 use super::measures::Measure;
@@ -66,12 +66,18 @@ pub struct Figure {
     pub max: f64,
     /// All runs
     pub values: Vec<f64>,
-    /// What we aim at, for fastvpn
+    /// What fastvpn has to reach
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bar: Option<String>,
     /// Whether the median reaches that
     #[serde(skip_serializing_if = "Option::is_none")]
     pub met: Option<bool>,
+    /// What would be better than the bar, where that is said
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aim: Option<String>,
+    /// Whether the median reaches that, too
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub aim_met: Option<bool>,
 }
 
 /// Something that could not be measured
@@ -88,8 +94,8 @@ pub struct Skipped {
 impl Figure {
     /// Makes a figure of its runs, of which there is at least one
     pub fn new(route: Route, measure: Measure, who: Contestant, values: Vec<f64>) -> Self {
-        let own = who.program() == "fastvpn" && who.carrier().is_none();
-        let bar = bar(route, measure).filter(|_| own);
+        let goals = goals(route, measure, who);
+        let (bar, aim) = (goals.map(|Goals { bar, .. }| bar), goals.and_then(|goals| goals.aim));
         let middle = median(&values).unwrap_or(f64::NAN);
         Self {
             link: route.name().to_owned(),
@@ -100,8 +106,10 @@ impl Figure {
             min: values.iter().copied().fold(f64::INFINITY, f64::min),
             max: values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
             values,
-            bar: bar.as_ref().map(Bar::to_string),
+            bar: bar.map(|bar| bar.to_string()),
             met: bar.map(|bar| bar.is_met(middle)),
+            aim: aim.map(|aim| aim.to_string()),
+            aim_met: aim.map(|aim| aim.is_met(middle)),
         }
     }
 }

@@ -14,6 +14,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use anyhow::Result;
 
 use super::bulk::Figures;
+use super::compare;
 use super::contest::Contestant;
 use super::experiment::{Effort, Experiment, Need};
 use super::measures::Measure;
@@ -120,6 +121,7 @@ pub fn run(experiments: &[Experiment], manner: Manner, skipped: Vec<Skipped>) ->
         skipped,
     };
     report.skipped.extend(problems);
+    compare::add(&mut report);
     report
 }
 

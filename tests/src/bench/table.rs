@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use super::bars::bar;
+use super::Contestant;
+use super::bars::{Goals, goals};
 use super::measures::Measure;
 use super::report::{Figure, Report};
 use super::routes::Route;
@@ -24,7 +25,12 @@ pub fn text(report: &Report) -> String {
             let _ = writeln!(text, "  (at most {limit:.1} Mbit/s of payload can arrive)");
         }
         for (measure, figures) in measures {
-            let goal = bar(route, measure).map(|bar| format!("  aim {bar}")).unwrap_or_default();
+            let goals = goals(route, measure, Contestant::Fastvpn);
+            let goal = match goals {
+                Some(Goals { bar, aim: Some(aim) }) => format!("  bar {bar}, aim {aim}"),
+                Some(Goals { bar, aim: None }) => format!("  aim {bar}"),
+                None => String::new(),
+            };
             let unit = match measure.unit() {
                 "" => String::new(),
                 unit => format!(", {unit}"),
@@ -45,14 +51,20 @@ pub fn text(report: &Report) -> String {
 fn line(text: &mut String, measure: Measure, figure: &Figure) {
     let digits = measure.digits();
     let number = |value: f64| format!("{value:.digits$}");
-    let verdict = match figure.met {
-        Some(true) => "  reached",
-        Some(false) => "  MISSED",
-        None => "",
+    let verdict = match (figure.met, figure.aim_met) {
+        (Some(true), Some(true)) => "  reached, and the aim",
+        (Some(true), _) => "  reached",
+        (Some(false), _) => "  MISSED",
+        (None, _) => "",
+    };
+    let own = Contestant::Fastvpn.name();
+    let bar = match &figure.bar {
+        Some(bar) if figure.who != own => format!(" ({bar})"),
+        Some(_) | None => String::new(),
     };
     let _ = writeln!(
         text,
-        "    {:<22} {:>9}   {:>9} to {:<9}{verdict}",
+        "    {:<22} {:>9}   {:>9} to {:<9}{verdict}{bar}",
         figure.who,
         number(figure.median),
         number(figure.min),

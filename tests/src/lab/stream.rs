@@ -46,8 +46,8 @@ pub enum StreamKind {
     },
     /// Datagrams at a constant rate
     Udp {
-        /// Payload in Mbit/s
-        mbits: u32,
+        /// Payload in Mbit/s; nothing: as many as the sender can
+        mbits: Option<u32>,
         /// Payload of each datagram in bytes
         bytes: u32,
     },
@@ -216,11 +216,21 @@ impl StreamKind {
                 ["-C", congestion.name(), "-b", &rate].map(str::to_owned).into()
             }
             Self::Udp { mbits, bytes } => {
-                let (rate, bytes) = (format!("{mbits}M"), bytes.to_string());
-                ["-u", "-b", &rate, "-l", &bytes].map(str::to_owned).into()
+                let rate = mbits.map_or("0".to_owned(), |mbits| format!("{mbits}M"));
+                let (timer, bytes) = (pause(mbits, bytes).to_string(), bytes.to_string());
+                ["-u", "-b", &rate, "-l", &bytes, "--pacing-timer", &timer]
+                    .map(str::to_owned)
+                    .into()
             }
         }
     }
+}
+
+/// Time between two bursts of a paced sender, in µs: by default a millisecond, at high rates less,
+/// as a burst has to fit into the receiver's buffer
+fn pause(mbits: Option<u32>, bytes: u32) -> u32 {
+    let most = BURST * bytes * 8 / mbits.unwrap_or(1).max(1);
+    most.clamp(50, 1000)
 }
 
 impl Interval {
@@ -260,6 +270,8 @@ fn parse(line: &str) -> Option<Interval> {
     })
 }
 
+/// Most datagrams in a burst
+const BURST: u32 = 32;
 /// Seconds from one report of the receiver to the next
 const TICK: f64 = 0.1;
 

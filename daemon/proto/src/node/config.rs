@@ -17,7 +17,7 @@ pub struct NodeConfig {
     pub network_key: NetworkKey,
     /// Source of all chance: indices, ephemeral keys, challenges, the boot id
     pub seed: [u8; 32],
-    /// Whether this machine has AES instructions
+    /// Whether this node would have AES-256-GCM for data; used where the other one would, too
     pub aes: bool,
     /// What to do with inits
     pub admission: Admission,

@@ -1032,6 +1032,7 @@ fn network(role: RoleConfig) -> NetworkConfig {
         mtu: 1400,
         addresses: Vec::new(),
         dns: Some(crate::dns::Suffix::of_network("office")),
+        cipher: crate::config::Preference::Auto,
         carrier: Choice::Auto,
         engine: EngineConfig::default(),
         role,

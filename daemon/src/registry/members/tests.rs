@@ -446,6 +446,7 @@ fn config(subnets: &[&str], members: &[(u8, &[&str])]) -> (NetworkConfig, HubCon
         interface: "fvpn-home".to_owned(),
         mtu: 1400,
         addresses: vec!["10.0.0.1/24".parse().unwrap()],
+        cipher: crate::config::Preference::Auto,
         carrier: Choice::Auto,
         dns: None,
         engine: EngineConfig::default(),

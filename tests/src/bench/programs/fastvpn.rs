@@ -7,24 +7,26 @@ use anyhow::{Context, Result};
 
 use super::{PATIENCE, Processes, Tunnel};
 use crate::bench::arena::{Ground, tune};
+use crate::bench::contest::Contestant;
 use crate::bench::routes::{Link, Route};
 use crate::lab::star::{self, HUB_PORT, number};
 use crate::lab::{Families, Lab, Node, Star, StarPlan, inner_v4};
 use crate::link::LinkConfig;
 
-/// `carrier` is that of the configuration, where it is not automatic
-pub(super) fn set_up(route: Route, carrier: Option<&str>, seed: u64) -> Result<(Ground, Tunnel)> {
+pub(super) fn set_up(route: Route, contestant: Contestant, seed: u64) -> Result<(Ground, Tunnel)> {
     let star = match route.link() {
-        Link::Emulated => emulated(route, carrier, seed)?,
-        Link::Cable => cabled(carrier)?,
+        Link::Emulated => emulated(route, contestant, seed)?,
+        Link::Cable => cabled(contestant)?,
     };
-    own_path(&star.peers[0], "peer2", inner_v4(number(1)).into(), carrier.unwrap_or("direct"))?;
+    let kind = contestant.carrier().unwrap_or("direct");
+    own_path(&star.peers[0], "peer2", inner_v4(number(1)).into(), kind)?;
     Ok((Ground::of_star(route, star), Tunnel::inner(Processes::default())))
 }
 
 /// A network whose nodes are joined by cables
-fn cabled(carrier: Option<&str>) -> Result<Star> {
-    let plan = StarPlan { inner: Families::V4, peer_lines: lines(carrier), ..StarPlan::default() };
+fn cabled(contestant: Contestant) -> Result<Star> {
+    let plan =
+        StarPlan { inner: Families::V4, peer_lines: lines(contestant), ..StarPlan::default() };
     let mut star = Star::of_cables(plan)?;
     for peer in &star.peers {
         tune(&peer.host)?;
@@ -34,7 +36,7 @@ fn cabled(carrier: Option<&str>) -> Result<Star> {
 }
 
 /// A network over the route
-fn emulated(route: Route, carrier: Option<&str>, seed: u64) -> Result<Star> {
+fn emulated(route: Route, contestant: Contestant, seed: u64) -> Result<Star> {
     let lab = Lab::seeded(seed)?;
     let (hub, hub_port) = star::node(&lab, "hub", 1, Families::V4)?;
     let (mut peers, mut ports) = (Vec::new(), Vec::new());
@@ -47,8 +49,12 @@ fn emulated(route: Route, carrier: Option<&str>, seed: u64) -> Result<Star> {
     }
     // the hub is somewhere else, and well connected
     let link = LinkConfig::new().delay(route.forward().delay.base);
-    let plan =
-        StarPlan { link, inner: Families::V4, peer_lines: lines(carrier), ..StarPlan::default() };
+    let plan = StarPlan {
+        link,
+        inner: Families::V4,
+        peer_lines: lines(contestant),
+        ..StarPlan::default()
+    };
     let mut star = Star::assemble(lab, plan, (hub, hub_port), peers, ports)?;
     // what the daemon learns about the path while it comes up must be true
     star.lab.wire.set(star.peer_ports[0], star.peer_ports[1], route.forward());
@@ -57,11 +63,12 @@ fn emulated(route: Route, carrier: Option<&str>, seed: u64) -> Result<Star> {
     Ok(star)
 }
 
-/// What the peers' configurations say of a carrier
-fn lines(carrier: Option<&str>) -> String {
+/// What the peers' configurations say besides the usual
+fn lines(contestant: Contestant) -> String {
     // to be called, a peer over TCP or KCP needs a port that is known
     let line = |name| format!("carrier = \"{name}\"\nlisten = \"0.0.0.0:{HUB_PORT}\"\n");
-    carrier.map(line).unwrap_or_default()
+    let carrier = contestant.carrier().map(line).unwrap_or_default();
+    carrier + contestant.settings()
 }
 
 /// Waits until a node reaches another one over UDP without its hub

@@ -6,11 +6,13 @@
 mod easytier;
 mod fastvpn;
 mod forwarders;
+mod nebula;
 pub mod nodes;
 mod openvpn;
 mod processes;
 mod tinc;
 mod version;
+mod vpncloud;
 mod wireguard;
 
 use std::net::{IpAddr, SocketAddr};
@@ -81,6 +83,8 @@ pub fn missing(contestant: Contestant) -> Option<String> {
         | Contestant::FastvpnBbr
         | Contestant::FastvpnTcp
         | Contestant::FastvpnKcp
+        | Contestant::FastvpnAes
+        | Contestant::FastvpnChacha
         | Contestant::Raw
         | Contestant::RawBbr => None,
         Contestant::Kcp => crate::lab::daemon::program("kcpfwd").err().map(|e| e.to_string()),
@@ -88,6 +92,8 @@ pub fn missing(contestant: Contestant) -> Option<String> {
         Contestant::Boringtun => needs(&["boringtun-cli", "wg"]),
         Contestant::Tinc => needs(&["tincd"]),
         Contestant::Openvpn => needs(&["openvpn", "openssl"]),
+        Contestant::Vpncloud => needs(&["vpncloud"]),
+        Contestant::Nebula => needs(&["nebula", "nebula-cert"]),
         Contestant::Kcptun => needs(&["kcptun-client", "kcptun-server"]),
         Contestant::Easytier | Contestant::EasytierKcp | Contestant::EasytierQuic => {
             easytier::missing()
@@ -106,7 +112,7 @@ pub fn set_up(
     seed: u64,
 ) -> Result<(Ground, Tunnel)> {
     if contestant.program() == "fastvpn" {
-        return fastvpn::set_up(route, contestant.carrier(), seed);
+        return fastvpn::set_up(route, contestant, seed);
     }
     let ground = Ground::new(route, seed)?;
     let window = window.packets(route);
@@ -116,7 +122,9 @@ pub fn set_up(
         | Contestant::Fastvpn
         | Contestant::FastvpnBbr
         | Contestant::FastvpnTcp
-        | Contestant::FastvpnKcp => Tunnel::straight(Processes::default()),
+        | Contestant::FastvpnKcp
+        | Contestant::FastvpnAes
+        | Contestant::FastvpnChacha => Tunnel::straight(Processes::default()),
         Contestant::Kcp => forwarders::kcp(&ground, window)?,
         Contestant::Kcptun => forwarders::kcptun(&ground, window)?,
         Contestant::Wireguard | Contestant::WireguardBbr => {
@@ -125,6 +133,8 @@ pub fn set_up(
         Contestant::Boringtun => wireguard::set_up(&ground, Implementation::Boringtun)?,
         Contestant::Tinc => tinc::set_up(&ground)?,
         Contestant::Openvpn => openvpn::set_up(&ground)?,
+        Contestant::Vpncloud => vpncloud::set_up(&ground)?,
+        Contestant::Nebula => nebula::set_up(&ground)?,
         Contestant::Easytier => easytier::set_up(&ground, easytier::Proxy::None)?,
         Contestant::EasytierKcp => easytier::set_up(&ground, easytier::Proxy::Kcp)?,
         Contestant::EasytierQuic => easytier::set_up(&ground, easytier::Proxy::Quic)?,

@@ -11,7 +11,9 @@ pub fn version(contestant: Contestant) -> String {
         Contestant::Fastvpn
         | Contestant::FastvpnBbr
         | Contestant::FastvpnTcp
-        | Contestant::FastvpnKcp => env!("CARGO_PKG_VERSION").to_owned(),
+        | Contestant::FastvpnKcp
+        | Contestant::FastvpnAes
+        | Contestant::FastvpnChacha => env!("CARGO_PKG_VERSION").to_owned(),
         Contestant::Raw | Contestant::RawBbr => {
             let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
             format!("Linux {}", kernel.unwrap_or_default().trim())
@@ -21,6 +23,8 @@ pub fn version(contestant: Contestant) -> String {
         Contestant::Boringtun => said("boringtun-cli", &["--version"]),
         Contestant::Tinc => said("tincd", &["--version"]),
         Contestant::Openvpn => said("openvpn", &["--version"]),
+        Contestant::Vpncloud => said("vpncloud", &["--version"]),
+        Contestant::Nebula => said("nebula", &["-version"]),
         // Debian's does not know its own version
         Contestant::Kcptun => said("dpkg-query", &["-W", "-f", "${Version}", "kcptun"]),
         Contestant::Easytier | Contestant::EasytierKcp | Contestant::EasytierQuic => {

@@ -1,12 +1,14 @@
-//! A report as the tables of the README.
+//! A report as the tables of the README: bad links, and speed over a cable.
+
+mod fast;
 
 use std::fmt::Write;
 
-use super::bars::bar;
-use super::contest::Contestant;
-use super::measures::Measure;
-use super::report::Report;
-use super::routes::Route;
+use crate::bench::bars::bar;
+use crate::bench::contest::Contestant;
+use crate::bench::measures::Measure;
+use crate::bench::report::Report;
+use crate::bench::routes::{Link, Route};
 
 /// Returns the report as Markdown
 pub fn text(report: &Report) -> String {
@@ -15,6 +17,7 @@ pub fn text(report: &Report) -> String {
     streams(&mut text, report);
     pings(&mut text, report);
     others(&mut text, report);
+    fast::tables(&mut text, report);
     text
 }
 
@@ -40,7 +43,10 @@ fn circumstances(report: &Report) -> String {
 
 /// One line for each link, one column for each contestant
 fn streams(text: &mut String, report: &Report) {
-    let routes = with(report, Measure::Bulk);
+    let routes: Vec<Route> = with(report, Measure::Bulk)
+        .into_iter()
+        .filter(|route| route.link() == Link::Emulated)
+        .collect();
     let all: Vec<Contestant> = Contestant::ALL
         .into_iter()
         .filter(|who| {
@@ -98,6 +104,7 @@ fn others(text: &mut String, report: &Report) {
     for route in Route::ALL {
         for measure in Report::measures() {
             let shown = measure == Measure::Bulk
+                || fast::shows(route, measure)
                 || route == Route::Random
                     && matches!(
                         measure,
