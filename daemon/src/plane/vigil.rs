@@ -17,6 +17,8 @@ pub(super) struct Vigil {
     began: Instant,
     /// Bytes that came in it
     came: usize,
+    /// Until when the last turn that brought much is remembered
+    much_until: Instant,
     /// Turns in a row that followed quickly and brought little
     quick: u32,
 }
@@ -26,7 +28,11 @@ impl Vigil {
     pub(super) fn on_turn(&mut self, now: Instant) {
         let soon = now.since(self.began) <= VIGIL;
         let little = (1..=LITTLE).contains(&self.came);
-        self.quick = if soon && little { self.quick.saturating_add(1) } else { 0 };
+        if self.came > LITTLE {
+            self.much_until = self.began + MUCH;
+        }
+        let calm = now >= self.much_until;
+        self.quick = if soon && little && calm { self.quick.saturating_add(1) } else { 0 };
         self.began = now;
         self.came = 0;
     }
@@ -46,6 +52,8 @@ impl Vigil {
 const VIGIL: Duration = Duration::from_micros(150);
 /// Bytes in a turn that are little
 const LITTLE: usize = 4096;
+/// Time for which a turn that brought more is remembered: what comes in between is part of that
+const MUCH: Duration = Duration::from_millis(20);
 /// Such turns after which more of them are expected
 const QUICK: u32 = 3;
 
@@ -71,5 +79,8 @@ mod tests {
         assert!(!after(&mut Vigil::default(), start, 10, late, 60));
         assert!(!after(&mut Vigil::default(), start, 10, soon, 60_000));
         assert!(!after(&mut Vigil::default(), start, 10, soon, 0));
+        let mut vigil = Vigil::default();
+        assert!(!after(&mut vigil, start, 1, soon, 60_000));
+        assert!(!after(&mut vigil, start + soon, 10, soon, 60), "part of a transfer");
     }
 }
