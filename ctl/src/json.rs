@@ -37,11 +37,18 @@ pub(crate) struct NetworkDocument<'a> {
     mtu: u32,
     public_key: &'a str,
     listen: Option<&'a str>,
+    buffers: Option<BuffersDocument>,
     hub: Option<HubDocument<'a>>,
     dns: Option<DnsDocument<'a>>,
     quota: Option<QuotaDocument<'a>>,
     counters: BTreeMap<String, u64>,
     refusals: &'a BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct BuffersDocument {
+    receive: u64,
+    send: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -94,6 +101,7 @@ struct PathDocument<'a> {
     rate: Option<u64>,
     queue_delay_ms: f64,
     own_loss: f64,
+    offload: bool,
     overhead: Option<f64>,
     counters: BTreeMap<String, u64>,
 }
@@ -318,6 +326,10 @@ impl<'a> NetworkDocument<'a> {
             mtu: facts.mtu,
             public_key: &facts.public_key,
             listen: present(&facts.listen),
+            buffers: (facts.receive_buffer > 0).then_some(BuffersDocument {
+                receive: facts.receive_buffer,
+                send: facts.send_buffer,
+            }),
             hub: (!facts.hub_key.is_empty()).then_some(hub),
             dns: (!facts.dns_suffix.is_empty()).then_some(DnsDocument {
                 suffix: &facts.dns_suffix,
@@ -350,6 +362,7 @@ impl<'a> PeerDocument<'a> {
             rate: known(figures.rate),
             queue_delay_ms: millis(figures.queue_delay_us),
             own_loss: figures.own_loss,
+            offload: facts.path_offload,
             overhead: overhead(&figures.path_statistics),
             counters: counters(&figures.path_statistics),
         };
@@ -441,6 +454,7 @@ mod tests {
                 "mtu": 1380,
                 "public_key": key(9),
                 "listen": "[::]:8796",
+                "buffers": {"receive": 4_194_304, "send": 4_194_304},
                 "hub": {"public_key": key(8), "endpoint": "hub.example.net:8796", "alive": true},
                 "dns": {
                     "suffix": "office.fastvpn", "server": "172.16.97.101:53",
@@ -484,6 +498,7 @@ mod tests {
                     "rate": 100_000_000,
                     "queue_delay_ms": 0.7,
                     "own_loss": 0.05,
+                    "offload": true,
                     "overhead": 1.3,
                     "counters": {"bytes": 1300, "copy_bytes": 50, "fresh_bytes": 1000},
                 },

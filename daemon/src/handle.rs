@@ -344,6 +344,8 @@ pub struct NetworkView {
     pub mtu: u16,
     /// UDP address that the node listens on, while it does
     pub listen: Option<SocketAddr>,
+    /// Room in the system for messages that wait, while the node listens
+    pub buffers: BuffersView,
     /// The hub, as a peer sees it
     pub hub: Option<HubView>,
     /// Inner packets sent
@@ -369,6 +371,15 @@ pub struct NetworkView {
     pub refusals: BTreeMap<&'static str, u64>,
     /// The other nodes that are alive (peer), or all members (hub)
     pub peers: BTreeMap<PublicKey, PeerView>,
+}
+
+/// Room in the system for messages that wait, as it has granted, in bytes
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct BuffersView {
+    /// For those that arrived
+    pub receive: u64,
+    /// For those that are to leave
+    pub send: u64,
 }
 
 /// How names of a network's nodes are served
@@ -522,6 +533,8 @@ pub struct PathView {
     pub queue_delay: Duration,
     /// Share of our messages that the path loses by itself, congestion left out, from 0 to 1
     pub own_loss: f64,
+    /// Whether the kernel may cut trains of messages, as over UDP it may where that does no harm
+    pub offload: bool,
     /// Messages sent on it, and their bytes
     pub sent: Counted,
     /// Messages of ours that were lost

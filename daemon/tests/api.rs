@@ -142,6 +142,8 @@ fn proxies_read_all_properties() {
         let peer = peer.await.unwrap();
 
         assert_eq!(network.mtu().await.unwrap(), 1380);
+        assert_eq!(network.receive_buffer().await.unwrap(), 4_194_304);
+        assert_eq!(network.send_buffer().await.unwrap(), 212_992);
         assert_eq!(network.statistics().await.unwrap()["tx-bytes"], 300);
         assert_eq!(network.listen().await.unwrap(), "[::]:8796");
         assert_eq!(peer.subnets().await.unwrap(), ["192.168.7.0/24"]);

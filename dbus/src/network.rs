@@ -146,6 +146,10 @@ pub trait Network {
     #[zbus(property)]
     fn quota_used(&self) -> zbus::Result<u64>;
 
+    /// Bytes of messages that may wait in the system until they are read; 0 while it does not listen
+    #[zbus(property)]
+    fn receive_buffer(&self) -> zbus::Result<u64>;
+
     /// Messages and packets refused, by reason
     #[zbus(property)]
     fn refusals(&self) -> zbus::Result<BTreeMap<String, u64>>;
@@ -153,6 +157,10 @@ pub trait Network {
     /// `hub` or `peer`
     #[zbus(property)]
     fn role(&self) -> zbus::Result<String>;
+
+    /// Bytes of messages that may wait in the system until they leave; 0 while it does not listen
+    #[zbus(property)]
+    fn send_buffer(&self) -> zbus::Result<u64>;
 
     /// `down`, `connecting`, `pending`, `up`, `hub-lost` or `failed`
     #[zbus(property)]

@@ -51,6 +51,10 @@ pub trait Peer {
     #[zbus(property)]
     fn path_mtu(&self) -> zbus::Result<u32>;
 
+    /// Whether the kernel may cut trains of messages (UDP segmentation offload)
+    #[zbus(property)]
+    fn path_offload(&self) -> zbus::Result<bool>;
+
     /// Counters of the path in use by name
     #[zbus(property)]
     fn path_statistics(&self) -> zbus::Result<BTreeMap<String, u64>>;

@@ -261,8 +261,12 @@ properties! {
         quota_period: String = "QuotaPeriod",
         /// When the next period begins, in Unix seconds; 0 without a bound
         quota_until: u64 = "QuotaUntil",
+        /// Bytes of messages that may wait in the system until they are read; 0 while it does not listen
+        receive_buffer: u64 = "ReceiveBuffer",
         /// A word of [`Role`]
         role: String = "Role",
+        /// Bytes of messages that may wait in the system until they leave; 0 while it does not listen
+        send_buffer: u64 = "SendBuffer",
         /// A word of [`NetworkState`]
         state: String = "State",
         /// Subnets behind this node, as the hub says
@@ -300,6 +304,8 @@ properties! {
         path_kind: String = "PathKind",
         /// Largest message that is known to pass, in bytes of UDP payload; 0: no path
         path_mtu: u32 = "PathMtu",
+        /// Whether the kernel may cut trains of messages on the path in use
+        path_offload: bool = "PathOffload",
         /// Public key in base64
         public_key: String = "PublicKey",
         /// A word of [`PeerState`]

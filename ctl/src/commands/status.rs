@@ -101,6 +101,7 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("MTU", Cell::new(mtu)),
         ("public key", Cell::new(&known.public_key)),
         ("listen", Cell::new(&known.listen)),
+        ("buffers", Cell::new(buffers(network))),
         ("hub", hub),
         ("hub's key", Cell::new(&known.hub_key)),
         ("names", Cell::new(names(network))),
@@ -115,6 +116,16 @@ fn details(tree: &Tree, network: &Network, now: u64, screen: Screen) -> String {
         ("refused", Cell::new(refusals.join(", "))),
     ];
     facts(&lines, screen.colour)
+}
+
+/// Room for messages that wait in the system
+fn buffers(network: &Network) -> String {
+    let known = &network.facts;
+    if known.receive_buffer == 0 {
+        return String::new();
+    }
+    let (receive, send) = (bytes(known.receive_buffer), bytes(known.send_buffer));
+    format!("{receive} to receive, {send} to send")
 }
 
 /// What nodes are called, and who knows
@@ -272,6 +283,15 @@ mod tests {
 
         let line = "overflowed: 7 messages dropped by the system before they were read\n";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn details_tell_what_room_the_system_has_granted() {
+        let tree = tree();
+
+        let text = details(&tree, chosen(&tree, Some("office")).unwrap()[0], 1_701_000_000, PAPER);
+
+        assert!(text.contains("buffers: 4.0 MiB to receive, 4.0 MiB to send\n"), "{text}");
     }
 
     #[test]

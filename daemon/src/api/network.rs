@@ -240,6 +240,11 @@ impl Network {
     }
 
     #[zbus(property)]
+    fn receive_buffer(&self) -> u64 {
+        self.shown.facts().receive_buffer
+    }
+
+    #[zbus(property)]
     fn refusals(&self) -> BTreeMap<String, u64> {
         self.shown.figures().refusals.clone()
     }
@@ -247,6 +252,11 @@ impl Network {
     #[zbus(property)]
     fn role(&self) -> String {
         self.shown.facts().role.clone()
+    }
+
+    #[zbus(property)]
+    fn send_buffer(&self) -> u64 {
+        self.shown.facts().send_buffer
     }
 
     #[zbus(property)]
@@ -288,7 +298,9 @@ pub(super) fn facts(name: &NetworkName, view: &NetworkView) -> NetworkFacts {
         quota: view.quota.map_or(0, |quota| quota.bytes),
         quota_period: view.quota.map_or("", |quota| quota.period).to_owned(),
         quota_until: view.quota.map_or(0, |quota| unix_seconds(quota.until)),
+        receive_buffer: view.buffers.receive,
         role: role_word(view.role).as_str().to_owned(),
+        send_buffer: view.buffers.send,
         state: state_word(view.state).as_str().to_owned(),
         subnets: texts(&view.subnets),
     }
@@ -351,6 +363,7 @@ pub(super) fn same_facts(old: &NetworkView, new: &NetworkView) -> bool {
         && old.gateway == new.gateway
         && old.mtu == new.mtu
         && old.listen == new.listen
+        && old.buffers == new.buffers
         && old.dns == new.dns
         && old.domains == new.domains
         && old.hub == new.hub

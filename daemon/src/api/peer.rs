@@ -75,6 +75,11 @@ impl Peer {
     }
 
     #[zbus(property)]
+    fn path_offload(&self) -> bool {
+        self.0.facts().path_offload
+    }
+
+    #[zbus(property)]
     fn path_statistics(&self) -> BTreeMap<String, u64> {
         self.0.figures().path_statistics.clone()
     }
@@ -131,6 +136,7 @@ pub(super) fn facts(network: &NetworkName, key: &PublicKey, view: &PeerView) -> 
         network: network_path(network.as_str()),
         path_kind: path_kind.to_owned(),
         path_mtu: view.path.map_or(0, |path| path.mtu.into()),
+        path_offload: view.path.is_some_and(|path| path.offload),
         public_key: key.to_string(),
         state: state_word(view.state).as_str().to_owned(),
         subnets: texts(&view.subnets),
@@ -156,7 +162,7 @@ pub(super) fn figures(view: &PeerView) -> PeerFigures {
 
 /// Tells whether [`facts`] of the two are surely the same, without making them
 pub(super) fn same_facts(old: &PeerView, new: &PeerView) -> bool {
-    let road = |view: &PeerView| view.path.map(|path| (path.way, path.mtu));
+    let road = |view: &PeerView| view.path.map(|path| (path.way, path.mtu, path.offload));
     old.name == new.name
         && old.addresses == new.addresses
         && old.subnets == new.subnets

@@ -384,6 +384,7 @@ mod tests {
             gateway: None,
             mtu: 1380,
             listen: None,
+            buffers: Default::default(),
             hub: None,
             sent: Default::default(),
             received: Default::default(),

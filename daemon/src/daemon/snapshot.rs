@@ -13,8 +13,10 @@ use fastvpn_proto::time::{Duration, Instant};
 use super::network::{Network, Role as Running};
 use crate::config::RoleConfig;
 use crate::handle::{
-    Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role, SpentView,
+    BuffersView, Counted, HubView, NetworkState, NetworkView, PathView, PeerLink, PeerView, Role,
+    SpentView,
 };
+use crate::plane::Buffers;
 use crate::system::DnsPlan;
 
 /// Name under which a peer knows its hub
@@ -47,6 +49,7 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         },
         mtu: done.map_or(config.mtu, |plan| plan.mtu),
         listen: network.listening.map(|listening| listening.addr),
+        buffers: network.listening.map(|listening| buffers(listening.buffers)).unwrap_or_default(),
         hub: hub_view(network),
         sent: counted(stats.packets_sent),
         received: counted(stats.packets_received),
@@ -60,6 +63,10 @@ pub(super) fn network_view(network: &Network, zero: SystemTime) -> NetworkView {
         refusals: stats.refusals.iter().map(|(refusal, count)| (refusal.name(), count)).collect(),
         peers: peer_views(network, zero),
     }
+}
+
+fn buffers(granted: Buffers) -> BuffersView {
+    BuffersView { receive: granted.receive, send: granted.send }
 }
 
 /// Returns a sentence on why a network is in its state; empty where all is well
@@ -106,6 +113,7 @@ pub(super) fn path_view(path: &PathStats) -> PathView {
         rate: path.rate,
         queue_delay: path.queue_delay,
         own_loss: f64::from(path.own_loss_ppm) / 1_000_000.0,
+        offload: path.offload,
         sent: counted(path.sent),
         lost: path.lost,
         congested: path.congested,

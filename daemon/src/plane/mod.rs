@@ -94,6 +94,17 @@ pub struct Listening {
     pub addr: SocketAddr,
     /// Whether IPv6 was asked for, but this machine has none
     pub fell_back: bool,
+    /// Room that the system has granted
+    pub buffers: Buffers,
+}
+
+/// Room in the system for messages that wait on a socket, in bytes
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Buffers {
+    /// For those that arrived
+    pub receive: u64,
+    /// For those that are to leave
+    pub send: u64,
 }
 
 /// The data thread of one network

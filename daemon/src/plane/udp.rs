@@ -17,8 +17,8 @@ use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{debug, info, trace, warn};
 
-use super::Listening;
 use super::buffers::Slots;
+use super::{Buffers, Listening};
 
 /// A bound UDP socket
 #[derive(Debug)]
@@ -76,12 +76,12 @@ impl Udp {
         if state.may_fragment() {
             debug!("the kernel may fragment messages");
         }
-        enlarge(&socket);
+        let buffers = enlarge(&socket);
         let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let trains = state.max_gso_segments() > 1;
         Ok((
             Self { socket, state, family, trains, refused: 0, overflowed: (0, 0) },
-            Listening { addr: plain(addr), fell_back },
+            Listening { addr: plain(addr), fell_back, buffers },
         ))
     }
 
@@ -277,10 +277,11 @@ fn no_ipv6(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }
 
-/// Makes room for what arrives and leaves between two turns on a fast and long path
+/// Makes room for what arrives and leaves between two turns on a fast and long path; returns how much
+/// there is
 ///
 /// The limits of the machine bind only those without CAP_NET_ADMIN; what they allow is taken then.
-fn enlarge(socket: &Socket) {
+fn enlarge(socket: &Socket) -> Buffers {
     if sockopt::set_socket_recv_buffer_size_force(socket, BUFFER).is_err() {
         let _ = sockopt::set_socket_recv_buffer_size(socket, BUFFER);
     }
@@ -298,6 +299,7 @@ fn enlarge(socket: &Socket) {
              raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN"
         );
     }
+    Buffers { receive: receive as u64, send: send as u64 }
 }
 
 /// Returns the kernel's count of messages that it dropped in front of a socket
@@ -386,6 +388,17 @@ mod tests {
         let error = Udp::bind(listening.addr).unwrap_err();
 
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn room_that_the_system_granted_is_told_as_it_is() {
+        let (udp, listening) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+
+        // The kernel counts its own overhead, as much again.
+        let receive = udp.socket.recv_buffer_size().unwrap() as u64 / 2;
+        let send = udp.socket.send_buffer_size().unwrap() as u64 / 2;
+
+        assert_eq!(listening.buffers, Buffers { receive, send });
     }
 
     #[test]

@@ -361,6 +361,7 @@ fn view(state: NetworkState) -> NetworkView {
         gateway: None,
         mtu: 1400,
         listen: None,
+        buffers: Default::default(),
         hub: None,
         sent: Counted::default(),
         received: Counted::default(),

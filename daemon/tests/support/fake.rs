@@ -8,9 +8,9 @@ use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PublicKey};
 use fastvpn_proto::node::Way;
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
-    Apply, Counted, DnsState, DnsView, Handle, HandleError, HubView, InvitationView, Invited,
-    MemberView, MembersReply, MembersRequest, NetworkName, NetworkState, NetworkView, Outcome,
-    PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request, Role, Snapshot,
+    Apply, BuffersView, Counted, DnsState, DnsView, Handle, HandleError, HubView, InvitationView,
+    Invited, MemberView, MembersReply, MembersRequest, NetworkName, NetworkState, NetworkView,
+    Outcome, PathView, PeerLink, PeerView, PingReply, QuotaView, Reloaded, Request, Role, Snapshot,
     SpentView,
 };
 use fastvpnd::invitation::Invitation;
@@ -259,6 +259,7 @@ pub(crate) fn network(peers: BTreeMap<PublicKey, PeerView>) -> NetworkView {
         gateway: Some("203.0.113.9".parse().unwrap()),
         mtu: 1380,
         listen: Some("[::]:8796".parse().unwrap()),
+        buffers: BuffersView { receive: 4_194_304, send: 212_992 },
         hub: Some(HubView {
             public_key: key(8),
             endpoint: "hub.example.net:8796".to_owned(),
@@ -308,6 +309,7 @@ pub(crate) fn path() -> PathView {
         rate: Some(12_500_000),
         queue_delay: Duration::from_micros(700),
         own_loss: 0.05,
+        offload: true,
         sent: Counted { packets: 10, bytes: 1300 },
         lost: 2,
         congested: 3,

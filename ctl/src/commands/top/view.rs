@@ -165,8 +165,14 @@ impl View<'_> {
         let sum = |value: fn(&Sample) -> f64| -> f64 {
             peers.iter().map(|(path, _)| value(&self.history.latest(path))).sum()
         };
+        let counted =
+            |network: &&Network| network.figures.statistics.get("wire-rx-overflowed").copied();
+        let overflowed = match networks.iter().filter_map(counted).sum::<u64>() {
+            0 => String::new(),
+            messages => format!(", {messages} overflowed"),
+        };
         let totals = format!(
-            "{connected} of {} peers connected, down {}, up {}",
+            "{connected} of {} peers connected, down {}, up {}{overflowed}",
             peers.len(),
             bits(sum(|sample| sample.down)),
             bits(sum(|sample| sample.up)),
@@ -384,6 +390,18 @@ mod tests {
         assert!(frame[3].contains("25 %"), "{text}");
         assert!(text.contains("rate 100 Mbit/s  queue 0.70 ms  own loss 5.0 %"), "{text}");
         assert!(text.contains("udp 203.0.113.5:8796"), "{text}");
+    }
+
+    #[test]
+    fn messages_that_nobody_read_are_told_above() {
+        let mut world = World::new(1);
+        let office = world.tree.networks.values_mut().next().unwrap();
+        office.figures.statistics.insert("wire-rx-overflowed".to_owned(), 7);
+
+        let frame = world.view(Sort::Name, None).frame(PLAIN);
+
+        assert!(frame[1].ends_with(", 7 overflowed"), "{}", frame[1]);
+        assert!(!World::new(1).view(Sort::Name, None).frame(PLAIN)[1].contains("overflowed"));
     }
 
     #[test]

@@ -1040,7 +1040,11 @@ fn network(role: RoleConfig) -> NetworkConfig {
 }
 
 fn started() -> Started {
-    let listening = Listening { addr: "[::]:8796".parse().unwrap(), fell_back: false };
+    let listening = Listening {
+        addr: "[::]:8796".parse().unwrap(),
+        fell_back: false,
+        buffers: Default::default(),
+    };
     Started { listening, nonce: 7 }
 }
 

@@ -7,7 +7,7 @@ use super::peers::peers;
 use super::{Finding, Level};
 use crate::commands::doctor::facts::{Firewall, MachineFacts, SurroundingFacts};
 use crate::commands::doctor::prefix::Prefix;
-use crate::render::decimal_bytes;
+use crate::render::{bytes, decimal_bytes};
 
 /// What a network is judged by
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,7 @@ pub(in crate::commands::doctor) fn network(
         findings.extend(forwarding(network, around.machine));
         findings.extend(pending(network, around.facts));
         findings.extend(overlaps(network, around));
+        findings.extend(buffers(network));
         findings.extend(overflow(network, around.machine));
         findings.extend(quota(network));
         findings.extend(firewall(network, around.machine));
@@ -218,6 +219,30 @@ fn overlaps(network: &Network, around: Surroundings<'_>) -> Vec<Finding> {
     findings
 }
 
+fn buffers(network: &Network) -> Option<Finding> {
+    let (receive, send) = (network.facts.receive_buffer, network.facts.send_buffer);
+    if receive == 0 {
+        return None;
+    }
+    let message = format!(
+        "the system keeps up to {} of messages until they are read, and {} until they leave",
+        bytes(receive),
+        bytes(send)
+    );
+    if receive.min(send) >= BUFFER_ENOUGH {
+        return Some(Finding::ok("buffers", message));
+    }
+    Some(Finding::new(
+        Level::Warning,
+        "buffers",
+        format!("{message}, which costs speed on long paths"),
+        format!(
+            "let fastvpnd have CAP_NET_ADMIN, or run: sysctl -w net.core.rmem_max={BUFFER} \
+             net.core.wmem_max={BUFFER}; then restart it"
+        ),
+    ))
+}
+
 fn overflow(network: &Network, machine: &MachineFacts) -> Option<Finding> {
     let lost = network.figures.statistics.get("wire-rx-overflowed").copied().unwrap_or(0);
     let arrived = network.figures.statistics.get("wire-rx-messages").copied().unwrap_or(0);
@@ -299,6 +324,8 @@ fn firewall(network: &Network, machine: &MachineFacts) -> Vec<Finding> {
 const IPV6_MTU: u32 = 1280;
 /// Socket buffer that the daemon asks for, in bytes
 const BUFFER: u64 = 4 << 20;
+/// Socket buffer from which on it is content
+const BUFFER_ENOUGH: u64 = 1 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -348,6 +375,25 @@ mod tests {
 
         assert_eq!(bad(&with(true)), [(Level::Warning, "hub-name")]);
         assert_eq!(bad(&with(false)), [(Level::Problem, "hub-name")]);
+    }
+
+    #[test]
+    fn buffers_that_the_system_keeps_small_are_a_warning() {
+        let with = |receive, send| {
+            judge(|network, _, _| {
+                network.facts.quota = 0;
+                network.facts.receive_buffer = receive;
+                network.facts.send_buffer = send;
+            })
+        };
+
+        assert_eq!(bad(&with(4 << 20, 4 << 20)), []);
+        assert_eq!(bad(&with(0, 0)), [], "it does not listen, or is older than this");
+        for small in [with(212_992, 4 << 20), with(4 << 20, 212_992)] {
+            assert_eq!(bad(&small), [(Level::Warning, "buffers")]);
+            assert!(said(&small).contains("208.0 KiB"), "{small:?}");
+            assert!(said(&small).contains("net.core.rmem_max=4194304"), "{small:?}");
+        }
     }
 
     #[test]

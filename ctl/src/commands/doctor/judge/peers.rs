@@ -50,6 +50,16 @@ pub(super) fn peers(network: &Network, tree: &Tree) -> Vec<Finding> {
         "reached by messages of the smallest size only",
         "a path that is a minute old and still so drops larger messages; all works, not as fast",
     );
+    tell(
+        with(&|peer| {
+            in_session(peer) && peer.facts.path_kind == "direct" && !peer.facts.path_offload
+        }),
+        Level::Note,
+        "offload",
+        "reached by messages that leave one by one, as UDP segmentation offload mangles or loses them",
+        "Linux 7.0 to 7.1.4 and some virtual network cards do so: another kernel or driver costs the \
+         processor less; all works",
+    );
     findings
 }
 
@@ -121,6 +131,16 @@ mod tests {
         let names = names(&peers.iter().collect::<Vec<_>>());
 
         assert_eq!(names, "tokyo, tokyo, tokyo, tokyo, tokyo and 2 more");
+    }
+
+    #[test]
+    fn offload_that_harms_is_noted() {
+        let mut tree = tree();
+        for peer in tree.peers.values_mut() {
+            peer.facts.path_offload = false;
+        }
+
+        assert_eq!(bad(&peers(&network(), &tree)), [(Level::Note, "offload")]);
     }
 
     #[test]
