@@ -20,6 +20,7 @@ mod join;
 mod laboratory;
 mod members;
 mod names;
+mod offload;
 mod reload;
 mod restart;
 mod roaming;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         laboratory::CASES,
         members::CASES,
         names::CASES,
+        offload::CASES,
         reload::CASES,
         restart::CASES,
         roaming::CASES,

@@ -73,6 +73,10 @@ impl Cargo for Vec<u8> {
             self[(bit / 8) as usize] ^= 1 << (bit % 8);
         }
     }
+
+    fn is_cut(&self) -> bool {
+        trains::is_cut(self)
+    }
 }
 
 /// Character of one direction of a wire; perfect where nothing is said
