@@ -72,7 +72,7 @@ fn frame() -> Seeds {
     let head = AckHead { path: 1, delay: Duration::from_millis(3), written: 7, marks };
     encode_ack(head, [90..=99, 50..=80, 7..=7].into_iter(), &mut all);
     let segment = Segment { conv: 0, sn: 7, una: 3, wnd: 64, frg: 1, data: b"segment" };
-    let fragment = Fragment { id: 8, offset: 100, total: 200, data: b"fragment" };
+    let fragment = Fragment { id: 8, offset: 100, total: 200, gso: None, data: b"fragment" };
     let frames = [
         Frame::Ping,
         Frame::Challenge(1),

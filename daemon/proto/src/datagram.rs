@@ -7,9 +7,11 @@
 
 use std::collections::VecDeque;
 
+use crate::buffers::Buffers;
+use crate::ip::Inner;
 use crate::limits::{COPIED_WINDOW, REASSEMBLY_BYTES, REASSEMBLY_LIFE};
 use crate::time::Instant;
-use crate::wire::frame::{FRAGMENT_OVERHEAD, Fragment};
+use crate::wire::frame::{FRAGMENT_OVERHEAD, Fragment, SUPER_OVERHEAD};
 
 /// Cuts packets
 #[derive(Debug, Default)]
@@ -22,27 +24,30 @@ pub struct Fragmenter {
 #[derive(Debug)]
 struct Cut {
     id: u32,
-    packet: Vec<u8>,
+    packet: Inner,
     sent: usize,
 }
 
 impl Fragmenter {
     /// Begins with a packet of at most 65,535 bytes; whatever was left of the one before is dropped
-    pub fn start(&mut self, packet: Vec<u8>) {
+    pub fn start(&mut self, packet: Inner) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.current = Some(Cut { id, packet, sent: 0 });
     }
 
-    /// Returns the next fragment that fits into `room` bytes of frame
-    pub fn next(&mut self, room: usize) -> Option<Fragment<'_>> {
-        if self.current.as_ref().is_some_and(|cut| cut.sent >= cut.packet.len()) {
-            self.current = None;
+    /// Returns the next fragment that fits into `room` bytes of frame; the packet that was sent before goes
+    /// to `buffers`
+    pub fn next(&mut self, room: usize, buffers: &mut Buffers) -> Option<Fragment<'_>> {
+        if let Some(done) = self.current.take_if(|cut| cut.sent >= cut.packet.bytes.len()) {
+            buffers.give(done.packet.bytes);
         }
         let cut = self.current.as_mut()?;
-        let len = room.checked_sub(FRAGMENT_OVERHEAD)?.min(cut.packet.len() - cut.sent);
+        let (bytes, gso) = (&cut.packet.bytes, cut.packet.gso);
+        let overhead = if gso.is_some() { SUPER_OVERHEAD } else { FRAGMENT_OVERHEAD };
+        let len = room.checked_sub(overhead)?.min(bytes.len() - cut.sent);
         // A sliver is not worth its header: it waits for the next message.
-        if len < SLIVER && len < cut.packet.len() - cut.sent {
+        if len < SLIVER && len < bytes.len() - cut.sent {
             return None;
         }
         let offset = cut.sent;
@@ -50,14 +55,15 @@ impl Fragmenter {
         Some(Fragment {
             id: cut.id,
             offset: u16::try_from(offset).ok()?,
-            total: u16::try_from(cut.packet.len()).ok()?,
-            data: &cut.packet[offset..offset + len],
+            total: u16::try_from(bytes.len()).ok()?,
+            gso,
+            data: &bytes[offset..offset + len],
         })
     }
 
     /// Tells whether there is something to send
     pub fn has_output(&self) -> bool {
-        self.current.as_ref().is_some_and(|cut| cut.sent < cut.packet.len())
+        self.current.as_ref().is_some_and(|cut| cut.sent < cut.packet.bytes.len())
     }
 }
 
@@ -67,6 +73,8 @@ pub struct Reassembler {
     /// Packets in the order of their first fragments
     partial: VecDeque<Partial>,
     bytes: usize,
+    /// Lists of ranges that are used again
+    ranges: Vec<Vec<(usize, usize)>>,
 }
 
 /// A packet with pieces missing
@@ -74,14 +82,23 @@ pub struct Reassembler {
 struct Partial {
     id: u32,
     since: Instant,
-    packet: Vec<u8>,
+    /// As long as what has come, so far
+    packet: Inner,
+    total: usize,
     /// Which bytes came, as disjoint ranges in order
     have: Vec<(usize, usize)>,
 }
 
 impl Reassembler {
-    /// Takes a fragment; returns the packet that it completes
-    pub fn on_fragment(&mut self, fragment: &Fragment<'_>, now: Instant) -> Option<Vec<u8>> {
+    /// Takes a fragment; returns the packet or super-packet that it completes
+    ///
+    /// Room comes from `buffers`.
+    pub fn on_fragment(
+        &mut self,
+        fragment: &Fragment<'_>,
+        buffers: &mut Buffers,
+        now: Instant,
+    ) -> Option<Inner> {
         let total = usize::from(fragment.total);
         let start = usize::from(fragment.offset);
         let end = start + fragment.data.len();
@@ -90,16 +107,16 @@ impl Reassembler {
         }
         let known = self.partial.iter().position(|partial| partial.id == fragment.id);
         let at = match known {
-            Some(at) if self.partial[at].packet.len() != total => return None,
+            Some(at) if !self.partial[at].is_of(fragment) => return None,
             Some(at) => at,
             None => {
                 while self.bytes + total > REASSEMBLY_BYTES || self.partial.len() >= PARTIAL_MAX {
                     self.drop_oldest()?;
                 }
-                let packet = vec![0; total];
+                let packet = Inner { bytes: buffers.take(), gso: fragment.gso };
                 self.bytes += total;
-                let partial = Partial { id: fragment.id, since: now, packet, have: Vec::new() };
-                self.partial.push_back(partial);
+                let (id, have) = (fragment.id, self.ranges.pop().unwrap_or_default());
+                self.partial.push_back(Partial { id, since: now, packet, total, have });
                 self.partial.len() - 1
             }
         };
@@ -108,13 +125,15 @@ impl Reassembler {
             // Nobody cuts so small.
             return None;
         }
-        partial.packet[start..end].copy_from_slice(fragment.data);
+        partial.put(start, fragment.data);
         partial.cover(start, end);
         if partial.have != [(0, total)] {
             return None;
         }
-        let whole = self.partial.remove(at)?;
+        let mut whole = self.partial.remove(at)?;
         self.bytes -= total;
+        whole.have.clear();
+        self.ranges.push(whole.have);
         Some(whole.packet)
     }
 
@@ -132,7 +151,7 @@ impl Reassembler {
 
     fn drop_oldest(&mut self) -> Option<()> {
         let oldest = self.partial.pop_front()?;
-        self.bytes -= oldest.packet.len();
+        self.bytes -= oldest.total;
         Some(())
     }
 }
@@ -206,7 +225,31 @@ impl Bit<'_> {
 }
 
 impl Partial {
+    /// Tells whether a fragment may be of this packet
+    fn is_of(&self, fragment: &Fragment<'_>) -> bool {
+        self.total == usize::from(fragment.total) && self.packet.gso == fragment.gso
+    }
+
+    fn put(&mut self, start: usize, data: &[u8]) {
+        let bytes = &mut self.packet.bytes;
+        if start == bytes.len() {
+            bytes.extend_from_slice(data);
+            return;
+        }
+        let end = start + data.len();
+        if bytes.len() < end {
+            bytes.resize(end, 0);
+        }
+        bytes[start..end].copy_from_slice(data);
+    }
+
     fn cover(&mut self, start: usize, end: usize) {
+        if let [(_, until)] = self.have.as_mut_slice()
+            && *until == start
+        {
+            *until = end;
+            return;
+        }
         let touching = |range: &(usize, usize)| range.0 <= end && range.1 >= start;
         let joined = self.have.iter().filter(|range| touching(range));
         let joined =
@@ -235,9 +278,10 @@ mod tests {
 
     fn cut(packet: &[u8], room: usize) -> Vec<(u32, u16, u16, Vec<u8>)> {
         let mut fragmenter = Fragmenter::default();
-        fragmenter.start(packet.to_vec());
+        let mut buffers = Buffers::new(1);
+        fragmenter.start(packet.to_vec().into());
         let mut pieces = Vec::new();
-        while let Some(piece) = fragmenter.next(room) {
+        while let Some(piece) = fragmenter.next(room, &mut buffers) {
             pieces.push((piece.id, piece.offset, piece.total, piece.data.to_vec()));
         }
         pieces
@@ -245,8 +289,9 @@ mod tests {
 
     fn join(joiner: &mut Reassembler, piece: &(u32, u16, u16, Vec<u8>)) -> Option<Vec<u8>> {
         let (id, offset, total, data) = piece;
-        let fragment = Fragment { id: *id, offset: *offset, total: *total, data };
-        joiner.on_fragment(&fragment, Instant::ZERO)
+        let fragment = Fragment { id: *id, offset: *offset, total: *total, gso: None, data };
+        let whole = joiner.on_fragment(&fragment, &mut Buffers::new(1), Instant::ZERO);
+        whole.map(|whole| whole.bytes)
     }
 
     proptest! {
@@ -281,7 +326,7 @@ mod tests {
             }
 
             prop_assert!(joiner.bytes <= REASSEMBLY_BYTES);
-            prop_assert_eq!(joiner.bytes, joiner.partial.iter().map(|p| p.packet.len()).sum::<usize>());
+            prop_assert_eq!(joiner.bytes, joiner.partial.iter().map(|p| p.total).sum::<usize>());
         }
     }
 

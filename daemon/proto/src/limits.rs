@@ -125,7 +125,7 @@ pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 /// Time for which the fragments of a datagram wait for the missing ones
 pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
 /// Bytes of incomplete datagrams, for each session
-pub const REASSEMBLY_BYTES: usize = 256 * 1024;
+pub const REASSEMBLY_BYTES: usize = 1024 * 1024;
 /// Ids of copied datagrams that a receiver remembers
 pub const COPIED_WINDOW: u32 = 1 << 16;
 

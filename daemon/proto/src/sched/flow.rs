@@ -7,6 +7,7 @@ use super::ecn;
 use super::meter::{Level, Meter};
 use super::policy::Policy;
 use crate::crypto::PublicKey;
+use crate::ip::Inner;
 use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::RELAY_OVERHEAD;
@@ -63,7 +64,7 @@ pub(super) struct Flow {
 /// Something that waits
 #[derive(Debug)]
 struct Waiting {
-    bytes: Vec<u8>,
+    inner: Inner,
     since: Instant,
 }
 
@@ -95,10 +96,10 @@ impl Flow {
     }
 
     /// Queues a packet or message
-    pub(super) fn push(&mut self, bytes: Vec<u8>, now: Instant) {
-        self.bytes += self.weight(&bytes);
+    pub(super) fn push(&mut self, inner: Inner, now: Instant) {
+        self.bytes += self.weight(&inner.bytes);
         self.last = now;
-        self.queue.push_back(Waiting { bytes, since: now });
+        self.queue.push_back(Waiting { inner, since: now });
     }
 
     /// Sets whether a lane has something to send
@@ -141,7 +142,8 @@ impl Flow {
                 // What is sealed cannot be marked.
                 Key::Lane(_) | Key::Relay(_) => false,
             };
-            let drop = waited > WAIT_MAX || verdict == Verdict::Drop && !marked(&mut head.bytes);
+            let drop =
+                waited > WAIT_MAX || verdict == Verdict::Drop && !marked(&mut head.inner.bytes);
             if !drop {
                 self.judged = true;
                 break;
@@ -153,16 +155,16 @@ impl Flow {
     }
 
     /// Takes the packet or message at the head
-    pub(super) fn pop(&mut self) -> Option<Vec<u8>> {
-        let head = self.queue.pop_front()?.bytes;
-        self.bytes -= self.weight(&head);
+    pub(super) fn pop(&mut self) -> Option<Inner> {
+        let head = self.queue.pop_front()?.inner;
+        self.bytes -= self.weight(&head.bytes);
         self.judged = false;
         Some(head)
     }
 
     /// Returns the packet or message at the head
     pub(super) fn head(&self) -> Option<&[u8]> {
-        self.queue.front().map(|head| head.bytes.as_slice())
+        self.queue.front().map(|head| head.inner.bytes.as_slice())
     }
 
     /// Tells whether it has anything to send

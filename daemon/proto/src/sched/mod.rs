@@ -39,6 +39,7 @@ use self::flows::{Flows, Seat};
 use self::meter::{Level, Limit};
 use self::policy::Policy;
 use crate::crypto::PublicKey;
+use crate::ip::Inner;
 use crate::tcp::{Piece, Written};
 use crate::time::{Duration, Instant};
 
@@ -128,12 +129,12 @@ impl Scheduler {
         self.spare_percent = percent;
     }
 
-    /// Queues an inner packet; where too much waits, the longest queue makes room
-    pub fn push_packet(&mut self, packet: Vec<u8>, now: Instant) {
-        let seat = self.flows.find(Key::Datagrams(tuple::flow_of(&packet)), now);
+    /// Queues an inner packet or super-packet; where too much waits, the longest queue makes room
+    pub fn push_packet(&mut self, packet: Inner, now: Instant) {
+        let seat = self.flows.find(Key::Datagrams(tuple::flow_of(&packet.bytes)), now);
         let flow = &mut self.flows[seat];
-        flow.level.add(packet.len(), &self.policy.thin, now);
-        flow.meter.add(packet.len(), now);
+        flow.level.add(packet.bytes.len(), &self.policy.thin, now);
+        flow.meter.add(packet.bytes.len(), now);
         self.packet_bytes += self.push(seat, packet, now);
         if self.packet_bytes > QUEUE_BYTES {
             self.packet_bytes -=
@@ -147,7 +148,7 @@ impl Scheduler {
         let seat = self.flows.find(Key::Relay(node), now);
         let flow = &mut self.flows[seat];
         flow.level.add(message.len(), &self.policy.thin, now);
-        self.relay_bytes += self.push(seat, message, now);
+        self.relay_bytes += self.push(seat, message.into(), now);
         if self.relay_bytes > RELAY_BYTES {
             self.relay_bytes -= self.shorten(|key| matches!(key, Key::Relay(_)), RELAY_BYTES / 32);
         }
@@ -201,7 +202,7 @@ impl Scheduler {
                     (None, None) => self.pop(seat).and(None),
                     (None, Some(id)) => {
                         self.next_id = id.wrapping_add(1);
-                        self.pop(seat).map(|packet| What::Packet { id, packet })
+                        self.pop(seat).map(|packet| What::Packet { id, packet: packet.bytes })
                     }
                 };
                 if let Some(what) = what {
@@ -214,7 +215,7 @@ impl Scheduler {
 
     /// Takes the packet that [`Scheduler::next`] named, to send it in `bytes` bytes and in a way in
     /// which it cannot be copied
-    pub fn take_alone(&mut self, bytes: usize, now: Instant) -> Option<Vec<u8>> {
+    pub fn take_alone(&mut self, bytes: usize, now: Instant) -> Option<Inner> {
         match self.chosen.take()? {
             Chosen::Copy(place) => {
                 self.copies.remove(place);
@@ -271,9 +272,9 @@ impl Scheduler {
     }
 
     /// Queues bytes in a flow, and the flow for its turn; returns what they count
-    fn push(&mut self, seat: Seat, bytes: Vec<u8>, now: Instant) -> usize {
+    fn push(&mut self, seat: Seat, bytes: Inner, now: Instant) -> usize {
         let flow = &mut self.flows[seat];
-        let weight = flow.weight(&bytes);
+        let weight = flow.weight(&bytes.bytes);
         self.ready += usize::from(!flow.is_ready());
         flow.push(bytes, now);
         self.line_up(seat, now);
@@ -440,10 +441,10 @@ impl Scheduler {
     }
 
     /// Takes the packet or message at the head of a flow
-    fn pop(&mut self, seat: Seat) -> Option<Vec<u8>> {
+    fn pop(&mut self, seat: Seat) -> Option<Inner> {
         let flow = &mut self.flows[seat];
         let bytes = flow.pop()?;
-        let weight = flow.weight(&bytes);
+        let weight = flow.weight(&bytes.bytes);
         if !flow.is_ready() {
             self.ready -= 1;
         }

@@ -46,7 +46,7 @@ impl Bench {
 
     /// Queues a packet of the flow with this port
     fn push(&mut self, port: u16, len: usize) {
-        self.load.push_packet(packet(port, len), self.now);
+        self.load.push_packet(packet(port, len).into(), self.now);
     }
 
     fn relay(&mut self, node: u8, len: usize) {
@@ -323,7 +323,7 @@ fn packets_that_understand_are_marked_instead() {
     for step in 0..3000 {
         let mut bytes = packet(9, 1000);
         bytes[1] = 2;
-        bench.load.push_packet(bytes, bench.now);
+        bench.load.push_packet(bytes.into(), bench.now);
         if step % 3 != 0
             && let Some(Next::Datagram { packet, .. }) = bench.load.next(&bench.capacity, bench.now)
         {

@@ -194,8 +194,9 @@ impl Session {
             Frame::Window { conv: _, una, wnd } => self.control.on_window(*una, *wnd),
             Frame::Datagram(packet) => self.on_inner(packet, shared),
             Frame::Fragment(fragment) => {
-                if let Some(packet) = self.reassembler.on_fragment(fragment, now) {
-                    self.on_inner(&packet, shared);
+                let buffers = &mut shared.pool.buffers;
+                if let Some(packet) = self.reassembler.on_fragment(fragment, buffers, now) {
+                    self.on_whole(packet, shared);
                 }
             }
             Frame::Relay { node, message } => {

@@ -59,7 +59,9 @@ impl Session {
         self.load.set_copies(shared.engine.copies);
         loop {
             let before = buffer.len();
-            if let Some(fragment) = self.fragmenter.next(draft.room(buffer)) {
+            if let Some(fragment) =
+                self.fragmenter.next(draft.room(buffer), &mut shared.pool.buffers)
+            {
                 draft.put(&Frame::Fragment(fragment), buffer);
                 self.paths[at].spent.fresh.count(buffer.len() - before);
                 continue;
@@ -79,7 +81,7 @@ impl Session {
                 Outcome::Alone => {
                     spent.fresh.count(bytes);
                     if let Some(packet) = self.load.take_alone(bytes, now) {
-                        shared.buffers.give(packet);
+                        shared.buffers.give(packet.bytes);
                     }
                 }
                 Outcome::Lane(written) => {

@@ -204,7 +204,7 @@ impl Session {
             self.tcp.declines = !splits;
             let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
             while let Some(plain) = self.tcp.poll_plain() {
-                self.load.push_packet(plain, now);
+                self.load.push_packet(plain.into(), now);
             }
             if handling == Handling::Taken {
                 return true;
@@ -213,13 +213,19 @@ impl Session {
         let Some(mut cutter) = gso.and_then(|gso| Cutter::new(packet, gso)) else {
             let mut own = shared.buffers.take();
             own.extend_from_slice(packet);
-            self.load.push_packet(own, now);
+            self.load.push_packet(own.into(), now);
             return gso.is_none();
         };
+        if self.carries_whole() {
+            let mut bytes = shared.pool.buffers.take();
+            bytes.extend_from_slice(packet);
+            self.load.push_packet(Inner { bytes, gso }, now);
+            return true;
+        }
         for _ in 0..cutter.segments() {
             let mut own = shared.buffers.take();
             cutter.next(&mut own);
-            self.load.push_packet(own, now);
+            self.load.push_packet(own.into(), now);
         }
         true
     }
@@ -356,6 +362,15 @@ impl Session {
     /// or too many did
     pub fn take_dropped(&mut self) -> u64 {
         self.load.take_dropped()
+    }
+
+    /// Tells whether super-packets travel whole: where a lost message, which takes the whole of it along,
+    /// is rare, and the rest of the load does not wait for it
+    fn carries_whole(&self) -> bool {
+        self.active().is_some_and(|path| {
+            let clean = path.sent.knows_loss() && path.sent.loss_ppm() < WHOLE_PPM;
+            clean && path.capacity().rate.is_some_and(|rate| rate >= WHOLE_RATE)
+        })
     }
 
     /// Tells whether new TCP connections are split
@@ -678,9 +693,21 @@ impl Session {
         self.output.extend(closed.into_iter().map(Output::Ended));
     }
 
+    /// Takes an inner packet or super-packet of the other node that came in parts
+    fn on_whole(&mut self, packet: Inner, shared: &mut Shared) {
+        // Nobody sends super-packets of crumbs.
+        let sane = |cutter: Cutter<'_>| cutter.segments() <= SEGMENTS_MAX;
+        let fits = packet.gso.is_none_or(|gso| Cutter::new(&packet.bytes, gso).is_some_and(sane));
+        if fits && self.tcp.on_plain(&packet.bytes, packet.gso) {
+            self.output.push_back(Output::Packet(packet));
+        } else {
+            shared.pool.buffers.give(packet.bytes);
+        }
+    }
+
     /// Takes an inner packet of the other node; what follows another one of its flow is joined with it
     fn on_inner(&mut self, packet: &[u8], shared: &mut Shared) {
-        if !self.tcp.on_plain(packet) {
+        if !self.tcp.on_plain(packet, None) {
             return;
         }
         for earlier in self.output.iter_mut().rev().take(MERGE_DEPTH) {
@@ -769,6 +796,12 @@ pub enum Wish {
     Silence,
 }
 
+/// Segments of one super-packet: 64 KiB of the shortest that TCP uses
+const SEGMENTS_MAX: usize = 750;
+/// Loss in a million under which super-packets travel whole
+const WHOLE_PPM: u32 = 500;
+/// Bytes a second from which on they do: the largest takes a millisecond
+const WHOLE_RATE: u64 = 64_000_000;
 /// Loss in a million under which a path counts as clean
 const CLEAN_PPM: u32 = 2_000;
 /// Round trips of a path that a connection's window is worth

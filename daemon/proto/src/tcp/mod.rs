@@ -230,12 +230,12 @@ impl Connections {
     /// Looks at a packet of the other node that travelled as it is; tells whether it may go on
     ///
     /// While it is not clear how a connection goes on, its packets would only confuse our kernel.
-    pub fn on_plain(&mut self, packet: &[u8]) -> bool {
+    pub fn on_plain(&mut self, packet: &[u8], gso: Option<Gso>) -> bool {
         if !self.orphans.listens() && self.resuming.is_empty() {
             return true;
         }
         let Ok(view) = Packet::parse(packet) else { return true };
-        let Some(segment) = Segment::parse(&view, None) else { return true };
+        let Some(segment) = Segment::parse(&view, gso) else { return true };
         self.orphans.on_heard(&segment);
         let conv = self.flows.get(&segment.ends.turned());
         conv.is_none_or(|conv| !self.resuming.contains(conv))

@@ -244,14 +244,14 @@ fn end_of_the_restarted_kernels_stream_that_the_other_node_has_is_acknowledged()
 fn packets_of_a_connection_that_is_asked_for_do_not_pass() {
     let mut pair = talked();
     let other = testing::packet_from(&pair, SERVER, 2, b"stray");
-    assert!(pair.nodes[CLIENT].on_plain(&other));
+    assert!(pair.nodes[CLIENT].on_plain(&other, None));
 
     restart(&mut pair);
-    assert!(!pair.nodes[CLIENT].on_plain(&other));
+    assert!(!pair.nodes[CLIENT].on_plain(&other, None));
 
     pair.says(SERVER, 2, 3, &[]);
     pair.pump();
-    assert!(pair.nodes[CLIENT].on_plain(&other));
+    assert!(pair.nodes[CLIENT].on_plain(&other, None));
 }
 
 #[test]

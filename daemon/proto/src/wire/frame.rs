@@ -17,6 +17,7 @@ use super::lane::{LANE_FIRST, LANE_LAST, LaneFrame};
 use super::segment::{SEGMENT_HEADER, Segment};
 use super::varint;
 use crate::crypto::PublicKey;
+use crate::ip::Gso;
 use crate::limits::ACK_RANGES_MAX;
 use crate::time::Duration;
 
@@ -28,6 +29,8 @@ pub const DATAGRAM_OVERHEAD: usize = FRAME_HEADER;
 pub const COPIED_OVERHEAD: usize = FRAME_HEADER + 4;
 /// Bytes that a fragment needs in a message besides its data
 pub const FRAGMENT_OVERHEAD: usize = FRAME_HEADER + FRAGMENT_HEADER;
+/// The same for a part of a super-packet
+pub const SUPER_OVERHEAD: usize = FRAGMENT_OVERHEAD + GSO_LEN;
 /// Bytes that a relayed message needs in the message that carries it
 pub const RELAY_OVERHEAD: usize = FRAME_HEADER + 32;
 /// Bytes that a segment needs in a message besides its data
@@ -101,6 +104,8 @@ pub struct Fragment<'a> {
     pub offset: u16,
     /// Length of the whole packet
     pub total: u16,
+    /// How the packet is to be cut, where it is a super-packet
+    pub gso: Option<Gso>,
     /// At least one byte, and none beyond `total`
     pub data: &'a [u8],
 }
@@ -280,7 +285,10 @@ impl<'a> Frame<'a> {
                 Self::Segment(segment) => SEGMENT_HEADER + segment.data.len(),
                 Self::Window { .. } => WINDOW_LEN - FRAME_HEADER,
                 Self::Datagram(packet) => packet.len(),
-                Self::Fragment(fragment) => FRAGMENT_HEADER + fragment.data.len(),
+                Self::Fragment(fragment) => {
+                    let super_packet = if fragment.gso.is_some() { GSO_LEN } else { 0 };
+                    FRAGMENT_HEADER + super_packet + fragment.data.len()
+                }
                 Self::Relay { message, .. } => 32 + message.len(),
                 Self::Close(_) => 1,
                 Self::Copied { packet, .. } => 4 + packet.len(),
@@ -316,6 +324,7 @@ impl<'a> Frame<'a> {
             Self::Segment(_) => SEGMENT,
             Self::Window { .. } => WINDOW,
             Self::Datagram(_) => DATAGRAM,
+            Self::Fragment(Fragment { gso: Some(_), .. }) => SUPER_FRAGMENT,
             Self::Fragment(_) => FRAGMENT,
             Self::Relay { .. } => RELAY,
             Self::Echo(_) => ECHO,
@@ -344,6 +353,7 @@ impl<'a> Frame<'a> {
             }
             DATAGRAM => Self::Datagram(body),
             FRAGMENT => Self::Fragment(Fragment::parse(body)?),
+            SUPER_FRAGMENT => Self::Fragment(Fragment::parse_super(body)?),
             RELAY => {
                 let (node, message) = body.split_first_chunk().ok_or(Malformed)?;
                 Self::Relay { node: PublicKey::from_bytes(*node), message }
@@ -475,6 +485,7 @@ impl<'a> Fragment<'a> {
             id: u32::from_be_bytes([i0, i1, i2, i3]),
             offset: u16::from_be_bytes([o0, o1]),
             total: u16::from_be_bytes([t0, t1]),
+            gso: None,
             data,
         };
         let end = usize::from(fragment.offset) + data.len();
@@ -484,7 +495,21 @@ impl<'a> Fragment<'a> {
         Ok(fragment)
     }
 
+    fn parse_super(body: &'a [u8]) -> Result<Self, Malformed> {
+        let (header, rest) = body.split_first_chunk::<GSO_LEN>().ok_or(Malformed)?;
+        let [s0, s1, t0, t1] = *header;
+        let (size, transport) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([t0, t1]));
+        if size == 0 {
+            return Err(Malformed);
+        }
+        Ok(Self { gso: Some(Gso { size, transport }), ..Self::parse(rest)? })
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
+        if let Some(Gso { size, transport }) = self.gso {
+            out.extend_from_slice(&size.to_be_bytes());
+            out.extend_from_slice(&transport.to_be_bytes());
+        }
         out.extend_from_slice(&self.id.to_be_bytes());
         out.extend_from_slice(&self.offset.to_be_bytes());
         out.extend_from_slice(&self.total.to_be_bytes());
@@ -508,6 +533,8 @@ fn number(body: &[u8]) -> Result<u64, Malformed> {
 
 const ACK_HEADER: usize = 17;
 const FRAGMENT_HEADER: usize = 8;
+/// Bytes that say how a super-packet is to be cut
+const GSO_LEN: usize = 4;
 
 const PADDING: u8 = 0x00;
 const PING: u8 = 0x01;
@@ -523,6 +550,7 @@ const ECHO: u8 = 0x0a;
 const ECHO_REPLY: u8 = 0x0b;
 const CLOSE: u8 = 0x0c;
 const COPIED: u8 = 0x0d;
+const SUPER_FRAGMENT: u8 = 0x0e;
 
 #[cfg(test)]
 mod tests;

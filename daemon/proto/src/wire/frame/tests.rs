@@ -6,8 +6,9 @@ use super::*;
 fn frames_look_as_the_protocol_says() {
     let key = PublicKey::from_bytes([7; 32]);
     let segment = Segment { conv: 1, sn: 2, una: 3, wnd: 4, frg: 5, data: b"ab" };
-    let fragment = Fragment { id: 1, offset: 2, total: 6, data: b"cd" };
-    let cases: [(Frame<'_>, &[u8]); 10] = [
+    let fragment = Fragment { id: 1, offset: 2, total: 6, gso: None, data: b"cd" };
+    let gso = Some(Gso { size: 3, transport: 20 });
+    let cases: [(Frame<'_>, &[u8]); 11] = [
         (Frame::Ping, &[1, 0, 0]),
         (Frame::Challenge(258), &[3, 0, 8, 0, 0, 0, 0, 0, 0, 1, 2]),
         (Frame::Answer(1), &[4, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
@@ -15,6 +16,10 @@ fn frames_look_as_the_protocol_says() {
         (Frame::Window { conv: 1, una: 2, wnd: 3 }, &[6, 0, 8, 0, 1, 0, 0, 0, 2, 0, 3]),
         (Frame::Datagram(b"ip"), &[7, 0, 2, b'i', b'p']),
         (Frame::Fragment(fragment), &[8, 0, 10, 0, 0, 0, 1, 0, 2, 0, 6, b'c', b'd']),
+        (
+            Frame::Fragment(Fragment { gso, ..fragment }),
+            &[14, 0, 14, 0, 3, 0, 20, 0, 0, 0, 1, 0, 2, 0, 6, b'c', b'd'],
+        ),
         (Frame::Echo(1), &[10, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::EchoReply(1), &[11, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::Close(9), &[12, 0, 1, 9]),
