@@ -480,7 +480,7 @@ impl Timer {
 
 /// Bytes of new credit that are told at once, however much was promised: what the other node keeps for
 /// us until then it goes through, and its caches with it
-const NEWS_MAX: u64 = 512 * 1024;
+const NEWS_MAX: u64 = 2 * 1024 * 1024;
 /// Bytes of the stream in one super-packet, with all headers less than a packet may have
 const SUPER_MAX: u64 = 64_000;
 /// Segment that everybody takes, without options
