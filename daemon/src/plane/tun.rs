@@ -291,7 +291,10 @@ const TUN_F_USO6: libc::c_uint = 0x40;
 
 #[cfg(test)]
 mod tests {
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
     use super::*;
+    use crate::netns::in_namespace;
 
     #[test]
     fn names_that_the_kernel_would_refuse_or_change_are_refused_first() {
@@ -299,6 +302,63 @@ mod tests {
             assert!(matches!(open(name), Err(TunError::Name(_))), "{name:?}");
         }
         assert!(valid("fvpn-home") && valid("fifteen-bytes-x"));
+    }
+
+    #[test]
+    fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
+        let (far, near) = queue();
+        let mut tun = Tun::new(near);
+        let whole = super_packet(2500);
+
+        assert!(tun.write(&whole).unwrap());
+
+        let mut expected = Vec::new();
+        whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
+        let mut bytes = [0; 2000];
+        for packet in expected {
+            let len = rustix::io::read(&far, &mut bytes).unwrap();
+            assert_eq!(bytes[..len], packet[..]);
+        }
+        assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
+        rustix::io::write(&far, &whole.bytes[..1000]).unwrap();
+        assert_eq!(tun.read(&mut bytes).unwrap(), Some((1000, None)));
+    }
+
+    #[test]
+    fn device_hands_over_and_takes_super_packets_with_whatever_offload_the_kernel_has() {
+        in_namespace(|| async {
+            // One device as it comes, one that offers nothing, one without headers.
+            for (number, kind) in [Some(true), Some(false), None].into_iter().enumerate() {
+                let name = format!("fvpn-o{number}");
+                let fd = create(&name, kind.is_some()).unwrap();
+                match kind {
+                    Some(true) => offer(&fd),
+                    Some(false) => assert!(offers(&fd, 0)),
+                    None => {}
+                }
+                let mut tun = Tun::new(fd);
+                assert_eq!(tun.headers, kind.is_some());
+                // A device that is down takes nothing, whole or cut, and is not lost for that.
+                assert!(!tun.write(&super_packet(2500)).unwrap());
+                assert_eq!(tun.read(&mut [0; 100]).unwrap(), None);
+            }
+        });
+    }
+
+    /// Makes a super-packet of UDP with so much payload, to be cut at 1000 bytes
+    fn super_packet(len: u16) -> Inner {
+        let mut bytes = vec![7; 28 + usize::from(len)];
+        bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0]);
+        bytes[2..4].copy_from_slice(&(28 + len).to_be_bytes());
+        bytes[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+        bytes[24..26].copy_from_slice(&(8 + len).to_be_bytes());
+        Inner { bytes, gso: Some(Gso { size: 1000, transport: 20 }) }
+    }
+
+    /// Makes something that behaves like a plain TUN queue, and its other end
+    fn queue() -> (OwnedFd, OwnedFd) {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
     }
 
     #[test]
