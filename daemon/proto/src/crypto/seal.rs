@@ -27,7 +27,7 @@ pub struct Open(LessSafeKey);
 
 impl Seal {
     /// Makes a seal of 32 bytes of key; `key` is wiped
-    pub(crate) fn new(cipher: Cipher, key: Zeroizing<[u8; 32]>) -> Self {
+    pub fn new(cipher: Cipher, key: Zeroizing<[u8; 32]>) -> Self {
         Self(less_safe(cipher, &key))
     }
 
@@ -45,7 +45,7 @@ impl Seal {
 
 impl Open {
     /// Makes an opener of 32 bytes of key; `key` is wiped
-    pub(crate) fn new(cipher: Cipher, key: Zeroizing<[u8; 32]>) -> Self {
+    pub fn new(cipher: Cipher, key: Zeroizing<[u8; 32]>) -> Self {
         Self(less_safe(cipher, &key))
     }
 

@@ -1,0 +1,22 @@
+//! What single parts of the engine cost, so that a regression shows.
+//!
+//! Each file measures one part through its own door, without a node around it. How to compare with
+//! a baseline is in the tests' README.
+
+mod acks;
+mod routes;
+mod scheduler;
+mod seal;
+mod segments;
+
+use criterion::Criterion;
+
+fn main() {
+    let mut criterion = Criterion::default().configure_from_args();
+    seal::measure(&mut criterion);
+    segments::measure(&mut criterion);
+    scheduler::measure(&mut criterion);
+    acks::measure(&mut criterion);
+    routes::measure(&mut criterion);
+    criterion.final_summary();
+}
