@@ -373,6 +373,7 @@ peers       {\"peers\": [{network, name, public_key, addresses[], subnets[],
                 counters: {messages, bytes, lost, congested, fresh_frames,
                 fresh_bytes, repeat_frames, repeat_bytes, copy_frames,
                 copy_bytes}} or null,
+              tcp: \"plain\", \"split\" or null,
               traffic: {tx_packets, tx_bytes, rx_packets, rx_bytes},
               last_handshake, last_seen}]}
 connect     {network, \"state\": \"up\"}

@@ -412,6 +412,7 @@ pub(crate) mod samples {
             public_key: key(1),
             state: "connected".to_owned(),
             subnets: vec!["192.168.7.0/24".to_owned()],
+            tcp: "split".to_owned(),
             ..Default::default()
         };
         let figures = PeerFigures {

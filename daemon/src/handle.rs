@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::Way;
+use fastvpn_proto::node::{Carriage, Way};
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -489,6 +489,8 @@ pub struct PeerView {
     pub hub: bool,
     /// The path in use
     pub path: Option<PathView>,
+    /// How a TCP connection would be carried that this side opened now; nothing without a session
+    pub tcp: Option<Carriage>,
     /// Inner packets sent to it
     pub sent: Counted,
     /// Inner packets received from it

@@ -120,7 +120,7 @@ fn snapshot_is_what_clients_see() {
         assert_eq!(network.figures.refusals["replayed"], 4);
         assert_eq!(peer.facts.public_key, key(1).to_string());
         assert_eq!(peer.facts.endpoint, "203.0.113.5:8796");
-        assert_eq!(peer.facts.path_kind, "direct");
+        assert_eq!((peer.facts.path_kind.as_str(), peer.facts.tcp.as_str()), ("direct", "split"));
         assert_eq!(peer.figures.rtt_us, 31_200);
         assert_eq!(peer.figures.last_seen, 1_700_000_009);
         assert_eq!((peer.figures.rate, peer.figures.queue_delay_us), (100_000_000, 700));
@@ -147,6 +147,7 @@ fn proxies_read_all_properties() {
         assert_eq!(network.statistics().await.unwrap()["tx-bytes"], 300);
         assert_eq!(network.listen().await.unwrap(), "[::]:8796");
         assert_eq!(peer.subnets().await.unwrap(), ["192.168.7.0/24"]);
+        assert_eq!(peer.tcp().await.unwrap(), "split");
         assert_eq!(peer.loss().await.unwrap(), 0.25);
         assert_eq!(peer.own_loss().await.unwrap(), 0.05);
         assert_eq!(peer.path_statistics().await.unwrap()["lost"], 2);

@@ -90,4 +90,8 @@ pub trait Peer {
     /// Subnets behind it
     #[zbus(property)]
     fn subnets(&self) -> zbus::Result<Vec<String>>;
+
+    /// How a TCP connection would be carried that our side opened now: `plain`, `split`, or empty
+    #[zbus(property)]
+    fn tcp(&self) -> zbus::Result<String>;
 }

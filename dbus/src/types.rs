@@ -312,6 +312,9 @@ properties! {
         state: String = "State",
         /// Subnets behind it
         subnets: Vec<String> = "Subnets",
+        /// How a TCP connection would be carried that our side opened now: `plain`, `split`, or empty
+        /// without a session
+        tcp: String = "Tcp",
     }
 }
 

@@ -17,7 +17,7 @@ use fastvpn_proto::ip::Gso;
 use fastvpn_proto::ip::checksum::{add, finish, pseudo};
 use fastvpn_proto::node::{
     Admission, Arrival, Carrier, Choice, Command, Contact, Ecn, Engine, Node, NodeConfig,
-    PeerConfig, Transmit,
+    PeerConfig, TcpMode, Transmit,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -65,8 +65,8 @@ struct Duo {
 }
 
 impl Duo {
-    fn new(split: bool) -> Self {
-        let engine = Engine { split, ..Engine::default() };
+    fn new(tcp: TcpMode) -> Self {
+        let engine = Engine { tcp, ..Engine::default() };
         let nodes = [0, 1].map(|number: u8| {
             let config = NodeConfig {
                 private_key: PrivateKey::from_bytes([number + 1; 32]),
@@ -90,7 +90,7 @@ impl Duo {
                 prefixes: vec![format!("{}/32", overlay(1 - at)).parse().unwrap()],
                 endpoints: vec![underlay(1 - at)],
                 carrier: Choice::Udp,
-                split: None,
+                tcp: None,
                 relay: None,
                 contact: if at == 0 { Contact::Always } else { Contact::OnDemand },
                 hello: Vec::new(),
@@ -155,7 +155,7 @@ impl Duo {
 #[test]
 fn datagrams_cost_no_allocation() {
     let _turn = TURN.lock();
-    let mut duo = Duo::new(false);
+    let mut duo = Duo::new(TcpMode::Plain);
     let packet = udp(1372);
     let round = |duo: &mut Duo| {
         for _ in 0..20 {
@@ -176,7 +176,7 @@ fn datagrams_cost_no_allocation() {
 #[test]
 fn bytes_of_split_connections_cost_no_allocation() {
     let _turn = TURN.lock();
-    let mut duo = Duo::new(true);
+    let mut duo = Duo::new(TcpMode::Split);
     let (mut sent, data) = (0_u32, vec![7; SUPER]);
     let window = |flags| Flow { flags, window: 0xffff };
     duo.nodes[0].handle_packet(&tcp(0, window(SYN), [100, 0], &OPTIONS, &[]), None, duo.now);

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "all of this is test code")]
 
+mod auto;
 mod bars;
 mod bottleneck;
 mod cookies;

@@ -1,6 +1,6 @@
 //! TCP connections through two nodes keep every byte, whatever the link and the applications do.
 
-use fastvpn_proto::node::{Command, Contact, Engine, PeerConfig};
+use fastvpn_proto::node::{Command, Contact, Engine, PeerConfig, TcpMode};
 use fastvpn_proto::time::Duration;
 use fastvpn_tests::link::{LinkConfig, mbit, ms, percent, secs};
 use fastvpn_tests::world::tcp::PORT;
@@ -53,21 +53,22 @@ fn all_kinds_of_work_end_well_on_all_links() {
 
 #[test]
 fn one_peer_may_be_plain_or_split_unlike_all_others() {
-    for (network, own) in [(true, Some(false)), (false, Some(true)), (false, None)] {
+    let (plain, split) = (TcpMode::Plain, TcpMode::Split);
+    for (network, own) in [(split, Some(plain)), (plain, Some(split)), (plain, None)] {
         let mut world = world(2_013);
         let (peer, hub) = world.pair(clean(20));
-        let engine = Engine { split: network, ..Engine::default() };
+        let engine = Engine { tcp: network, ..Engine::default() };
         world.command(peer, Command::Configure(engine));
-        let config = PeerConfig { split: own, ..world.as_peer(hub, Contact::Always) };
+        let config = PeerConfig { tcp: own, ..world.as_peer(hub, Contact::Always) };
         world.command(peer, Command::SetPeer(config));
-        let splits = own.unwrap_or(network);
+        let splits = own.unwrap_or(network) == split;
         world.run(secs(1));
 
         let ids = [world.tcp(peer, hub, BULK), world.tcp(hub, peer, BULK)];
         world.run(ms(100));
         let there = world.stats(peer).connections;
 
-        assert_eq!(there, if splits { 2 } else { 0 }, "{network} {own:?}");
+        assert_eq!(there, if splits { 2 } else { 0 }, "{network:?} {own:?}");
         assert_eq!(world.stats(hub).connections, there);
         world.run_until_over(&ids, secs(60));
         ids.into_iter().for_each(|id| assert_complete(&world, id, BULK));

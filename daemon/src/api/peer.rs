@@ -7,6 +7,7 @@ use std::time::Duration;
 use fastvpn_dbus::network_path;
 use fastvpn_dbus::types::{PeerFacts, PeerFigures, PeerState};
 use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::node::Carriage;
 use zbus::{OwnedObjectPath, interface};
 
 use super::manager::micros;
@@ -123,6 +124,11 @@ impl Peer {
     fn subnets(&self) -> Vec<String> {
         self.0.facts().subnets.clone()
     }
+
+    #[zbus(property)]
+    fn tcp(&self) -> String {
+        self.0.facts().tcp.clone()
+    }
 }
 
 /// Puts what is so of a peer into the bus's words
@@ -140,6 +146,7 @@ pub(super) fn facts(network: &NetworkName, key: &PublicKey, view: &PeerView) -> 
         public_key: key.to_string(),
         state: state_word(view.state).as_str().to_owned(),
         subnets: texts(&view.subnets),
+        tcp: view.tcp.map_or("", Carriage::as_str).to_owned(),
     }
 }
 
@@ -168,6 +175,7 @@ pub(super) fn same_facts(old: &PeerView, new: &PeerView) -> bool {
         && old.subnets == new.subnets
         && old.state == new.state
         && old.hub == new.hub
+        && old.tcp == new.tcp
         && road(old) == road(new)
 }
 

@@ -410,6 +410,7 @@ mod tests {
             state: PeerLink::Idle,
             hub: false,
             path: None,
+            tcp: None,
             sent: Default::default(),
             received: Default::default(),
             last_handshake: None,

@@ -98,7 +98,7 @@ mod tests {
     use std::time::Duration;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
-    use fastvpn_proto::node::Choice;
+    use fastvpn_proto::node::{Choice, TcpMode};
 
     use super::*;
     use crate::config::{Bounds, EngineConfig, HubAddress, Member, PeerRoleConfig, Preference};
@@ -144,7 +144,7 @@ mod tests {
             |hub| hub.members[0].addresses = vec!["10.0.0.9".parse().unwrap()],
             |hub| hub.members[0].name = "kyoto".to_owned(),
             |hub| hub.members[0].carrier = Choice::Tcp,
-            |hub| hub.members[0].split = Some(false),
+            |hub| hub.members[0].tcp = Some(TcpMode::Plain),
             |hub| hub.timeout = Duration::from_secs(20),
             |hub| hub.endpoint = Some("hub.example.net:1".to_owned()),
             |hub| hub.subnets.push("fd00::/64".parse().unwrap()),
@@ -161,7 +161,7 @@ mod tests {
             |new| new.autoconnect = false,
             |new| new.mtu = 1300,
             |new| new.carrier = Choice::Udp,
-            |new| new.engine.split = false,
+            |new| new.engine.tcp = TcpMode::Plain,
             |new| new.engine.memory = 1 << 20,
             |new| new.engine.bounds.rate = Some(1),
             |new| new.engine.copies = 0,
@@ -219,7 +219,7 @@ mod tests {
             addresses: Vec::new(),
             subnets: Vec::new(),
             carrier: Choice::Auto,
-            split: None,
+            tcp: None,
             line: 7,
         };
         NetworkConfig {
@@ -239,7 +239,7 @@ mod tests {
             others: Vec::new(),
             public_key: PublicKey::from_bytes([2; 32]),
             carrier: Choice::Auto,
-            split: None,
+            tcp: None,
         };
         NetworkConfig {
             name: name.parse().unwrap(),

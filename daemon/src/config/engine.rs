@@ -1,11 +1,11 @@
-//! What a file says of the engine: carriers, split TCP, memory, bounds, copies, quota.
+//! What a file says of the engine: carriers, TCP, memory, bounds, copies, quota.
 //!
 //! These keys may be in every file, and each may change while the network runs.
 
 use std::fmt;
 
 use fastvpn_proto::limits::MEMORY_DEFAULT;
-use fastvpn_proto::node::{Choice, Engine};
+use fastvpn_proto::node::{Choice, Engine, TcpMode};
 
 use super::check::noted;
 use super::file::{NetworkFile, Text};
@@ -15,8 +15,8 @@ use super::problem::{Notes, Wrong, quoted};
 /// How a network uses the links it runs over
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EngineConfig {
-    /// Whether TCP connections are split, where nothing nearer says otherwise
-    pub split: bool,
+    /// How TCP connections are carried, where nothing nearer says otherwise
+    pub tcp: TcpMode,
     /// Bytes of memory for split connections
     pub memory: usize,
     /// Bounds of what is sent
@@ -60,7 +60,7 @@ impl EngineConfig {
     /// Returns the settings for the node, as far as they do not depend on what was sent
     pub fn engine(&self) -> Engine {
         Engine {
-            split: self.split,
+            tcp: self.tcp,
             memory: self.memory,
             rate: self.bounds.rate,
             packet_rate: self.bounds.packet_rate,
@@ -72,7 +72,7 @@ impl EngineConfig {
 impl Default for EngineConfig {
     fn default() -> Self {
         let bounds = Bounds::default();
-        Self { split: true, memory: MEMORY_DEFAULT, bounds, copies: COPIES_AUTO }
+        Self { tcp: TcpMode::Auto, memory: MEMORY_DEFAULT, bounds, copies: COPIES_AUTO }
     }
 }
 
@@ -96,12 +96,12 @@ impl fmt::Display for Quota {
 /// Checks the keys of the engine
 pub(super) fn check(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<EngineConfig> {
     let default = EngineConfig::default();
-    let split = optional(&file.tcp, "tcp", tcp, notes);
+    let tcp = optional(&file.tcp, "tcp", mode, notes);
     let memory = optional(&file.memory, "memory", memory, notes);
     let bounds = bounds(&file.rate, file.packet_rate.as_ref(), &file.quota, notes);
     let copies = optional(&file.redundancy, "redundancy", redundancy, notes);
     Some(EngineConfig {
-        split: split?.unwrap_or(default.split),
+        tcp: tcp?.unwrap_or(default.tcp),
         memory: memory?.unwrap_or(default.memory),
         bounds: bounds?,
         copies: copies?.unwrap_or(default.copies),
@@ -121,11 +121,15 @@ pub(super) fn carrier(
     }
 }
 
-/// Checks whether TCP is split with a hub, a member or a peer
+/// Checks how TCP is carried with a hub, a member or a peer
 ///
 /// Nothing within comes back where it is as in the whole network.
-pub(super) fn split(text: &Option<Text>, key: &str, notes: &mut Notes<'_>) -> Option<Option<bool>> {
-    optional(text, key, tcp, notes)
+pub(super) fn tcp(
+    text: &Option<Text>,
+    key: &str,
+    notes: &mut Notes<'_>,
+) -> Option<Option<TcpMode>> {
+    optional(text, key, mode, notes)
 }
 
 /// Checks the three bounds
@@ -165,16 +169,15 @@ fn optional<T>(
     }
 }
 
-fn tcp(text: &str) -> Result<bool, Wrong> {
-    match text {
-        "plain" => Ok(false),
-        "split" => Ok(true),
-        other => Err(Wrong::new(
-            format!("{} is no way to carry TCP", quoted(other)),
-            "write \"split\" (acknowledge where it enters, fast over bad links) or \"plain\" \
-             (packets like all others)",
-        )),
-    }
+fn mode(text: &str) -> Result<TcpMode, Wrong> {
+    let all = [TcpMode::Auto, TcpMode::Plain, TcpMode::Split];
+    all.into_iter().find(|mode| mode.as_str() == text).ok_or_else(|| {
+        Wrong::new(
+            format!("{} is no way to carry TCP", quoted(text)),
+            "write \"auto\" (as is best for path and memory), \"split\" (acknowledge where it enters, fast \
+             over bad links) or \"plain\" (packets like all others)",
+        )
+    })
 }
 
 fn memory(text: &str) -> Result<usize, Wrong> {
@@ -259,7 +262,8 @@ mod tests {
 
     #[test]
     fn words_become_values() {
-        assert_eq!((tcp("split"), tcp("plain")), (Ok(true), Ok(false)));
+        assert_eq!(mode("auto"), Ok(TcpMode::Auto));
+        assert_eq!((mode("split"), mode("plain")), (Ok(TcpMode::Split), Ok(TcpMode::Plain)));
         assert_eq!(memory("64MiB"), Ok(MEMORY_DEFAULT));
         assert_eq!((redundancy("auto"), redundancy("off")), (Ok(10), Ok(0)));
         assert_eq!((redundancy("1%"), redundancy("50%")), (Ok(1), Ok(50)));

@@ -140,10 +140,10 @@ impl Ledger<'_> {
             member.subnet.iter().filter_map(|text| self.subnet(text, notes)).collect();
         let carrier =
             engine::carrier(member.carrier.as_ref(), "member.carrier", self.carrier, notes)?;
-        let split = engine::split(&member.tcp, "member.tcp", notes)?;
+        let tcp = engine::tcp(&member.tcp, "member.tcp", notes)?;
         let line = notes.line(&table.span());
         let (name, public_key) = (name?, public_key?);
-        Some(Member { name, public_key, addresses, subnets, carrier, split, line })
+        Some(Member { name, public_key, addresses, subnets, carrier, tcp, line })
     }
 
     fn name(

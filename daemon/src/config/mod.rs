@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::Choice;
+use fastvpn_proto::node::{Choice, TcpMode};
 
 use self::check::Checked;
 pub use self::engine::{Bounds, EngineConfig, Period, Quota};
@@ -233,8 +233,8 @@ pub struct Member {
     pub subnets: Vec<Prefix>,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
-    /// Whether TCP connections with it are split; nothing: as in the whole network
-    pub split: Option<bool>,
+    /// How TCP connections with it are carried; nothing: as in the whole network
+    pub tcp: Option<TcpMode>,
     /// Where it begins in the file; 0 if it is in none
     pub line: usize,
 }
@@ -270,8 +270,8 @@ pub struct PeerSetting {
     pub who: PeerName,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
-    /// Whether TCP connections with it are split; nothing: as in the whole network
-    pub split: Option<bool>,
+    /// How TCP connections with it are carried; nothing: as in the whole network
+    pub tcp: Option<TcpMode>,
 }
 
 /// How a peer is named in the configuration
@@ -294,8 +294,8 @@ pub struct HubAddress {
     pub public_key: PublicKey,
     /// Which carriers may be used to reach it
     pub carrier: Choice,
-    /// Whether TCP connections with it are split; nothing: as in the whole network
-    pub split: Option<bool>,
+    /// How TCP connections with it are carried; nothing: as in the whole network
+    pub tcp: Option<TcpMode>,
 }
 
 impl HubAddress {

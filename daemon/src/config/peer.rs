@@ -98,14 +98,14 @@ fn hub(table: &Spanned<HubTable>, carrier: Choice, notes: &mut Notes<'_>) -> Opt
         }
     };
     let carrier = engine::carrier(hub.carrier.as_ref(), "hub.carrier", carrier, notes);
-    let split = engine::split(&hub.tcp, "hub.tcp", notes)?;
+    let tcp = engine::tcp(&hub.tcp, "hub.tcp", notes)?;
     let endpoint = endpoints.pop_front();
     Some(HubAddress {
         endpoint: endpoint?,
         others: endpoints.into(),
         public_key: public_key?,
         carrier: carrier?,
-        split,
+        tcp,
     })
 }
 
@@ -152,14 +152,14 @@ fn peers(file: &NetworkFile, carrier: Choice, notes: &mut Notes<'_>) -> Vec<Peer
             notes.at(&table.span(), "peer.carrier", Wrong::new("is missing", remedy));
         }
         let carrier = engine::carrier(peer.carrier.as_ref(), "peer.carrier", carrier, notes);
-        let split = engine::split(&peer.tcp, "peer.tcp", notes);
+        let tcp = engine::tcp(&peer.tcp, "peer.tcp", notes);
         let Some((who, span, key)) = named else { continue };
         if let Some(line) = seen.insert(who.clone(), notes.line(&span)) {
             let what = format!("is that of the [[peer]] in line {line} as well");
             notes.at(&span, key, Wrong::new(what, "write all of a peer into one [[peer]]"));
         }
-        let (Some(carrier), Some(split)) = (carrier, split) else { continue };
-        settings.push(PeerSetting { who, carrier, split });
+        let (Some(carrier), Some(tcp)) = (carrier, tcp) else { continue };
+        settings.push(PeerSetting { who, carrier, tcp });
     }
     settings
 }

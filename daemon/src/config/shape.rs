@@ -60,7 +60,7 @@ pub(super) static KEYS: &[Key] = &[
     key("dns_suffix", Kind::Text, Owner::Both, "\"home.fastvpn\""),
     key("cipher", Kind::Text, Owner::Both, "\"auto\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
-    key("tcp", Kind::Text, Owner::Both, "\"split\""),
+    key("tcp", Kind::Text, Owner::Both, "\"auto\""),
     key("memory", Kind::Text, Owner::Both, "\"64MiB\""),
     key("rate", Kind::Text, Owner::Both, "\"100mbit\""),
     key("packet_rate", Kind::Number, Owner::Both, "50000"),
@@ -90,7 +90,7 @@ pub(super) static MEMBER_KEYS: &[Key] = &[
     key("address", Kind::Texts, Owner::Both, "[\"172.16.97.101\"]"),
     key("subnet", Kind::Texts, Owner::Both, "[\"192.168.7.0/24\"]"),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
-    key("tcp", Kind::Text, Owner::Both, "\"split\""),
+    key("tcp", Kind::Text, Owner::Both, "\"auto\""),
 ];
 
 /// The keys of a `[[hub]]`
@@ -98,7 +98,7 @@ pub(super) static HUB_KEYS: &[Key] = &[
     key("endpoint", Kind::TextOrTexts, Owner::Both, "\"hub.example.net:8796\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
-    key("tcp", Kind::Text, Owner::Both, "\"split\""),
+    key("tcp", Kind::Text, Owner::Both, "\"auto\""),
 ];
 
 /// The keys of a `[[peer]]`
@@ -106,7 +106,7 @@ pub(super) static PEER_KEYS: &[Key] = &[
     key("name", Kind::Text, Owner::Both, "\"tokyo\""),
     key("public_key", Kind::Text, Owner::Both, "\"44 characters\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
-    key("tcp", Kind::Text, Owner::Both, "\"split\""),
+    key("tcp", Kind::Text, Owner::Both, "\"auto\""),
 ];
 
 const fn key(name: &'static str, kind: Kind, owner: Owner, example: &'static str) -> Key {

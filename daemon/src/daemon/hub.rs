@@ -23,7 +23,8 @@ use fastvpn_proto::control::{Entry, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    BootId, Choice, Command, Contact, DownReason, Event, NodeStats, PeerConfig, Ticket, Way,
+    BootId, Choice, Command, Contact, DownReason, Event, NodeStats, PeerConfig, TcpMode, Ticket,
+    Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -495,7 +496,7 @@ impl Hub {
             prefixes: addresses.into_iter().map(Prefix::host).chain(subnets).collect(),
             endpoints: Vec::new(),
             carrier: member.map(|member| member.carrier).unwrap_or_default(),
-            split: member.and_then(|member| member.split),
+            tcp: member.and_then(|member| member.tcp),
             relay: None,
             contact: Contact::Await,
             hello: Vec::new(),
@@ -553,9 +554,9 @@ impl Hub {
     }
 
     /// What the node has to know of each member beside its addresses
-    fn settings(&self) -> BTreeMap<PublicKey, (Choice, Option<bool>)> {
+    fn settings(&self) -> BTreeMap<PublicKey, (Choice, Option<TcpMode>)> {
         let members = self.ledger.members().iter();
-        members.map(|member| (member.public_key, (member.carrier, member.split))).collect()
+        members.map(|member| (member.public_key, (member.carrier, member.tcp))).collect()
     }
 }
 

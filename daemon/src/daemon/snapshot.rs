@@ -192,6 +192,7 @@ impl Stats<'_> {
         PeerView {
             state: link(peer),
             path: peer.path.as_ref().map(path_view),
+            tcp: peer.tcp,
             sent: counted(peer.sent),
             received: counted(peer.received),
             last_handshake: peer.last_handshake.and_then(|at| self.wall(at)),
@@ -231,6 +232,7 @@ fn offline() -> PeerView {
         state: PeerLink::Offline,
         hub: false,
         path: None,
+        tcp: None,
         sent: Counted::default(),
         received: Counted::default(),
         last_handshake: None,

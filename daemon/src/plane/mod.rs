@@ -491,7 +491,7 @@ mod tests {
             prefixes: vec![overlay.parse().unwrap()],
             endpoints: vec![endpoint],
             carrier: Choice::Udp,
-            split: None,
+            tcp: None,
             relay: None,
             contact,
             hello: Vec::new(),

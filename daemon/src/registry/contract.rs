@@ -54,7 +54,7 @@ fn configuration_obeys_the_contract_and_names_what_it_cannot_hold() {
         addresses: addresses(1),
         subnets: Vec::new(),
         carrier: Default::default(),
-        split: None,
+        tcp: None,
         line: 7,
     };
     let mut registry = Configured::new(PathBuf::from("/etc/fastvpn/home.toml"), vec![member]);

@@ -379,7 +379,7 @@ impl Members {
                 addresses: record.addresses.iter().filter(own).copied().collect(),
                 subnets: record.subnets.iter().filter(free).copied().collect(),
                 carrier: self.carrier,
-                split: None,
+                tcp: None,
                 line: 0,
             };
             admitted.insert(*key, member);

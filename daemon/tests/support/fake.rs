@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PublicKey};
-use fastvpn_proto::node::Way;
+use fastvpn_proto::node::{Carriage, Way};
 use fastvpnd::api::{self, ApiError, Availability, Bus};
 use fastvpnd::handle::{
     Apply, BuffersView, Counted, DnsState, DnsView, Handle, HandleError, HubView, InvitationView,
@@ -292,6 +292,7 @@ pub(crate) fn tokyo() -> PeerView {
         state: PeerLink::Connected,
         hub: false,
         path: Some(path()),
+        tcp: Some(Carriage::Split),
         sent: Counted { packets: 3, bytes: 300 },
         received: Counted { packets: 2, bytes: 200 },
         last_handshake: Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)),

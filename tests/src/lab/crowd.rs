@@ -207,7 +207,7 @@ fn member(number: u64, hub: PublicKey, at: SocketAddr) -> Node {
         prefixes: Vec::new(),
         endpoints: vec![at],
         carrier: Choice::Udp,
-        split: None,
+        tcp: None,
         relay: None,
         contact: Contact::Always,
         hello: register.encode(),

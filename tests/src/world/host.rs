@@ -202,7 +202,7 @@ impl Host {
             prefixes: self.plan.overlay.clone(),
             endpoints,
             carrier: Choice::Udp,
-            split: None,
+            tcp: None,
             relay: None,
             contact,
             hello: hello.to_vec(),

@@ -5,7 +5,7 @@ use core::net::SocketAddr;
 use super::way::Choice;
 use crate::crypto::{NetworkKey, PrivateKey, PublicKey};
 use crate::ip::Prefix;
-use crate::session::Engine;
+use crate::session::{Engine, TcpMode};
 use crate::time::Duration;
 
 /// Parameters of a node that do not change while it runs
@@ -50,8 +50,8 @@ pub struct PeerConfig {
     pub endpoints: Vec<SocketAddr>,
     /// Which carrier may be used to reach it; the endpoints are that carrier's
     pub carrier: Choice,
-    /// Whether TCP connections with it are split; nothing: as [`Engine::split`] says
-    pub split: Option<bool>,
+    /// How TCP connections with it are carried; nothing: as [`Engine::tcp`] says
+    pub tcp: Option<TcpMode>,
     /// The node through which it may be reached where no direct way works
     pub relay: Option<PublicKey>,
     /// When a session with it is made

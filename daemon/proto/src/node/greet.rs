@@ -342,7 +342,7 @@ impl Node {
         let choice = peer.config.carrier;
         let Some(session) = &mut peer.session else { return };
         session.try_ways(ways, choice, now);
-        session.split = peer.config.split;
+        session.tcp_mode = peer.config.tcp;
         for packet in peer.waiting.take() {
             if !session.send_packet(&packet, None, &mut self.shared, now) {
                 self.dropped += 1;

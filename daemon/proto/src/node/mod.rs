@@ -46,7 +46,7 @@ use self::flows::Flows;
 use self::greet::Held;
 use self::peer::{Parked, Peer, Reason};
 pub use self::refusal::{Refusal, Refusals};
-pub use self::stats::{NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
+pub use self::stats::{Carriage, NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
@@ -54,7 +54,7 @@ use crate::ip::gso::Cutter;
 use crate::ip::{Gso, Inner, Packet};
 use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
 use crate::router::Router;
-pub use crate::session::Engine;
+pub use crate::session::{Engine, TcpMode};
 use crate::session::{Goodbye, Session, Shared};
 use crate::tcp::Handling;
 use crate::time::{Duration, Instant};
@@ -379,7 +379,7 @@ impl Node {
             packets_received,
             connections: self.peers.values().map(Peer::connections).sum(),
             promised: self.shared.pool.promised,
-            peers: self.peers.values().map(|peer| peer.stats(now)).collect(),
+            peers: self.peers.values().map(|peer| peer.stats(&self.shared, now)).collect(),
         }
     }
 
@@ -415,7 +415,7 @@ impl Node {
         let restarted = match &mut peer.session {
             Some(session) => {
                 session.try_ways(ways, choice, now);
-                session.split = peer.config.split;
+                session.tcp_mode = peer.config.tcp;
                 peer.config.boot.is_some_and(|boot| boot != session.boot)
             }
             None => false,

@@ -189,12 +189,13 @@ impl Peer {
         self.session.as_ref().map(Session::connections).unwrap_or_default()
     }
 
-    pub(super) fn stats(&self, now: Instant) -> PeerStats {
+    pub(super) fn stats(&self, shared: &Shared, now: Instant) -> PeerStats {
         let session = self.session.as_ref();
         PeerStats {
             key: self.config.key,
             state: self.state(now),
             path: session.and_then(Session::path_stats),
+            tcp: session.map(|session| session.carriage(shared)),
             sent: self.sent,
             received: self.received,
             last_handshake: session.and_then(Session::last_handshake),

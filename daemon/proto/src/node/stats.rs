@@ -39,6 +39,8 @@ pub struct PeerStats {
     pub state: PeerState,
     /// The path in use
     pub path: Option<PathStats>,
+    /// How a TCP connection would be carried that our side opened now; nothing without a session
+    pub tcp: Option<Carriage>,
     /// Inner packets sent to it
     pub sent: Traffic,
     /// Inner packets received from it
@@ -47,6 +49,25 @@ pub struct PeerStats {
     pub last_handshake: Option<Instant>,
     /// When anything authentic was last heard
     pub last_heard: Option<Instant>,
+}
+
+/// How a TCP connection is carried
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Carriage {
+    /// As packets
+    Plain,
+    /// Split, as far as there is memory for it and the other node agrees
+    Split,
+}
+
+impl Carriage {
+    /// Returns its name in tables
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Split => "split",
+        }
+    }
 }
 
 /// Where we are with a peer

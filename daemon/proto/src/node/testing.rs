@@ -71,7 +71,7 @@ impl Net {
             prefixes: vec![Prefix::host(overlay(of))],
             endpoints: vec![self.addrs[of]],
             carrier: Choice::Udp,
-            split: None,
+            tcp: None,
             relay: None,
             contact,
             hello: b"hello".to_vec(),

@@ -21,6 +21,7 @@ mod items;
 pub mod marking;
 pub mod mtu;
 pub mod offload;
+pub mod quality;
 pub mod rtt;
 pub mod select;
 pub mod sent;
@@ -34,6 +35,7 @@ pub use self::items::Items;
 use self::marking::Marking;
 use self::mtu::Mtu;
 use self::offload::{Follower, Offload};
+use self::quality::{Progress, Quality};
 use self::rtt::Rtt;
 use self::sent::{AckResult, Model, Sent};
 use crate::limits::{AMPLIFICATION, HEARTBEAT, INITIAL_RTT, MESSAGE_MAX, MESSAGE_MIN};
@@ -63,6 +65,8 @@ pub struct Path {
     pub rate: Rate,
     /// How much may leave, where the carrier knows
     flow: Option<Flow>,
+    /// Whether it is near and clean
+    pub quality: Quality,
     /// Whether routers may mark what leaves
     marking: Marking,
     /// Whether trains leave whole
@@ -170,6 +174,7 @@ impl Path {
             },
             rate: Rate::new(),
             flow: way.is_stream().then(Flow::new),
+            quality: Quality::default(),
             marking: Marking::new(),
             offload: Offload::new(),
             traffic: Traffic::default(),
@@ -311,6 +316,7 @@ impl Path {
         }
         self.marking.on_lost(capable(lost), now);
         self.judge_offload(&[], lost, now);
+        self.quality.on_resolved(0, load(lost), 0);
         if !self.is_proven() {
             return Fate::Lives;
         }
@@ -392,6 +398,8 @@ impl Path {
         let result = self.sent.on_ack(ack.ranges(), stamp, model, now, acked, lost);
         self.judge_offload(acked, lost, now);
         if result.newly {
+            self.quality.on_resolved(acked.len(), load(lost), result.spurious as usize);
+            self.quality.judge(self.rtt.min(), now);
             self.marking.on_lost(capable(lost), now);
             let congested = self.marking.on_ack(ack.marks, capable(acked), now);
             if congested > 0 {
@@ -426,6 +434,18 @@ impl Path {
         for follower in lost.iter().filter_map(|content| content.follower) {
             self.offload.on_lost(follower, now);
         }
+    }
+
+    /// Takes how far the other node's messages have come that came this way
+    pub fn on_progress(&mut self, progress: Progress) {
+        self.quality.on_progress(progress);
+    }
+
+    /// Tells whether the path is so near and clean that TCP does well over it by itself
+    ///
+    /// A stream is never lossy in our eyes, and what lies behind a relay is not known.
+    pub fn is_easy(&self) -> bool {
+        matches!(self.way, Way::Direct(_)) && self.quality.is_easy()
     }
 
     /// Returns how many bytes of load may leave now
@@ -545,6 +565,11 @@ pub enum Fate {
 fn sent_on(way: Way, count: u64) -> Sent<Content> {
     let sent = Sent::starting_at(count);
     if way.is_stream() { sent.reliable() } else { sent }
+}
+
+/// Returns how many of these messages were no trials of a size that may not pass
+fn load(contents: &[Content]) -> usize {
+    contents.iter().filter(|content| !content.probe).count()
 }
 
 /// Returns how many messages with these contents could be marked

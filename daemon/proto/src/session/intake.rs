@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use super::{Goodbye, Output, Session, Shared};
 use crate::limits::{ACK_DELAY, PATHS_MAX};
 use crate::node::{Ecn, Refusal, Way};
+use crate::path::quality::Progress;
 use crate::path::{Content, Item, Path};
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
@@ -147,11 +148,12 @@ impl Session {
         if same_host(old, self.paths[at].way) {
             // A NAT gave another port: the wire is the same.
             let (rtt, mtu, rate) = (left.rtt.clone(), left.mtu.clone(), left.rate.clone());
-            let offload = left.offload.clone();
+            let (offload, quality) = (left.offload.clone(), left.quality.clone());
             self.paths[at].rtt = rtt;
             self.paths[at].mtu = mtu;
             self.paths[at].rate = rate.moved();
             self.paths[at].offload = offload;
+            self.paths[at].quality = quality;
         }
         let way = self.paths[at].way;
         self.drop_path(left_number);
@@ -218,7 +220,7 @@ impl Session {
                 }
             }
             Frame::Lane(frame) => {
-                self.tcp.declines = !self.splits(shared);
+                self.tcp.stance = self.stance(shared);
                 if self.tcp.handle_frame(frame, &mut shared.pool, now).is_err() {
                     self.output.push_back(Output::Closed(Goodbye::ForGood));
                     return Err(Refusal::Malformed);
@@ -245,6 +247,11 @@ impl Session {
         let mut acked: Vec<Content> = core::mem::take(&mut self.scratch.acked);
         let mut lost: Vec<Content> = core::mem::take(&mut self.scratch.lost);
         let worked = path.offload.works();
+        let came = self.inbound.iter_mut().find(|(_, inbound)| inbound.way == path.way);
+        if let Some((number, inbound)) = came {
+            let (numbers, arrived) = inbound.received.progress();
+            path.on_progress(Progress { path: number, numbers, arrived });
+        }
         let result = path.on_ack(ack, now, &mut acked, &mut lost);
         Self::tell_offload(&mut self.output, path, worked);
         for content in lost.drain(..) {

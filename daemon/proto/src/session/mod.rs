@@ -33,16 +33,16 @@ use crate::ip::merge::{Merged, merge};
 use crate::ip::{Gso, Inner};
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
-use crate::node::{BootId, Choice, PathStats, Way, Why};
+use crate::node::{BootId, Carriage, Choice, PathStats, Way, Why};
 use crate::path::select::Kind;
 use crate::path::{Content, Fate, Item, Path, select};
 use crate::sched::{Capacity, Scheduler, Slot};
-use crate::tcp::{Change, Connections, Ends, Handling};
+use crate::tcp::{Change, Connections, Ends, Handling, Stance};
 use crate::time::{Duration, Instant};
 
 pub use self::intake::Intake;
 pub use self::outbox::{Sealed, Train};
-pub use self::shared::{Engine, Shared};
+pub use self::shared::{Engine, Shared, TcpMode};
 
 /// The association with one node
 #[derive(Debug)]
@@ -63,8 +63,8 @@ pub struct Session {
     /// When it is our turn to send load, where a person set bounds
     slot: Option<Slot>,
     tcp: Connections,
-    /// Whether connections with the other node are split, where it is not as with all others
-    pub split: Option<bool>,
+    /// How new connections with the other node are carried, where it is not as with all others
+    pub tcp_mode: Option<TcpMode>,
     echoes: VecDeque<u64>,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
@@ -158,7 +158,7 @@ impl Session {
             load: Scheduler::default(),
             slot: None,
             tcp,
-            split: None,
+            tcp_mode: None,
             echoes: VecDeque::new(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
@@ -199,9 +199,9 @@ impl Session {
         shared: &mut Shared,
         now: Instant,
     ) -> bool {
-        let splits = self.splits(shared);
-        if splits || !self.tcp.is_empty() {
-            self.tcp.declines = !splits;
+        let stance = self.stance(shared);
+        if stance != Stance::Decline || !self.tcp.is_empty() {
+            self.tcp.stance = stance;
             let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
             while let Some(plain) = self.tcp.poll_plain() {
                 self.load.push_packet(plain.into(), now);
@@ -373,9 +373,13 @@ impl Session {
         })
     }
 
-    /// Tells whether new TCP connections are split
-    fn splits(&self, shared: &Shared) -> bool {
-        self.split.unwrap_or(shared.engine.split)
+    /// Returns what is to become of new TCP connections
+    fn stance(&self, shared: &Shared) -> Stance {
+        match self.tcp_mode.unwrap_or(shared.engine.tcp) {
+            TcpMode::Plain => Stance::Decline,
+            TcpMode::Auto if self.active().is_some_and(Path::is_easy) => Stance::Sparing,
+            TcpMode::Auto | TcpMode::Split => Stance::Split,
+        }
     }
 
     /// Returns what there is for the node
@@ -449,6 +453,12 @@ impl Session {
     /// Tells whether messages to `index` are sealed under keys of this session
     pub fn has_index(&self, index: u32) -> bool {
         self.epochs.opening(index).is_some()
+    }
+
+    /// Returns how a TCP connection is carried that our side opens now
+    pub fn carriage(&self, shared: &Shared) -> Carriage {
+        let splits = self.tcp.would_split(self.stance(shared), &shared.pool);
+        if splits { Carriage::Split } else { Carriage::Plain }
     }
 
     /// Returns the numbers of the path in use

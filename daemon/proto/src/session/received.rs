@@ -30,6 +30,9 @@ pub struct Received {
     ranges: VecDeque<Range>,
     /// Largest number that ever arrived, and when
     largest: Option<(u64, Instant)>,
+    /// First number that arrived, and how many did
+    first: u64,
+    arrived: u64,
     /// Messages that want an acknowledgement and have none yet
     eliciting: u64,
     due: Option<Instant>,
@@ -74,6 +77,8 @@ impl Received {
         Self {
             ranges: VecDeque::new(),
             largest: None,
+            first: 0,
+            arrived: 0,
             eliciting: 0,
             due: None,
             last_ack: None,
@@ -90,6 +95,10 @@ impl Received {
     pub fn on_message(&mut self, count: u64, eliciting: bool, pause: Duration, now: Instant) {
         let gap = self.is_gap(count);
         self.insert(count);
+        if self.arrived == 0 {
+            self.first = count;
+        }
+        self.arrived += 1;
         if self.largest.is_none_or(|(largest, _)| count > largest) {
             self.largest = Some((count, now));
         }
@@ -193,6 +202,13 @@ impl Received {
         self.lowest.rotate_right(1);
         self.lowest[0] = u64::MAX;
         true
+    }
+
+    /// Returns how many numbers there were from the first that arrived to the largest, and how many
+    /// of them arrived
+    pub fn progress(&self) -> (u64, u64) {
+        let largest = self.largest.map_or(0, |(largest, _)| largest + 1);
+        (largest.saturating_sub(self.first), self.arrived)
     }
 
     /// Returns when an acknowledgement is to leave at the latest

@@ -22,8 +22,8 @@ pub struct Shared {
 /// How the engine is set; may change while the node runs
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Engine {
-    /// Whether TCP connections are split, where nothing else is said of the peer
-    pub split: bool,
+    /// How TCP connections are carried, where nothing else is said of the peer
+    pub tcp: TcpMode,
     /// Bytes of memory for split connections
     pub memory: usize,
     /// Most bytes a second that leave, on all paths together
@@ -35,9 +35,33 @@ pub struct Engine {
     pub copies: u8,
 }
 
+/// How new TCP connections are carried
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum TcpMode {
+    /// Split; over a path that is near and clean as packets where memory is short
+    #[default]
+    Auto,
+    /// As packets
+    Plain,
+    /// Split
+    Split,
+}
+
+impl TcpMode {
+    /// Returns its name in configurations and tables
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Plain => "plain",
+            Self::Split => "split",
+        }
+    }
+}
+
 impl Default for Engine {
     fn default() -> Self {
-        Self { split: true, memory: MEMORY_DEFAULT, rate: None, packet_rate: None, copies: 10 }
+        let (tcp, memory) = (TcpMode::Auto, MEMORY_DEFAULT);
+        Self { tcp, memory, rate: None, packet_rate: None, copies: 10 }
     }
 }
 

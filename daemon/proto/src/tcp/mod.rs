@@ -29,6 +29,7 @@ mod near;
 mod open;
 mod options;
 mod orphan;
+mod passed;
 mod pieces;
 mod pool;
 mod rejoin;
@@ -46,9 +47,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use self::connection::{Connection, Stage, Verdict};
 use self::orphan::Orphans;
+use self::passed::Passed;
 pub use self::pool::Pool;
 use self::resume::Inquiry;
-use self::segment::{ACK, SYN, Segment};
+use self::segment::{ACK, RST, SYN, Segment, is_syn};
 pub use self::segment::{Ends, ends_of};
 use crate::ip::{Gso, Inner, Packet};
 use crate::time::Instant;
@@ -58,8 +60,8 @@ use crate::wire::lane::{LaneFrame, Standing};
 /// Connections that are split with one other node
 #[derive(Debug, Default)]
 pub struct Connections {
-    /// Whether new connections are not to be split; those that are go on
-    pub declines: bool,
+    /// Which new connections are split; those that are go on
+    pub stance: Stance,
     /// Lower bit of the lanes that we open; the other node's have the other one
     parity: u32,
     /// Lane to open next, but for the lower bit
@@ -76,6 +78,8 @@ pub struct Connections {
     draining: bool,
     /// Connections that neither node may know any more
     orphans: Orphans,
+    /// SYNs of our kernel that travelled as they are
+    passed: Passed,
     /// Bytes of the pool that all of them were promised
     held: usize,
     /// Lanes that something happened to and that [`Connections::flush`] is still to look at
@@ -84,6 +88,18 @@ pub struct Connections {
     ready: VecDeque<u32>,
     packets: VecDeque<Inner>,
     changes: VecDeque<Change>,
+}
+
+/// Which new connections are split
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Stance {
+    /// Those that our kernel opens, and those that the other node asks for
+    #[default]
+    Split,
+    /// Those that our kernel opens while memory is plenty, and those that the other node asks for
+    Sparing,
+    /// None
+    Decline,
 }
 
 /// News about which connections there are
@@ -144,6 +160,15 @@ impl Connections {
     /// Tells whether there is no connection
     pub fn is_empty(&self) -> bool {
         self.lanes.is_empty() && self.inquiries.is_empty()
+    }
+
+    /// Tells whether a connection that our kernel opens now is split, as far as it lies with us
+    pub fn would_split(&self, stance: Stance, pool: &Pool) -> bool {
+        match stance {
+            Stance::Split => true,
+            Stance::Sparing => !pool.is_short(self.held),
+            Stance::Decline => false,
+        }
     }
 
     /// Returns how many connections there are
@@ -231,14 +256,23 @@ impl Connections {
     ///
     /// While it is not clear how a connection goes on, its packets would only confuse our kernel.
     pub fn on_plain(&mut self, packet: &[u8], gso: Option<Gso>) -> bool {
-        if !self.orphans.listens() && self.resuming.is_empty() {
+        let watches = self.orphans.listens() || !self.resuming.is_empty();
+        if !watches && (self.flows.is_empty() || !is_syn(packet)) {
             return true;
         }
         let Ok(view) = Packet::parse(packet) else { return true };
         let Some(segment) = Segment::parse(&view, gso) else { return true };
         self.orphans.on_heard(&segment);
-        let conv = self.flows.get(&segment.ends.turned());
-        conv.is_none_or(|conv| !self.resuming.contains(conv))
+        let ends = segment.ends.turned();
+        let Some(conv) = self.flows.get(&ends).copied() else { return true };
+        if segment.flags & (SYN | ACK | RST) == SYN
+            && self.lanes.get(&conv).is_some_and(Connection::is_done)
+        {
+            // What our kernel says from here on is about another connection.
+            self.flows.remove(&ends);
+            self.changes.push_back(Change::Closed(ends));
+        }
+        !self.resuming.contains(&conv)
     }
 
     /// An ICMP error about a segment that we wrote in the name of a remote end is for us alone

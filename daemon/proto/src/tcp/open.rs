@@ -9,7 +9,7 @@ use super::options::{Filtered, Offer, filter};
 use super::pool::Pool;
 use super::segment::{ACK, FIN, RST, SYN, Segment};
 use super::seq::seq_of;
-use super::{Change, Connections, Handling};
+use super::{Change, Connections, Handling, Stance};
 use crate::ip::{Inner, Packet};
 use crate::limits::LANE_CREDIT_MAX;
 use crate::time::Instant;
@@ -29,7 +29,9 @@ impl Connections {
         let Filtered::Split(offer, options) = filter(segment.options) else {
             return Handling::Plain;
         };
-        let Some(credit) = self.promise(pool) else {
+        let opens = self.would_split(self.stance, pool) && !self.passed.contains(segment);
+        let Some(credit) = self.promise(pool).filter(|_| opens) else {
+            self.passed.insert(segment);
             return Handling::Plain;
         };
         let conv = self.free_conv();
@@ -138,7 +140,8 @@ impl Connections {
 
     /// Returns what a new connection is promised in each direction; nothing where it is to be plain
     pub(super) fn promise(&self, pool: &Pool) -> Option<usize> {
-        pool.first().filter(|_| !self.declines && self.lanes.len() < LANES_MAX)
+        let takes = self.stance != Stance::Decline && self.lanes.len() < LANES_MAX;
+        pool.first().filter(|_| takes)
     }
 
     pub(super) fn insert(&mut self, conv: u32, connection: Connection) {

@@ -49,8 +49,7 @@ impl Pool {
     /// The whole first credit while less than half of what one node may have is in use, then ever
     /// less: with the third power of what is left, so that there is a little for many.
     pub(super) fn first(&self) -> Option<usize> {
-        let room = self.room();
-        let half = (self.size / 16 * 7).max(1);
+        let (room, half) = (self.room(self.own), self.half());
         // In 1/1024, so that no product is too large for the machine.
         let left = (room.min(half) as u64 * 1024 / half as u64) as usize;
         let share = LANE_CREDIT_FIRST / 1024 * left / 1024 * left / 1024 * left;
@@ -59,15 +58,26 @@ impl Pool {
         (room >= 2 * credit).then_some(credit)
     }
 
-    /// Returns how much the connections with the node that is served may be promised on top
+    /// Tells whether a new connection with a node that was promised `held` gets less than the whole first
+    /// credit
+    pub(super) fn is_short(&self, held: usize) -> bool {
+        self.room(held) < self.half()
+    }
+
+    /// Half of what one node may have
+    fn half(&self) -> usize {
+        (self.size / 16 * 7).max(1)
+    }
+
+    /// Returns how much the connections with a node that was promised `own` may be promised on top
     ///
     /// While it is the only one, seven eighths of all; as soon as another one has any, no more than it
     /// leaves free. So whoever comes later always finds something.
-    fn room(&self) -> usize {
-        let alone = self.promised <= self.own;
+    fn room(&self, own: usize) -> usize {
+        let alone = self.promised <= own;
         let factor = if alone { 7 } else { 1 };
         let free = self.free();
-        (factor * (free / (factor + 1))).saturating_sub(self.own / (factor + 1))
+        (factor * (free / (factor + 1))).saturating_sub(own / (factor + 1))
     }
 
     /// Returns how much of `wanted` a connection that has `held` may be promised on top
@@ -75,7 +85,7 @@ impl Pool {
     /// A quarter of the pool is left for new connections with the same node, and no connection gets
     /// more than half of the rest, so that one never starves the others.
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
-        let spare = self.room().saturating_sub(self.size / 4) / 2;
+        let spare = self.room(self.own).saturating_sub(self.size / 4) / 2;
         // Far from what makes sequence numbers ambiguous, however much memory there is.
         let largest = (self.size / 4).min(LANE_CREDIT_MAX as usize / 4).min(self.useful);
         let largest = largest.saturating_sub(held);

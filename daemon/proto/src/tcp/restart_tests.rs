@@ -7,8 +7,8 @@ use crate::time::Duration;
 
 /// The server's node restarts, and the client's goes on
 fn restart(pair: &mut Pair) {
-    let declines = pair.nodes[SERVER].declines;
-    pair.nodes[SERVER] = Connections { declines, ..Connections::new(Parity::Odd) };
+    let stance = pair.nodes[SERVER].stance;
+    pair.nodes[SERVER] = Connections { stance, ..Connections::new(Parity::Odd) };
     pair.pools[SERVER].promised = 0;
     pair.written.iter_mut().for_each(VecDeque::clear);
     let now = pair.now;
@@ -51,7 +51,7 @@ fn idle_connection_is_split_again_after_a_restart() {
 #[test]
 fn idle_connection_goes_on_as_plain_packets_where_the_restarted_node_does_not_split() {
     let mut pair = talked();
-    pair.nodes[SERVER].declines = true;
+    pair.nodes[SERVER].stance = Stance::Decline;
 
     restart(&mut pair);
     pair.last(SERVER).unwrap();

@@ -11,7 +11,7 @@ use crate::ip::checksum::{add, finish, partial, pseudo};
 use crate::ip::{Gso, Inner, Packet};
 
 /// Addresses and ports of a connection as one node sees it
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Ends {
     /// The end on our side
     pub local: SocketAddr,
@@ -52,6 +52,16 @@ pub fn ends_of(packet: &Packet<'_>) -> Option<Ends> {
     let (src, dst) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
     let local = SocketAddr::new(packet.src(), src);
     Some(Ends { local, remote: SocketAddr::new(packet.dst(), dst) })
+}
+
+/// Tells whether a packet may begin a connection, by as few bytes as possible
+pub(super) fn is_syn(packet: &[u8]) -> bool {
+    let at = match packet.first().map(|first| first >> 4) {
+        Some(4) if packet.get(9) == Some(&TCP) => usize::from(packet[0] & 15) * 4,
+        Some(6) if packet.get(6) == Some(&TCP) => V6_HEADER,
+        Some(_) | None => return false,
+    };
+    packet.get(at + FLAGS).is_some_and(|flags| flags & (SYN | ACK) == SYN)
 }
 
 impl<'a> Segment<'a> {
@@ -187,6 +197,8 @@ pub(super) const URG: u8 = 0x20;
 /// Protocol number of TCP
 const TCP: u8 = 6;
 const HEADER: usize = 20;
+/// Where the flags are in it
+const FLAGS: usize = 13;
 const V4_HEADER: usize = 20;
 const V6_HEADER: usize = 40;
 /// Bits of the traffic class that belong to ECN

@@ -77,7 +77,7 @@ fn node_without_memory_or_that_declines_leaves_a_connection_plain() {
     for (side, declines) in [(CLIENT, false), (SERVER, false), (CLIENT, true), (SERVER, true)] {
         let mut pair = Pair::new();
         if declines {
-            pair.nodes[side].declines = true;
+            pair.nodes[side].stance = Stance::Decline;
         } else {
             pair.pools[side].size = 0;
         }
@@ -97,12 +97,91 @@ fn node_without_memory_or_that_declines_leaves_a_connection_plain() {
 #[test]
 fn connection_that_is_split_stays_so_when_new_ones_are_declined() {
     let mut pair = Pair::open();
-    pair.nodes.iter_mut().for_each(|node| node.declines = true);
+    pair.nodes.iter_mut().for_each(|node| node.stance = Stance::Decline);
 
     pair.says(CLIENT, 0, 0, b"goes on");
     pair.pump();
 
     assert_eq!(pair.bytes(SERVER), b"goes on");
+}
+
+#[test]
+fn sparing_node_splits_its_own_while_memory_is_plenty_and_the_others_as_long_as_there_is_any() {
+    for (side, short, lanes) in [(CLIENT, false, 1), (CLIENT, true, 0), (SERVER, true, 1)] {
+        let mut pair = Pair::new();
+        pair.nodes[side].stance = Stance::Sparing;
+        if short {
+            // More than half of it is in use for others.
+            pair.pools[side].promised = pair.pools[side].size / 3 * 2;
+        }
+
+        let taken = syn(&mut pair, &OPTIONS);
+        assert_eq!(taken, if lanes == 0 { Handling::Plain } else { Handling::Taken });
+        pair.pump();
+        let ack = ISN[0].wrapping_add(1);
+        let say = Say { seq: ISN[1], ack, flags: SYN | ACK, options: &OPTIONS, ..Say::default() };
+        assert_eq!(pair.say(SERVER, say), taken);
+        pair.pump();
+
+        assert!(pair.nodes.iter().all(|node| node.len() == lanes), "{side} {short}");
+    }
+}
+
+#[test]
+fn syn_that_travelled_as_a_packet_does_so_again_whatever_is_split_by_now() {
+    let mut pair = Pair::new();
+    pair.nodes[CLIENT].stance = Stance::Decline;
+    assert_eq!(syn(&mut pair, &OPTIONS), Handling::Plain);
+
+    pair.nodes[CLIENT].stance = Stance::Split;
+    assert_eq!(syn(&mut pair, &OPTIONS), Handling::Plain);
+
+    // The answer to either goes past the lanes as well, and so does what comes then.
+    let ack = ISN[0].wrapping_add(1);
+    let say = Say { seq: ISN[1], ack, flags: SYN | ACK, options: &OPTIONS, ..Say::default() };
+    assert_eq!(pair.say(SERVER, say), Handling::Plain);
+    let say = Say { seq: ack, ack: ISN[1] + 1, flags: ACK, ..Say::default() };
+    assert_eq!(pair.say(CLIENT, say), Handling::Plain);
+    let another = Say { seq: 7, flags: SYN, options: &OPTIONS, ..Say::default() };
+    assert_eq!(pair.say(CLIENT, another), Handling::Taken);
+}
+
+#[test]
+fn packet_with_a_syn_ends_what_is_left_of_a_connection_that_is_over() {
+    let mut pair = Pair::open();
+    let reset =
+        Say { seq: ISN[0].wrapping_add(1), ack: ISN[1] + 1, flags: RST | ACK, ..Say::default() };
+    pair.say(CLIENT, reset);
+    pair.pump();
+    assert_eq!(pair.last(SERVER).unwrap().flags & RST, RST);
+    // For a while the kernel would be told once more.
+    let ack = ISN[0].wrapping_add(501);
+    let syn_ack = Say { seq: 77, ack, flags: SYN | ACK, options: &OPTIONS, ..Say::default() };
+
+    let fresh = syn_from(&pair, 500);
+    assert!(pair.nodes[SERVER].on_plain(&fresh, None));
+
+    assert_eq!(pair.say(SERVER, syn_ack), Handling::Plain);
+    assert_eq!(pair.last(SERVER), None);
+}
+
+#[test]
+fn packet_with_a_syn_changes_nothing_for_a_connection_that_is_open() {
+    let mut pair = Pair::open();
+
+    let fresh = syn_from(&pair, 500);
+    assert!(pair.nodes[SERVER].on_plain(&fresh, None));
+
+    pair.says(CLIENT, 0, 0, b"goes on");
+    pair.pump();
+    assert_eq!(pair.bytes(SERVER), b"goes on");
+}
+
+/// Another SYN of the client, so far behind its first
+fn syn_from(pair: &Pair, ahead: u32) -> Vec<u8> {
+    let (ends, seq) = (pair.ends, ISN[0].wrapping_add(ahead));
+    let (window, urgent, options, data, class) = (60_000, 0, &OPTIONS[..], &[][..], 0);
+    Segment { ends, seq, ack: 0, flags: SYN, window, urgent, options, data, class }.encode()
 }
 
 #[test]

@@ -203,16 +203,19 @@ fn keys_of_the_engine_are_taken_and_carrier_and_tcp_hold_until_nearer_ones() {
 
     let quota = Some(Quota { bytes: 1_000_000_000_000, period: Period::Month });
     let bounds = Bounds { rate: Some(12_500_000), packet_rate: Some(50_000), quota };
-    let want = EngineConfig { split: false, memory: 1 << 30, bounds, copies: 5 };
+    let want = EngineConfig { tcp: TcpMode::Plain, memory: 1 << 30, bounds, copies: 5 };
     assert_eq!((network.engine, network.carrier), (want, Choice::Tcp));
     let RoleConfig::Peer(peer) = network.role else { panic!("a hub") };
     let carriers: Vec<_> = peer.hubs.iter().map(|hub| hub.carrier).collect();
     assert_eq!((&carriers[..], peer.carrier), (&[Choice::Tcp, Choice::Kcp][..], Choice::Tcp));
-    assert_eq!(peer.hubs.iter().map(|hub| hub.split).collect::<Vec<_>>(), [None, Some(true)]);
+    assert_eq!(
+        peer.hubs.iter().map(|hub| hub.tcp).collect::<Vec<_>>(),
+        [None, Some(TcpMode::Split)]
+    );
     let who = PeerName::Name("tokyo".to_owned());
-    let tokyo = PeerSetting { who, carrier: Choice::Udp, split: None };
+    let tokyo = PeerSetting { who, carrier: Choice::Udp, tcp: None };
     let who = PeerName::Key(KEY_A.parse().unwrap());
-    let other = PeerSetting { who, carrier: Choice::Tcp, split: Some(true) };
+    let other = PeerSetting { who, carrier: Choice::Tcp, tcp: Some(TcpMode::Split) };
     assert_eq!(peer.peers, [tokyo, other]);
 }
 

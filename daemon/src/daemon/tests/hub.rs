@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use fastvpn_proto::control::{Base, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::node::{
-    BootId, Choice, Command, DownReason, Event, NodeStats, PeerState, PeerStats, Ticket, Traffic,
-    Way,
+    BootId, Choice, Command, DownReason, Event, NodeStats, PeerState, PeerStats, TcpMode, Ticket,
+    Traffic, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -313,14 +313,14 @@ fn changed_carrier_or_tcp_of_a_member_is_told_and_changes_nothing_else() {
     world.join(2);
     let mut config = config(2, Addresses::Configured);
     config.members[0].carrier = Choice::Tcp;
-    config.members[1].split = Some(false);
+    config.members[1].tcp = Some(TcpMode::Plain);
 
     world.reload(config);
 
     let said = world.poll();
     let [Command::SetPeer(one), Command::SetPeer(two)] = &said[..] else { panic!("{said:?}") };
-    assert_eq!((one.key, one.carrier, one.split), (key(1), Choice::Tcp, None));
-    assert_eq!((two.key, two.carrier, two.split), (key(2), Choice::Auto, Some(false)));
+    assert_eq!((one.key, one.carrier, one.tcp), (key(1), Choice::Tcp, None));
+    assert_eq!((two.key, two.carrier, two.tcp), (key(2), Choice::Auto, Some(TcpMode::Plain)));
 }
 
 #[test]
@@ -693,6 +693,7 @@ impl World {
             key: key(n),
             state: PeerState::Unresponsive,
             path: None,
+            tcp: None,
             sent: Traffic::default(),
             received: Traffic::default(),
             last_handshake: None,
@@ -867,7 +868,7 @@ fn config(members: u16, addresses: Addresses) -> HubConfig {
         addresses: if addresses == Addresses::Configured { vec![overlay(n)] } else { Vec::new() },
         subnets: Vec::new(),
         carrier: Choice::Auto,
-        split: None,
+        tcp: None,
         line: 0,
     };
     HubConfig {

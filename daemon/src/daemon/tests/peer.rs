@@ -2,7 +2,9 @@
 
 use fastvpn_proto::control::{Base, Entry, List, Message, Register, Reply, Standing};
 use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
-use fastvpn_proto::node::{BootId, Choice, Command, Contact, DownReason, Event, Ticket, Way};
+use fastvpn_proto::node::{
+    BootId, Choice, Command, Contact, DownReason, Event, TcpMode, Ticket, Way,
+};
 use fastvpn_proto::time::{Duration, Instant};
 
 use crate::config::{HubAddress, HubLoss, PeerName, PeerRoleConfig, PeerSetting, TicketFile};
@@ -384,13 +386,13 @@ fn carrier_and_tcp_are_those_of_the_hub_or_the_peer_and_may_change_while_session
         others: Vec::new(),
         public_key: key(HUB),
         carrier: Choice::Tcp,
-        split: None,
+        tcp: None,
     };
-    let one = PeerSetting { who: PeerName::Key(key(1)), carrier: Choice::Kcp, split: None };
+    let one = PeerSetting { who: PeerName::Key(key(1)), carrier: Choice::Kcp, tcp: None };
     let two = PeerSetting {
         who: PeerName::Name("peer-2".into()),
         carrier: Choice::Udp,
-        split: Some(false),
+        tcp: Some(TcpMode::Plain),
     };
     let mut config = PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() };
     config.peers = vec![one, two];
@@ -399,14 +401,14 @@ fn carrier_and_tcp_are_those_of_the_hub_or_the_peer_and_may_change_while_session
 
     let told = |steps: Vec<Step>| -> Vec<_> {
         let told = steps.into_iter().map(|step| match step {
-            Step::Node(Command::SetPeer(peer)) => (peer.key, peer.carrier, peer.split),
+            Step::Node(Command::SetPeer(peer)) => (peer.key, peer.carrier, peer.tcp),
             step => panic!("{step:?}"),
         });
         told.collect()
     };
     let want = [
         (key(1), Choice::Kcp, None),
-        (key(2), Choice::Udp, Some(false)),
+        (key(2), Choice::Udp, Some(TcpMode::Plain)),
         (key(HUB), Choice::Tcp, None),
     ];
     assert_eq!(told(world.take()), want);
@@ -454,7 +456,7 @@ impl World {
             others: Vec::new(),
             public_key: key(HUB + n as u16),
             carrier: Choice::Auto,
-            split: None,
+            tcp: None,
         };
         let hubs = hubs.iter().enumerate().map(hub).collect();
         let register = Register { name: "box".into(), ..Register::default() };

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use fastvpn_proto::control::{Base, List, Reply};
 use fastvpn_proto::crypto::{InvitationSecret, NetworkKey, PrivateKey};
 use fastvpn_proto::node::{
-    BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, Ticket, Traffic,
-    Way,
+    BootId, Choice, Command as NodeCommand, DownReason, Engine, Event, NodeStats, TcpMode, Ticket,
+    Traffic, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 
@@ -435,11 +435,11 @@ fn changed_mtu_is_applied_without_a_new_device() {
 
 #[test]
 fn engine_starts_as_configured_and_is_set_anew_while_it_runs() {
-    let engine = EngineConfig { split: false, ..EngineConfig::default() };
+    let engine = EngineConfig { tcp: TcpMode::Plain, ..EngineConfig::default() };
     let mut world = World::new(NetworkConfig { engine, ..peer() });
     let start = world.effects();
     let [Action::Start(start)] = &start[..] else { panic!("{start:?}") };
-    assert!(!start.engine.split);
+    assert_eq!(start.engine.tcp, TcpMode::Plain);
 
     let mut world = World::up(NetworkConfig { engine, ..peer() });
     world.reload(1, vec![peer()]);
@@ -995,7 +995,7 @@ fn peer() -> NetworkConfig {
         others: Vec::new(),
         public_key: key(HUB),
         carrier: Choice::Auto,
-        split: None,
+        tcp: None,
     };
     network(RoleConfig::Peer(PeerRoleConfig { hubs: vec![hub], ..PeerRoleConfig::default() }))
 }
@@ -1007,7 +1007,7 @@ fn hub() -> NetworkConfig {
         addresses: vec![overlay(1)],
         subnets: Vec::new(),
         carrier: Choice::Auto,
-        split: None,
+        tcp: None,
         line: 7,
     };
     let config = HubConfig {

@@ -427,7 +427,7 @@ fn config(subnets: &[&str], members: &[(u8, &[&str])]) -> (NetworkConfig, HubCon
         addresses: addresses.iter().map(|addr| addr.parse().unwrap()).collect(),
         subnets: Vec::new(),
         carrier: Default::default(),
-        split: None,
+        tcp: None,
         line: usize::from(*byte) * 10,
     };
     let hub = HubConfig {
