@@ -8,12 +8,40 @@ use std::time::{Duration, Instant};
 use fastvpn_tests::lab::load::Transfer;
 use fastvpn_tests::lab::many::Many;
 use fastvpn_tests::lab::sequence::begin_at;
-use fastvpn_tests::lab::{Host, Node, Star};
+use fastvpn_tests::lab::{Host, Node, Star, StarPlan, until};
 
 use crate::runner::cases;
 use crate::support::{BRIEF, LONG, star};
 
-cases![sequence_numbers_wrap_at_both_kernels["nft"], thousands_of_connections_at_once["ss"],];
+cases![
+    near_and_clean_path_has_packets_once_memory_is_short["ss"],
+    sequence_numbers_wrap_at_both_kernels["nft"],
+    thousands_of_connections_at_once["ss"],
+];
+
+fn near_and_clean_path_has_packets_once_memory_is_short() {
+    let peer_lines = "memory = \"2MiB\"\n".to_owned();
+    let mut star = Star::of_cables(StarPlan { peer_lines, ..StarPlan::default() }).unwrap();
+    star.start().unwrap();
+    star.peers[0].reaches(star.ip(1), BRIEF).unwrap();
+    let [one, other] = [&star.peers[0].host, &star.peers[1].host];
+    let few = Many::open(one, other, star.at(1, 7620), 6, LONG).unwrap();
+    assert_eq!(connections(one, 7620), [6, 0], "nothing is known of the path");
+
+    // some thousand messages in each direction without a loss, which takes as long as it takes
+    let known = until(3 * LONG, || {
+        for (from, to, at) in [(one, other, 1), (other, one, 0)] {
+            let transfer = Transfer::start(from, to, star.at(at, 7621), 8 << 20).unwrap();
+            transfer.finish(LONG).unwrap();
+        }
+        star.peers[0].peer("peer2").unwrap()["tcp"] == "plain"
+    });
+    assert!(known, "{}", star.peers[0].peer("peer2").unwrap());
+    let more = Many::open(one, other, star.at(1, 7622), 2, LONG).unwrap();
+
+    assert_eq!((connections(one, 7620), connections(one, 7622)), ([6, 0], [0, 2]));
+    [few, more].into_iter().for_each(|many| many.close(LONG).unwrap());
+}
 
 fn sequence_numbers_wrap_at_both_kernels() {
     let star = Star::on_cables().unwrap();
