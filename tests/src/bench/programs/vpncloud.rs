@@ -2,12 +2,12 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 
-use super::{PATIENCE, Processes, Tunnel};
+use super::{Processes, Tunnel, adopt};
 use crate::bench::arena::Ground;
 use crate::lab::star::number;
-use crate::lab::{inner_v4, load, outer_v4};
+use crate::lab::{inner_v4, outer_v4};
 
 pub(super) fn set_up(ground: &Ground) -> Result<Tunnel> {
     let mut processes = Processes::default();
@@ -17,14 +17,14 @@ pub(super) fn set_up(ground: &Ground) -> Result<Tunnel> {
         host.add_route((Ipv4Addr::UNSPECIFIED.into(), 0), "eth0", None)?;
         let mut command = host.command("vpncloud");
         command.args(["--type", "tun", "--mode", "router", "--device", DEVICE]);
-        command.args(["--ip", &format!("{}/24", inner_v4(own)), "--password", "bench"]);
+        // the address that it would give the interface by itself is not the one it is told
+        command.args(["--no-auto-claim", "--claim", &format!("{}/32", inner_v4(own))]);
+        command.args(["--password", "bench"]);
         command.args(["--listen", PORT, "--peer", &format!("{}:{PORT}", outer_v4(other))]);
         command.arg("--no-port-forwarding");
         processes.start(ground.lab(), host, command)?;
+        adopt(host, DEVICE, own, &processes)?;
     }
-    let far = inner_v4(number(1)).into();
-    let answers = load::ping_until(&ground.near, far, PATIENCE)?;
-    ensure!(answers, "the far host does not answer\n{}", processes.last_words());
     Ok(Tunnel::inner(processes))
 }
 
