@@ -7,6 +7,7 @@ use super::Item;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Items {
     few: [Option<Item>; 2],
+    #[allow(clippy::box_collection, reason = "one word in place of three, in rings of thousands")]
     more: Option<Box<Vec<Item>>>,
 }
 

@@ -287,7 +287,7 @@ mod tests {
 
             path.run_until_settled(|_, message| {
                 if message == 1 {
-                    down ^= chance.next() % 2 == 0;
+                    down ^= chance.next().is_multiple_of(2);
                 }
                 down
             });
