@@ -218,7 +218,8 @@ impl StreamKind {
             Self::Udp { mbits, bytes } => {
                 let rate = mbits.map_or("0".to_owned(), |mbits| format!("{mbits}M"));
                 let (timer, bytes) = (pause(mbits, bytes).to_string(), bytes.to_string());
-                ["-u", "-b", &rate, "-l", &bytes, "--pacing-timer", &timer]
+                let buffer = BUFFER.to_string();
+                ["-u", "-b", &rate, "-l", &bytes, "--pacing-timer", &timer, "-w", &buffer]
                     .map(str::to_owned)
                     .into()
             }
@@ -270,6 +271,9 @@ fn parse(line: &str) -> Option<Interval> {
     })
 }
 
+/// Bytes of a datagram socket's buffers: the most that Linux gives to whoever asks, and twice what it
+/// gives otherwise
+const BUFFER: u32 = 212_992;
 /// Most datagrams in a burst
 const BURST: u32 = 32;
 /// Seconds from one report of the receiver to the next
