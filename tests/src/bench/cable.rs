@@ -1,6 +1,6 @@
 //! Speed over a cable: datagrams, turns, what a gigabyte costs, and all of it on a single core.
 //!
-//! One TCP stream there is measured as on any link, by [`bulk::stream`](super::bulk::stream). What
+//! One TCP stream there is measured as on any link, by [`super::bulk::stream`]. What
 //! is a share of the cable's own is measured beside it, between the same two hosts, in the same run.
 
 use std::net::SocketAddr;

@@ -15,7 +15,7 @@ use super::netns::Host;
 /// when the last has come back.
 ///
 /// # Errors
-/// If the connection cannot be made, breaks, or stands still for [`PATIENCE`].
+/// If the connection cannot be made, breaks, or stands still for a while.
 pub fn turns(from: &Host, to: &Host, target: SocketAddr, time: Duration) -> Result<f64> {
     let listener = to.run(move |_| TcpListener::bind(target)).context("server")?;
     let domain = Domain::for_address(target);
