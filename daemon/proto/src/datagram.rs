@@ -274,6 +274,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::ip::Gso;
     use crate::time::Duration;
 
     fn cut(packet: &[u8], room: usize) -> Vec<(u32, u16, u16, Vec<u8>)> {
@@ -354,6 +355,25 @@ mod tests {
                 prop_assert_eq!(duplicates.is_first(id), seen.insert(id), "{}", id);
             }
         }
+    }
+
+    #[test]
+    fn super_packet_comes_out_as_it_went_in_and_only_from_parts_of_its_own() {
+        let gso = Some(Gso { size: 1000, transport: 20 });
+        let packet = Inner { bytes: (0..5000_u32).map(|at| at as u8).collect(), gso };
+        let mut buffers = Buffers::new(2);
+        let (mut fragmenter, mut joiner) = (Fragmenter::default(), Reassembler::default());
+        fragmenter.start(packet.clone());
+        let mut whole = None;
+        while let Some(part) = fragmenter.next(1400, &mut buffers) {
+            assert!(SUPER_OVERHEAD + part.data.len() <= 1400);
+            let other = Fragment { gso: Some(Gso { size: 999, transport: 20 }), ..part };
+            whole = joiner.on_fragment(&part, &mut Buffers::new(0), Instant::ZERO);
+            let stranger = joiner.on_fragment(&other, &mut Buffers::new(0), Instant::ZERO);
+            assert_eq!(stranger, None);
+        }
+
+        assert_eq!(whole, Some(packet));
     }
 
     #[test]

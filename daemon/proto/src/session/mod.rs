@@ -210,16 +210,17 @@ impl Session {
                 return true;
             }
         }
-        let Some(mut cutter) = gso.and_then(|gso| Cutter::new(packet, gso)) else {
-            let mut own = shared.buffers.take();
-            own.extend_from_slice(packet);
-            self.load.push_packet(own.into(), now);
-            return gso.is_none();
+        let Some(gso) = gso else {
+            let mut bytes = shared.buffers.take();
+            bytes.extend_from_slice(packet);
+            self.load.push_packet(bytes.into(), now);
+            return true;
         };
+        let Some(mut cutter) = Cutter::new(packet, gso) else { return false };
         if self.carries_whole() {
             let mut bytes = shared.pool.buffers.take();
             bytes.extend_from_slice(packet);
-            self.load.push_packet(Inner { bytes, gso }, now);
+            self.load.push_packet(Inner { bytes, gso: Some(gso) }, now);
             return true;
         }
         for _ in 0..cutter.segments() {
