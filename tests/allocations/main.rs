@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
 use fastvpn_proto::ip::Gso;
 use fastvpn_proto::ip::checksum::{add, finish, pseudo};
+use fastvpn_proto::ip::numbers::{ACK, SYN, TCP, UDP};
 use fastvpn_proto::node::{
     Admission, Arrival, Carrier, Choice, Command, Contact, Ecn, Engine, Node, NodeConfig,
     PeerConfig, TcpMode, Transmit,
@@ -269,10 +270,6 @@ fn underlay(number: usize) -> SocketAddr {
     (Ipv4Addr::new(192, 0, 2, number as u8 + 1), 8796).into()
 }
 
-const SYN: u8 = 2;
-const ACK: u8 = 16;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 /// MSS of 1360, windows shifted by seven
 const OPTIONS: [u8; 8] = [2, 4, 5, 0x50, 1, 3, 3, 7];
 /// Bytes of a super-packet

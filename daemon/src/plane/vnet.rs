@@ -5,6 +5,7 @@
 //! node sees ordinary packets and super-packets only.
 
 use fastvpn_proto::ip::checksum::{add, finish};
+use fastvpn_proto::ip::numbers::{TCP, UDP};
 use fastvpn_proto::ip::{Gso, Inner};
 
 /// Bytes of the header
@@ -88,8 +89,6 @@ const TCP_V4: u8 = 1;
 const TCP_V6: u8 = 4;
 const UDP_SEGMENTS: u8 = 5;
 const ECN: u8 = 0x80;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
 
 #[cfg(test)]
 mod tests {

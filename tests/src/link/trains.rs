@@ -1,5 +1,6 @@
 //! What a sender with a faulty segmentation offload makes of its trains.
 
+use fastvpn_proto::ip::numbers::UDP;
 use serde::{Deserialize, Serialize};
 
 /// What becomes of items that the sender's system cut from a train
@@ -25,13 +26,13 @@ pub(super) fn is_cut(packet: &[u8]) -> bool {
     first >> 4 == 4 && protocol == UDP && whole && (high, low) != (0, 0)
 }
 
-/// Protocol number in an IPv4 header
-const UDP: u8 = 17;
 /// Flag in the seventh byte of an IPv4 header
 const DO_NOT_FRAGMENT: u8 = 0x40;
 
 #[cfg(test)]
 mod tests {
+    use fastvpn_proto::ip::numbers::TCP;
+
     use super::*;
 
     #[test]
@@ -45,7 +46,7 @@ mod tests {
         assert!(is_cut(&packet(UDP, 1, DO_NOT_FRAGMENT)));
         assert!(!is_cut(&packet(UDP, 0, DO_NOT_FRAGMENT)), "first, or alone");
         assert!(!is_cut(&packet(UDP, 1, 0)), "of a program that lets it be fragmented");
-        assert!(!is_cut(&packet(6, 1, DO_NOT_FRAGMENT)));
+        assert!(!is_cut(&packet(TCP, 1, DO_NOT_FRAGMENT)));
         assert!(!is_cut(&[0x45]));
         assert!(!is_cut(&[]));
     }

@@ -3,6 +3,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use fastvpn_proto::ip::numbers::UDP;
+
 /// Fills all payloads; must never be seen on a wire
 pub const MARKER: [u8; 16] = *b"PLAINTEXT-MARKER";
 
@@ -12,7 +14,6 @@ pub const PACKET_LEAST: usize = IPV6_LEN + UDP_LEN + 8;
 const IPV4_LEN: usize = 20;
 const IPV6_LEN: usize = 40;
 const UDP_LEN: usize = 8;
-const UDP: u8 = 17;
 const PORT: u16 = 4_242;
 
 /// Builds the packet with number `id`, `len` bytes long with all headers

@@ -2,6 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion};
 use fastvpn_proto::ip::Inner;
+use fastvpn_proto::ip::numbers::UDP;
 use fastvpn_proto::sched::{Capacity, Next, Scheduler};
 use fastvpn_proto::tcp::{Piece, Written};
 use fastvpn_proto::time::{Duration, Instant};
@@ -50,7 +51,7 @@ pub(crate) fn measure(criterion: &mut Criterion) {
 /// Makes a packet the next one of a UDP flow
 fn address(packet: &mut [u8], flow: u32) {
     packet[0] = 0x45;
-    packet[9] = 17;
+    packet[9] = UDP;
     packet[12..16].copy_from_slice(&[10, 0, 0, 1]);
     packet[16..20].copy_from_slice(&(0x0a00_0000 + flow).to_be_bytes());
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use criterion::{Criterion, Throughput};
 use fastvpn_proto::ip::checksum::{add, finish, pseudo};
+use fastvpn_proto::ip::numbers::{ACK, SYN, TCP};
 use fastvpn_proto::ip::{Gso, Packet};
 use fastvpn_proto::limits::MEMORY_DEFAULT;
 use fastvpn_proto::tcp::{Connections, Ends, Parity, Pool};
@@ -133,7 +134,7 @@ impl Pair {
 fn segment(ends: Ends, (seq, ack): (u32, u32), flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
     let tcp = 20 + options.len() + data.len();
     let total = u16::try_from(20 + tcp).expect("it fits").to_be_bytes();
-    let mut out = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, 6, 0, 0];
+    let mut out = vec![0x45, 0, total[0], total[1], 0, 0, 0x40, 0, 64, TCP, 0, 0];
     for end in [ends.local, ends.remote] {
         let IpAddr::V4(addr) = end.ip() else { unreachable!("IPv4 alone") };
         out.extend_from_slice(&addr.octets());
@@ -157,7 +158,7 @@ fn segment(ends: Ends, (seq, ack): (u32, u32), flags: u8, options: &[u8], data: 
     ]);
     out.extend_from_slice(options);
     out.extend_from_slice(data);
-    let addresses = pseudo(ends.local.ip(), ends.remote.ip(), 6, tcp);
+    let addresses = pseudo(ends.local.ip(), ends.remote.ip(), TCP, tcp);
     let sum = finish(add(addresses, &out[20..])).to_be_bytes();
     out[36..38].copy_from_slice(&sum);
     out
@@ -165,8 +166,6 @@ fn segment(ends: Ends, (seq, ack): (u32, u32), flags: u8, options: &[u8], data: 
 
 const CLIENT: usize = 0;
 const SERVER: usize = 1;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
 /// MSS 1348, window scale 7
 const OPTIONS: [u8; 8] = [2, 4, 5, 68, 1, 3, 3, 7];
 /// Bytes of data in each segment of the kernel

@@ -7,6 +7,7 @@
 
 use super::Packet;
 use super::checksum::{add, finish, partial, pseudo};
+use super::numbers::{CWR, FIN, PSH, TCP, UDP};
 use super::packet::V6_HEADER;
 
 /// How a super-packet is to be cut
@@ -208,16 +209,11 @@ fn next_header(bytes: &[u8], mut at: usize, to: usize) -> Option<u8> {
     (at == to).then_some(next)
 }
 
-pub(super) const TCP: u8 = 6;
-pub(super) const UDP: u8 = 17;
 pub(super) const TCP_HEADER: usize = 20;
 pub(super) const UDP_HEADER: usize = 8;
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
-pub(super) const FIN: u8 = 0x01;
-pub(super) const PSH: u8 = 0x08;
-pub(super) const CWR: u8 = 0x80;
 
 #[cfg(test)]
 pub(super) mod testing {
@@ -270,10 +266,9 @@ pub(super) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::numbers::{ACK, ICMP};
     use super::testing::{is_whole, packet};
     use super::*;
-
-    const ACK: u8 = 0x10;
 
     fn cut(bytes: &[u8], size: u16) -> Vec<Vec<u8>> {
         let transport = if bytes[0] >> 4 == 4 { 20 } else { 40 };
@@ -333,7 +328,7 @@ mod tests {
         assert!(Cutter::new(&good, gso(10, 500)).is_none());
         assert!(Cutter::new(&good[..30], gso(10, 20)).is_none());
         let mut icmp = good;
-        icmp[9] = 1;
+        icmp[9] = ICMP;
         assert!(Cutter::new(&icmp, gso(10, 20)).is_none());
     }
 

@@ -5,6 +5,7 @@
 
 use core::net::IpAddr;
 
+use super::numbers::{ICMP, ICMP_V6};
 use super::packet::{Packet, V4_HEADER, V6_HEADER, v4_addr, v6_addr};
 
 /// Returns source and destination of the packet that an ICMP error quotes
@@ -13,7 +14,7 @@ pub fn quoted(packet: &Packet<'_>) -> Option<(IpAddr, IpAddr)> {
     let kind = *payload.first()?;
     let inner = payload.get(ICMP_HEADER..)?;
     let version = inner.first()? >> 4;
-    let v4_error = packet.is_v4() && packet.protocol() == ICMP_V4 && V4_ERRORS.contains(&kind);
+    let v4_error = packet.is_v4() && packet.protocol() == ICMP && V4_ERRORS.contains(&kind);
     let v6_error = !packet.is_v4() && packet.protocol() == ICMP_V6 && kind < V6_INFORMATIONAL;
     if v4_error && version == 4 && inner.len() >= V4_HEADER {
         return Some((v4_addr(inner, 12).into(), v4_addr(inner, 16).into()));
@@ -25,8 +26,6 @@ pub fn quoted(packet: &Packet<'_>) -> Option<(IpAddr, IpAddr)> {
 }
 
 const ICMP_HEADER: usize = 8;
-const ICMP_V4: u8 = 1;
-const ICMP_V6: u8 = 58;
 /// Destination unreachable, source quench, redirect excluded, time exceeded, parameter problem
 const V4_ERRORS: [u8; 4] = [3, 4, 11, 12];
 /// ICMPv6 types from here on are no errors (RFC 4443)
@@ -39,7 +38,7 @@ mod tests {
     fn error_about(inner: &[u8], kind: u8) -> Vec<u8> {
         let mut packet = vec![0; 28];
         packet[0] = 0x45;
-        packet[9] = ICMP_V4;
+        packet[9] = ICMP;
         packet[20] = kind;
         packet.extend_from_slice(inner);
         let len = u16::try_from(packet.len()).unwrap();

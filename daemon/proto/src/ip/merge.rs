@@ -5,7 +5,8 @@
 
 use super::Packet;
 use super::checksum::{add, finish, pseudo};
-use super::gso::{FIN, Gso, Inner, PSH, TCP, TCP_HEADER, UDP, UDP_HEADER, make_partial};
+use super::gso::{Gso, Inner, TCP_HEADER, UDP_HEADER, make_partial};
+use super::numbers::{ACK, FIN, PSH, TCP, UDP};
 use super::packet::{V4_HEADER, V6_HEADER};
 
 /// What becomes of a packet that meets an earlier one
@@ -146,7 +147,6 @@ fn set_lengths(bytes: &mut [u8], transport: usize, protocol: u8) {
     }
 }
 
-const ACK: u8 = 0x10;
 const DONT_FRAGMENT: u8 = 0x40;
 /// Longest super-packet
 const MERGED_MAX: usize = 65_535;

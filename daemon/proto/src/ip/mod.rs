@@ -1,12 +1,14 @@
-//! Inner IP packets: borrowed views of headers, checksums, super-packets, and prefixes.
+//! Inner IP packets: borrowed views of headers, checksums, super-packets, prefixes, and numbers.
 
 pub mod checksum;
 pub mod gso;
 pub mod icmp;
 pub mod merge;
+pub mod numbers;
 mod packet;
 mod prefix;
 
 pub use gso::{Gso, Inner};
 pub use packet::{Packet, PacketError};
+pub(crate) use packet::{V4_HEADER, V6_HEADER};
 pub use prefix::{Prefix, PrefixError};

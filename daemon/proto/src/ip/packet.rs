@@ -98,8 +98,10 @@ fn total(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-pub(super) const V4_HEADER: usize = 20;
-pub(super) const V6_HEADER: usize = 40;
+/// Bytes of a header of IPv4 without options
+pub(crate) const V4_HEADER: usize = 20;
+/// Bytes of the fixed header of IPv6
+pub(crate) const V6_HEADER: usize = 40;
 
 #[cfg(test)]
 mod tests {

@@ -50,6 +50,7 @@ impl Flows {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ip::numbers::TCP;
 
     fn ends() -> Ends {
         Ends { local: "10.0.0.1:1000".parse().unwrap(), remote: "10.0.0.2:80".parse().unwrap() }
@@ -59,7 +60,7 @@ mod tests {
         let mut packet = vec![0; 24];
         packet[0] = 0x45;
         packet[3] = 24;
-        packet[9] = 6;
+        packet[9] = TCP;
         packet[12..16].copy_from_slice(&[10, 0, 0, 1]);
         packet[16..20].copy_from_slice(&[10, 0, 0, 2]);
         packet[20..24].copy_from_slice(&[3, 232, 0, 80]);

@@ -1,5 +1,7 @@
 //! Explicit congestion notification in inner packets (RFC 3168).
 
+use crate::ip::{V4_HEADER, V6_HEADER};
+
 /// Marks a packet as one that met congestion; tells whether its sender understands that
 ///
 /// A packet that is marked already stays so.
@@ -40,8 +42,6 @@ fn update(sum: u16, before: u16, after: u16) -> u16 {
 
 /// Both bits: congestion was met
 const ECN: u8 = 0b11;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
 
 #[cfg(test)]
 mod tests {

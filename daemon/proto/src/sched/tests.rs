@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::crypto::PrivateKey;
+use crate::ip::numbers::UDP;
 
 /// A scheduler, the path that it sends on, and lanes that always have more
 struct Bench {
@@ -624,7 +625,7 @@ fn copies_hold_little_memory() {
 fn packet(port: u16, len: usize) -> Vec<u8> {
     let mut packet = vec![0; len];
     packet[0] = 0x45;
-    packet[9] = 17;
+    packet[9] = UDP;
     packet[20..22].copy_from_slice(&port.to_be_bytes());
     packet
 }

@@ -3,6 +3,8 @@
 //! Packets of one five-tuple have the same number. Two flows may share one by chance; they then share
 //! a queue, as in RFC 8290.
 
+use crate::ip::numbers::{DCCP, ICMP, ICMP_V6, SCTP, TCP, UDP, UDP_LITE};
+
 /// Returns the number of a packet's flow
 ///
 /// Of fragments, whose ports are only in the first, the addresses count alone.
@@ -28,7 +30,7 @@ pub(super) fn flow_of(packet: &[u8]) -> u32 {
 fn ports(protocol: u8, payload: Option<&[u8]>) -> u32 {
     let at = match protocol {
         TCP | UDP | DCCP | SCTP | UDP_LITE => 0,
-        ICMP | ICMP6 => 4,
+        ICMP | ICMP_V6 => 4,
         _ => return 0,
     };
     let field = payload.and_then(|payload| payload.get(at..at + 4));
@@ -51,13 +53,6 @@ fn hash(addresses: &[u8], protocol: u8, ports: u32) -> u32 {
 
 /// More fragments, or an offset
 const FRAGMENT: u16 = 0x3fff;
-const ICMP: u8 = 1;
-const TCP: u8 = 6;
-const UDP: u8 = 17;
-const DCCP: u8 = 33;
-const ICMP6: u8 = 58;
-const SCTP: u8 = 132;
-const UDP_LITE: u8 = 136;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,8 @@
 use core::net::{IpAddr, SocketAddr};
 
 use super::segment::Ends;
-use crate::ip::{Packet, icmp};
+use crate::ip::numbers::TCP;
+use crate::ip::{Packet, V6_HEADER, icmp};
 
 /// Returns the connection whose segment an ICMP error quotes, as if the segment's sender were local,
 /// and the MTU that was too small for it, where that is the error
@@ -34,8 +35,6 @@ pub(super) fn quoted_segment(packet: &Packet<'_>) -> Option<(Ends, Option<u16>)>
 }
 
 const ICMP_HEADER: usize = 8;
-const V6_HEADER: usize = 40;
-const TCP: u8 = 6;
 /// Destination unreachable, and the code that tells of an MTU
 const UNREACHABLE: u8 = 3;
 const TOO_BIG_V4: u8 = 4;

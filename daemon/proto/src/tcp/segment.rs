@@ -8,7 +8,9 @@
 use core::net::{IpAddr, SocketAddr};
 
 use crate::ip::checksum::{add, finish, partial, pseudo};
-use crate::ip::{Gso, Inner, Packet};
+use crate::ip::numbers::TCP;
+pub(super) use crate::ip::numbers::{ACK, FIN, PSH, RST, SYN, URG};
+use crate::ip::{Gso, Inner, Packet, V4_HEADER, V6_HEADER};
 
 /// Addresses and ports of a connection as one node sees it
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -188,19 +190,9 @@ fn checksum(ends: &Ends, segment: &[u8]) -> u16 {
     finish(add(pseudo(ends.local.ip(), ends.remote.ip(), TCP, segment.len()), segment))
 }
 
-pub(super) const FIN: u8 = 0x01;
-pub(super) const SYN: u8 = 0x02;
-pub(super) const RST: u8 = 0x04;
-pub(super) const PSH: u8 = 0x08;
-pub(super) const ACK: u8 = 0x10;
-pub(super) const URG: u8 = 0x20;
-/// Protocol number of TCP
-const TCP: u8 = 6;
 const HEADER: usize = 20;
 /// Where the flags are in it
 const FLAGS: usize = 13;
-const V4_HEADER: usize = 20;
-const V6_HEADER: usize = 40;
 /// Bits of the traffic class that belong to ECN
 const ECN: u8 = 3;
 /// Hop limit of what we write

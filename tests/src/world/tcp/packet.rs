@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-const TCP: u8 = 6;
+use fastvpn_proto::ip::numbers::{ACK, FIN, RST, SYN, TCP};
 
 /// Both ends of a connection, as one of them sees it
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -37,7 +37,7 @@ impl Tuple {
 
 /// Tells whether a TCP packet opens a connection
 pub(super) fn is_syn(packet: &[u8]) -> bool {
-    packet.get(header_len(packet) + 13).is_some_and(|flags| flags & 0x17 == 0x02)
+    packet.get(header_len(packet) + 13).is_some_and(|flags| flags & (FIN | SYN | RST | ACK) == SYN)
 }
 
 /// Says what a TCP packet is
