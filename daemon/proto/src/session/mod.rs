@@ -2,7 +2,8 @@
 //!
 //! A [`Session`] outlives keys, addresses and silence: handshakes bring it new epochs, proven
 //! addresses new paths. It owns epochs, paths, the control lane and the datagrams of one peer, and
-//! decides only who of them speaks (`outbox`) and who is spoken to (`intake`).
+//! decides only who of them speaks (`outbox`) and who is spoken to (`intake`), which ways become paths
+//! (`ways`), and what becomes of packets that travel as they are (`plain`).
 //!
 //! # Contract
 //!
@@ -16,26 +17,26 @@ pub mod inbound;
 mod intake;
 mod load;
 mod outbox;
+mod plain;
 pub mod received;
 pub mod replay;
 mod shared;
+mod ways;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use self::epochs::Epochs;
 use self::inbound::Inbounds;
+use self::ways::Candidates;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
-use crate::ip::gso::Cutter;
-use crate::ip::merge::{Merged, merge};
 use crate::ip::{Gso, Inner};
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
-use crate::node::{BootId, Carriage, Choice, PathStats, Way, Why};
-use crate::path::select::Kind;
-use crate::path::{Content, Fate, Item, Path, select};
+use crate::node::{BootId, Carriage, PathStats, Way, Why};
+use crate::path::{Content, Fate, Item, Path};
 use crate::sched::{Capacity, Scheduler, Slot};
 use crate::tcp::{Change, Connections, Ends, Handling, Stance};
 use crate::time::{Duration, Instant};
@@ -111,15 +112,6 @@ pub enum Goodbye {
     ForNow,
     /// The node does not know the other one any more
     ForGood,
-}
-
-/// Where else the other node may be reached
-#[derive(Debug, Default)]
-struct Candidates {
-    ways: Vec<Way>,
-    choice: Choice,
-    next: Option<Instant>,
-    round: u32,
 }
 
 /// Vectors that are reused, so that acknowledgements allocate nothing
@@ -210,25 +202,7 @@ impl Session {
                 return true;
             }
         }
-        let Some(gso) = gso else {
-            let mut bytes = shared.buffers.take();
-            bytes.extend_from_slice(packet);
-            self.load.push_packet(bytes.into(), now);
-            return true;
-        };
-        let Some(mut cutter) = Cutter::new(packet, gso) else { return false };
-        if self.carries_whole() {
-            let mut bytes = shared.pool.buffers.take();
-            bytes.extend_from_slice(packet);
-            self.load.push_packet(Inner { bytes, gso: Some(gso) }, now);
-            return true;
-        }
-        for _ in 0..cutter.segments() {
-            let mut own = shared.buffers.take();
-            cutter.next(&mut own);
-            self.load.push_packet(own.into(), now);
-        }
-        true
+        self.send_plain(packet, gso, shared, now)
     }
 
     /// Queues a message to carry for another node; tells whether there was room
@@ -249,20 +223,6 @@ impl Session {
         self.echoes.push_back(echo);
     }
 
-    /// Learns where else the other node may be reached, and tries it soon
-    ///
-    /// `choice` tells which carrier is wanted.
-    pub fn try_ways(&mut self, ways: Vec<Way>, choice: Choice, now: Instant) {
-        let news = ways.iter().any(|way| !self.candidates.ways.contains(way));
-        self.candidates.ways = ways;
-        self.candidates.choice = choice;
-        if news && !self.is_settled() {
-            self.candidates.round = 0;
-            self.candidates.next = Some(now);
-        }
-        self.choose_path(now);
-    }
-
     /// Takes the news that a stream carrier has written `bytes` of what went by `way`
     pub fn on_written(&mut self, way: Way, bytes: usize, now: Instant) {
         if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
@@ -270,60 +230,9 @@ impl Session {
         }
     }
 
-    /// Takes the news that a stream is gone, and with it all that was in flight on it
-    pub fn on_broken(&mut self, way: Way, now: Instant) {
-        let Some(path) = self.paths.iter().find(|path| path.way == way) else { return };
-        let (number, proven) = (path.number, path.is_proven());
-        let active = self.active == Some(number);
-        self.drop_path(number);
-        if proven && active {
-            // It is made again at once; one that never led anywhere waits for the next round.
-            self.candidates.round = STREAM_ROUND - 1;
-            self.candidates.next = Some(now);
-        }
-        self.choose_path(now);
-    }
-
     /// Tells whether there is a path with this way
     pub fn has_way(&self, way: Way) -> bool {
         self.paths.iter().any(|path| path.way == way)
-    }
-
-    /// Proves each path again: addresses or routes of this machine changed
-    pub fn on_paths_changed(&mut self, now: Instant) {
-        for path in &mut self.paths {
-            path.owe_ping();
-            path.hurry(now);
-        }
-        self.candidates.round = 0;
-        self.candidates.next = Some(now);
-    }
-
-    /// Takes a way that a handshake went: it leads to the other node
-    pub fn adopt_way(&mut self, way: Way, local: Option<IpAddr>, now: Instant) {
-        if self.paths.iter().all(|path| path.way != way) {
-            self.open_path(way, local, 0, 0, now);
-        }
-        if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {
-            path.prove();
-            path.on_heard(0, now);
-            path.owe_ping();
-        }
-        self.choose_path(now);
-    }
-
-    /// Takes a way that may lead to the other node, as `heard` bytes say that came from there
-    pub fn doubt_way(
-        &mut self,
-        way: Way,
-        local: Option<IpAddr>,
-        challenge: u64,
-        heard: usize,
-        now: Instant,
-    ) {
-        if self.paths.iter().all(|path| path.way != way) {
-            self.open_path(way, local, challenge, heard, now);
-        }
     }
 
     /// Takes the news that `outer` bytes of UDP payload were too big for the way to an address
@@ -363,15 +272,6 @@ impl Session {
     /// or too many did
     pub fn take_dropped(&mut self) -> u64 {
         self.load.take_dropped()
-    }
-
-    /// Tells whether super-packets travel whole: where a lost message, which takes the whole of it along,
-    /// is rare, and the rest of the load does not wait for it
-    fn carries_whole(&self) -> bool {
-        self.active().is_some_and(|path| {
-            let clean = path.sent.knows_loss() && path.sent.loss_ppm() < WHOLE_PPM;
-            clean && path.capacity().rate.is_some_and(|rate| rate >= WHOLE_RATE)
-        })
     }
 
     /// Returns what is to become of new TCP connections
@@ -538,99 +438,6 @@ impl Session {
         }
     }
 
-    /// Opens paths to the addresses that may be better, in rounds that become rarer
-    fn time_candidates(&mut self, challenge: &mut impl FnMut() -> u64, now: Instant) {
-        let failing = self.is_unresponsive(now);
-        if failing && self.candidates.next.is_none_or(|at| at > now + FAILING_RETRY) {
-            self.candidates.next = Some(now);
-            self.candidates.round = 0;
-        }
-        if self.candidates.next.is_none_or(|at| now < at) {
-            return;
-        }
-        let eager = self.candidates.round == 0;
-        self.candidates.round += 1;
-        self.candidates.next = if failing {
-            Some(now + FAILING_RETRY)
-        } else if self.is_settled() {
-            None
-        } else {
-            Some(now + CANDIDATE_RETRY * self.candidates.round.min(60))
-        };
-        if self.is_settled() && !failing && !eager {
-            return;
-        }
-        let choice = self.candidates.choice;
-        let used = self.way().map(|way| select::kind(way, choice));
-        let ways = self.candidates.ways.clone();
-        for way in ways {
-            let kind = select::kind(way, choice);
-            let wanted = match kind {
-                Kind::Chosen | Kind::Udp => true,
-                Kind::Stream => {
-                    let worse = used.is_none_or(|used| kind < used);
-                    self.candidates.round >= STREAM_ROUND && (failing || worse)
-                }
-                Kind::Relayed => failing,
-            };
-            if !wanted {
-                continue;
-            }
-            match self.paths.iter_mut().find(|path| path.way == way) {
-                Some(path) if path.is_proven() => {
-                    if failing {
-                        path.owe_ping();
-                    }
-                }
-                Some(path) if eager => path.hurry(now),
-                Some(_) => {}
-                None => self.open_path(way, None, challenge(), 0, now),
-            }
-        }
-        self.time_paths(now);
-    }
-
-    /// Opens a path to an address that is still to be proven, if there is a number for it
-    fn open_path(
-        &mut self,
-        way: Way,
-        local: Option<IpAddr>,
-        challenge: u64,
-        heard: usize,
-        now: Instant,
-    ) {
-        if self.paths.len() >= PATHS_MAX {
-            // Whoever was heard least recently makes room, but never the path in use.
-            let spare = self.paths.iter().filter(|path| self.active != Some(path.number));
-            let Some(number) =
-                spare.min_by_key(|path| (path.is_proven(), path.last_heard)).map(|p| p.number)
-            else {
-                return;
-            };
-            self.drop_path(number);
-        }
-        let free = (0..PATHS_MAX as u8).find(|n| self.paths.iter().all(|path| path.number != *n));
-        let Some(number) = free else { return };
-        let mut path = Path::unproven(number, way, local, challenge, heard, now);
-        path.go_on_from(self.retired[usize::from(number)]);
-        self.paths.push(path);
-    }
-
-    fn drop_path(&mut self, number: u8) {
-        let Some(at) = self.paths.iter().position(|path| path.number == number) else { return };
-        let mut path = self.paths.swap_remove(at);
-        let mut lost = core::mem::take(&mut self.scratch.lost);
-        path.sent.forget_in_flight(&mut lost);
-        for content in lost.drain(..) {
-            Self::on_lost(&mut self.control, &mut self.tcp, &mut path, &content);
-        }
-        self.scratch.lost = lost;
-        self.retired[usize::from(number)] = path.sent.next_count();
-        if self.active == Some(number) {
-            self.active = None;
-        }
-    }
-
     /// Lets what was lost in one of several copies leave once more
     fn on_doubt(tcp: &Connections, load: &mut Scheduler, content: &Content, now: Instant) {
         for item in content.items.iter() {
@@ -704,74 +511,6 @@ impl Session {
         self.output.extend(closed.into_iter().map(Output::Ended));
     }
 
-    /// Takes an inner packet or super-packet of the other node that came in parts
-    fn on_whole(&mut self, packet: Inner, shared: &mut Shared) {
-        // Nobody sends super-packets of crumbs.
-        let sane = |cutter: Cutter<'_>| cutter.segments() <= SEGMENTS_MAX;
-        let fits = packet.gso.is_none_or(|gso| Cutter::new(&packet.bytes, gso).is_some_and(sane));
-        if fits && self.tcp.on_plain(&packet.bytes, packet.gso) {
-            self.output.push_back(Output::Packet(packet));
-        } else {
-            shared.pool.buffers.give(packet.bytes);
-        }
-    }
-
-    /// Takes an inner packet of the other node; what follows another one of its flow is joined with it
-    fn on_inner(&mut self, packet: &[u8], shared: &mut Shared) {
-        if !self.tcp.on_plain(packet, None) {
-            return;
-        }
-        for earlier in self.output.iter_mut().rev().take(MERGE_DEPTH) {
-            let Output::Packet(inner) = earlier else { continue };
-            match merge(inner, packet) {
-                Merged::Joined => return,
-                Merged::Behind => break,
-                Merged::Apart => {}
-            }
-        }
-        let mut bytes = shared.pool.buffers.take();
-        bytes.extend_from_slice(packet);
-        self.output.push_back(Output::Packet(bytes.into()));
-    }
-
-    fn choose_path(&mut self, now: Instant) {
-        if self.paths.len() == 1 && self.active.is_some() {
-            return;
-        }
-        let choice = self.candidates.choice;
-        let best = select::best(&self.paths, self.active, choice, now);
-        let best = best.map(|at| self.paths[at].number);
-        if best.is_none() || best == self.active {
-            return;
-        }
-        let before = self.way();
-        self.active = best;
-        if let Some(path) = self.active_path() {
-            path.owe_ping();
-        }
-        self.rest_streams();
-        if let Some(way) = self.way().filter(|way| before != Some(*way)) {
-            self.output.push_back(Output::Moved(way));
-        }
-    }
-
-    /// Lets streams fall silent that are a last resort while something better is in use
-    fn rest_streams(&mut self) {
-        let choice = self.candidates.choice;
-        let Some(used) = self.way().map(|way| select::kind(way, choice)) else { return };
-        for path in &mut self.paths {
-            let kind = select::kind(path.way, choice);
-            path.set_resting(kind == Kind::Stream && used < kind);
-        }
-    }
-
-    /// Tells whether no way that is known may be better than the one in use
-    fn is_settled(&self) -> bool {
-        let kind = |way| select::kind(way, self.candidates.choice);
-        let better = |used| self.candidates.ways.iter().any(|way| kind(*way) < kind(used));
-        self.way().is_some_and(|used| !better(used))
-    }
-
     fn active(&self) -> Option<&Path> {
         self.active_at().map(|at| &self.paths[at])
     }
@@ -807,27 +546,13 @@ pub enum Wish {
     Silence,
 }
 
-/// Segments of one super-packet: 64 KiB of the shortest that TCP uses
-const SEGMENTS_MAX: usize = 750;
-/// Loss in a million under which super-packets travel whole
-const WHOLE_PPM: u32 = 500;
-/// Bytes a second from which on they do: the largest takes a millisecond
-const WHOLE_RATE: u64 = 64_000_000;
 /// Loss in a million under which a path counts as clean
 const CLEAN_PPM: u32 = 2_000;
 /// Round trips of a path that a connection's window is worth
 const TRIPS: usize = 4;
 /// Window that is worth it on any path
 const WINDOW_LEAST: usize = 1 << 20;
-/// Packets that are looked at for the one that another packet goes on from
-const MERGE_DEPTH: usize = 8;
 /// Conversation number of the control lane
 const CONTROL_CONV: u16 = 0;
-/// Round in which streams are tried that are a last resort
-const STREAM_ROUND: u32 = 2;
-/// Interval between rounds of trying other addresses, times the number of the round
-const CANDIDATE_RETRY: Duration = Duration::from_millis(500);
-/// The same while the path in use does not answer
-const FAILING_RETRY: Duration = Duration::from_secs(1);
 
 const _: () = assert!(HEARTBEAT.as_secs() < SESSION_SILENCE.as_secs());
