@@ -106,6 +106,12 @@ impl<'a> Cutter<'a> {
         })
     }
 
+    /// Returns how the super-packet is to be cut
+    pub fn gso(&self) -> Gso {
+        // Both were made of such numbers.
+        Gso { size: self.size as u16, transport: self.transport as u16 }
+    }
+
     /// Returns how many packets there are in all
     pub fn segments(&self) -> usize {
         (self.packet.bytes().len() - self.header).div_ceil(self.size).max(1)

@@ -2,15 +2,15 @@
 
 use core::net::IpAddr;
 
-use super::peer::Parked;
+use super::parked::Parked;
 use super::{
-    BootId, Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
+    Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
 };
 use crate::crypto::PublicKey;
 use crate::ip::{Inner, Packet, icmp};
 use crate::limits::SESSION_SILENCE;
 use crate::session::{Goodbye, Output, Sealed, Session, Train, Wish};
-use crate::tcp::{Change, Connections, Ends, Parity};
+use crate::tcp::Ends;
 use crate::time::Instant;
 
 impl Node {
@@ -129,8 +129,7 @@ impl Node {
             }
             Output::Control(message) => self.events.push_back(Event::Control { peer, message }),
             Output::EchoReply(wire) => {
-                if self.pings.get(&wire).is_some_and(|ping| ping.peer == peer)
-                    && let Some(ping) = self.pings.remove(&wire)
+                if let Some(ping) = self.pings.remove(peer, wire)
                     && let Some(sent) = ping.sent
                 {
                     self.events.push_back(Event::Pong { peer, id: ping.id, rtt: now.since(sent) });
@@ -149,7 +148,7 @@ impl Node {
     }
 
     /// A connection is split with a peer, which has it from now on if it has the remote end's address
-    fn on_opened(&mut self, key: &PublicKey, ends: Ends) {
+    pub(super) fn on_opened(&mut self, key: &PublicKey, ends: Ends) {
         self.refresh_router();
         if self.router.owns(key, ends.remote.ip()) {
             self.flows.open(ends, *key);
@@ -157,7 +156,7 @@ impl Node {
     }
 
     /// Lets an inner packet out of a session, if its source belongs to the sender
-    fn on_packet(&mut self, key: &PublicKey, packet: Inner) {
+    pub(super) fn on_packet(&mut self, key: &PublicKey, packet: Inner) {
         self.refresh_router();
         let Ok(view) = Packet::parse(&packet.bytes) else {
             return self.refuse(Refusal::Malformed);
@@ -284,77 +283,6 @@ impl Node {
             DownReason::Restarted => {}
             DownReason::Closed | DownReason::Removed | DownReason::Silence => self.begin_anew(key),
         }
-    }
-
-    /// Resets the split connections with a peer: it is gone, or has forgotten them
-    pub(super) fn abandon_tcp(&mut self, key: &PublicKey, now: Instant) {
-        let peer = self.peers.get_mut(key);
-        let (parked, current) = peer.map_or((None, None), |peer| {
-            (peer.parked.take(), peer.session.as_mut().map(Session::take_tcp))
-        });
-        let parked = parked.or_else(|| self.away.remove(key)).map(|parked| parked.tcp);
-        for mut tcp in parked.into_iter().chain(current) {
-            tcp.abandon(&mut self.shared.pool, now);
-            while let Some(packet) = tcp.poll_packet() {
-                self.on_packet(key, packet);
-            }
-            while let Some(change) = tcp.poll_change() {
-                match change {
-                    Change::Opened(ends) => self.on_opened(key, ends),
-                    Change::Closed(ends) => self.flows.close(&ends, key),
-                }
-            }
-        }
-    }
-
-    /// Returns the split connections that wait for a session with a node
-    pub(super) fn parked(&mut self, key: &PublicKey) -> Option<&mut Parked> {
-        let peer = self.peers.get_mut(key).and_then(|peer| peer.parked.as_mut());
-        peer.or_else(|| self.away.get_mut(key))
-    }
-
-    /// Takes what connections that wait for a session have for our kernel
-    pub(super) fn drain_parked(&mut self, key: &PublicKey, now: Instant) {
-        let mut closed = Vec::new();
-        let peer = self.peers.get_mut(key).and_then(|peer| peer.parked.as_mut());
-        if let Some(parked) = peer.or_else(|| self.away.get_mut(key)) {
-            parked.tcp.flush(&mut self.shared.pool, now);
-        }
-        while let Some(parked) = self.parked(key) {
-            if let Some(packet) = parked.tcp.poll_packet() {
-                self.on_packet(key, packet);
-            } else if let Some(change) = parked.tcp.poll_change() {
-                match change {
-                    Change::Opened(ends) => self.on_opened(key, ends),
-                    Change::Closed(ends) => closed.push(ends),
-                }
-            } else {
-                break;
-            }
-        }
-        closed.iter().for_each(|ends| self.flows.close(ends, key));
-    }
-
-    /// Returns the split connections with which a session begins
-    pub(super) fn begin_tcp(&mut self, key: &PublicKey, boot: BootId, now: Instant) -> Connections {
-        let peer = self.peers.get_mut(key);
-        let same = peer.as_ref().and_then(|peer| peer.parked.as_ref());
-        if same.is_some_and(|parked| parked.boot == boot) {
-            // It lived on and ended the session itself, and with that the connections.
-            self.abandon_tcp(key, now);
-        }
-        let parked = self.peers.get_mut(key).and_then(|peer| peer.parked.take());
-        let mut tcp = if let Some(Parked { mut tcp, .. }) = parked {
-            tcp.resume(&mut self.shared.pool, now);
-            tcp
-        } else {
-            let lower = self.local.public() < *key;
-            Connections::new(if lower { Parity::Even } else { Parity::Odd })
-        };
-        if self.draining {
-            tcp.drain();
-        }
-        tcp
     }
 
     /// Has the next session with a peer be another one: what was said of the last one counts no more

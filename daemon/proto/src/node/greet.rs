@@ -147,9 +147,10 @@ impl Node {
     }
 
     pub(super) fn expire_tickets(&mut self, now: Instant) {
-        let before = self.tickets.len();
-        self.tickets.retain(|_, held| now < held.expires());
-        for _ in self.tickets.len()..before {
+        // All live equally long, so that those with the lowest numbers are the first to go.
+        while let Some(held) = self.tickets.first_entry().filter(|held| now >= held.get().expires())
+        {
+            held.remove();
             self.refuse(Refusal::Undecided);
         }
     }
@@ -344,17 +345,9 @@ impl Node {
         session.try_ways(ways, choice, now);
         session.tcp_mode = peer.config.tcp;
         for packet in peer.waiting.take() {
-            if !session.send_packet(&packet, None, &mut self.shared, now) {
-                self.dropped += 1;
-            }
+            session.send_packet(&packet, None, &mut self.shared, now);
         }
-        let unsent = |ping: &&mut super::Ping| ping.peer == *key && ping.sent.is_none();
-        for (wire, ping) in self.pings.iter_mut() {
-            if let Some(ping) = Some(ping).filter(|ping| unsent(ping)) {
-                session.send_echo(*wire);
-                ping.sent = Some(now);
-            }
-        }
+        self.pings.send_unsent(*key, now).for_each(|wire| session.send_echo(wire));
     }
 
     /// Tells whether packets for a peer need a handshake that nobody has started

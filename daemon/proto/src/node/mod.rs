@@ -21,7 +21,9 @@ mod flows;
 mod greet;
 #[cfg(test)]
 mod hostile;
+mod parked;
 mod peer;
+mod pings;
 mod refusal;
 mod stats;
 #[cfg(test)]
@@ -44,7 +46,9 @@ pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConf
 pub use self::event::{Arrival, Credential, DownReason, Ecn, Event, Transmit, Why};
 use self::flows::Flows;
 use self::greet::Held;
-use self::peer::{Parked, Peer, Reason};
+use self::parked::{Away, Parked};
+use self::peer::{Peer, Reason};
+use self::pings::{Ping, Pings};
 pub use self::refusal::{Refusal, Refusals};
 pub use self::stats::{Carriage, NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
@@ -86,13 +90,12 @@ pub struct Node {
     router: Router,
     router_is_stale: bool,
     /// Split connections with nodes that are no peers at present
-    away: BTreeMap<PublicKey, Parked>,
+    away: Away,
     /// Whether the node is about to end
     draining: bool,
     tickets: BTreeMap<Ticket, Held>,
     next_ticket: u64,
-    pings: BTreeMap<u64, Ping>,
-    next_ping: u64,
+    pings: Pings,
     /// Peers with something to drain
     dirty: BTreeSet<PublicKey>,
     schedule: BTreeSet<(Instant, PublicKey)>,
@@ -118,15 +121,6 @@ struct Outgoing {
     bytes: Vec<u8>,
 }
 
-/// A ping that waits for its answer
-#[derive(Debug)]
-struct Ping {
-    peer: PublicKey,
-    id: u64,
-    sent: Option<Instant>,
-    lost_at: Instant,
-}
-
 impl Node {
     /// Makes a node without peers
     pub fn new(config: NodeConfig, now: Instant) -> Self {
@@ -149,12 +143,11 @@ impl Node {
             flows: Flows::default(),
             router: Router::default(),
             router_is_stale: false,
-            away: BTreeMap::new(),
+            away: Away::default(),
             draining: false,
             tickets: BTreeMap::new(),
             next_ticket: 0,
-            pings: BTreeMap::new(),
-            next_ping: 0,
+            pings: Pings::default(),
             dirty: BTreeSet::new(),
             schedule: BTreeSet::new(),
             streams: BTreeMap::new(),
@@ -193,38 +186,39 @@ impl Node {
         let Ok(view) = Packet::parse(packet) else {
             return self.refuse(Refusal::Malformed);
         };
+        let cutter = gso.map(|gso| Cutter::new(packet, gso));
+        if matches!(cutter, Some(None)) {
+            return self.refuse(Refusal::Malformed);
+        }
+        let cutter = cutter.flatten();
+        let packets = cutter.as_ref().map_or(1, Cutter::segments);
         let carried = self.flows.peer_for(&view);
         let Some(key) = carried.or_else(|| self.route(view.dst())) else {
             return self.refuse(Refusal::NoRoute);
         };
-        if let Some(parked) = self.away.get_mut(&key) {
-            parked.tcp.handle_packet(packet, gso, &mut self.shared.pool, now);
-            return self.drain_parked(&key, now);
-        }
-        let Some(peer) = self.peers.get_mut(&key) else {
-            return self.refuse(Refusal::NoRoute);
-        };
-        let parked = peer.parked.as_mut().filter(|_| carried.is_some());
-        let served = parked.is_some_and(|parked| {
-            parked.tcp.handle_packet(packet, gso, &mut self.shared.pool, now) == Handling::Taken
+        let parked = carried.and_then(|key| {
+            self.serve_parked(&key, now, |tcp, pool| tcp.handle_packet(packet, gso, pool, now))
         });
+        let Some(peer) = self.peers.get_mut(&key) else {
+            // It may be away, and its connections have what they need.
+            if parked.is_none() {
+                self.refuse(Refusal::NoRoute);
+            }
+            return;
+        };
         let queued = match &mut peer.session {
-            _ if served => true,
+            _ if parked == Some(Handling::Taken) => true,
             Some(session) if session.can_seal(now) => {
-                session.send_packet(packet, gso, &mut self.shared, now)
+                session.send_packet(packet, cutter, &mut self.shared, now);
+                true
             }
             _ if peer.config.contact == Contact::Await => false,
-            _ => peer.waiting.push_cut(packet, gso),
+            _ => peer.waiting.push_cut(packet, cutter),
         };
         if queued {
-            let packets =
-                gso.and_then(|gso| Cutter::new(packet, gso)).map_or(1, |cut| cut.segments());
             peer.sent.count_all(packets, packet.len());
         } else {
             self.dropped += 1;
-        }
-        if served {
-            self.drain_parked(&key, now);
         }
         if self.needs_call(&key, now) {
             self.call(key, Reason::Contact, now);
@@ -345,10 +339,10 @@ impl Node {
     pub fn deadline(&self) -> Option<(Instant, Why)> {
         let first = self.schedule.first().and_then(|(_, key)| self.peers.get(key));
         let peer = first.and_then(|peer| peer.scheduled);
-        let ticket = self.tickets.values().map(|held| held.expires()).min();
-        let ping = self.pings.values().map(|ping| ping.lost_at).min();
-        let away = self.away.values().map(Parked::deadline).min();
-        let sweep = [ticket, ping, away].into_iter().flatten().min();
+        // They expire in their order.
+        let ticket = self.tickets.first_key_value().map(|(_, held)| held.expires());
+        let sweep = [ticket, self.pings.deadline(), self.away.deadline()];
+        let sweep = sweep.into_iter().flatten().min();
         [peer, sweep.map(|at| (at, Why::Sweep))].into_iter().flatten().min()
     }
 
@@ -436,7 +430,7 @@ impl Node {
         self.parted.0.add(peer.sent);
         self.parted.1.add(peer.received);
         match peer.parked.take() {
-            Some(parked) => drop(self.away.insert(*key, parked)),
+            Some(parked) => self.away.insert(*key, parked),
             None => self.flows.forget(key),
         }
         self.incarnations += 1;
@@ -444,7 +438,9 @@ impl Node {
             self.schedule.remove(&(at, *key));
         }
         self.dirty.remove(key);
-        self.indices.retain(|_, owner| owner != key);
+        for index in peer.indices() {
+            self.indices.remove(&index);
+        }
         self.router_is_stale = true;
         if let Some(mut session) = peer.session.take() {
             let mut bytes = Vec::new();
@@ -457,37 +453,6 @@ impl Node {
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
         }
-    }
-
-    /// A peer is away: it has said goodbye, or is to be forgotten
-    fn on_away(&mut self, key: &PublicKey, now: Instant) {
-        let gone = self.peers.get(key).is_some_and(|peer| peer.session.is_none());
-        self.remove_peer(key, if gone { Goodbye::ForNow } else { Goodbye::ForGood }, now);
-    }
-
-    /// Does what time demands of connections with nodes that are no peers at present
-    fn time_away(&mut self, now: Instant) {
-        let due = |(key, parked): (&PublicKey, &Parked)| (now >= parked.deadline()).then_some(*key);
-        let due: Vec<PublicKey> = self.away.iter().filter_map(due).collect();
-        for key in due {
-            self.time_parked(&key, now);
-        }
-    }
-
-    /// Does what time demands of connections that wait for a session
-    fn time_parked(&mut self, key: &PublicKey, now: Instant) {
-        let Some(parked) = self.parked(key).filter(|parked| now >= parked.deadline()) else {
-            return;
-        };
-        if now >= parked.until {
-            return self.abandon_tcp(key, now);
-        }
-        let mut tcp = core::mem::take(&mut parked.tcp);
-        tcp.handle_timeout(&mut self.shared.pool, now);
-        if let Some(parked) = self.parked(key) {
-            parked.tcp = tcp;
-        }
-        self.drain_parked(key, now);
     }
 
     fn drain(&mut self) {
@@ -520,30 +485,20 @@ impl Node {
     }
 
     fn ping(&mut self, peer: PublicKey, id: u64, timeout: Duration, now: Instant) {
-        let wire = self.next_ping;
-        self.next_ping += 1;
-        let mut ping = Ping { peer, id, sent: None, lost_at: now + timeout };
-        match self.peers.get_mut(&peer).and_then(|peer| peer.session.as_mut()) {
-            Some(session) => {
-                session.send_echo(wire);
-                ping.sent = Some(now);
-            }
-            None => {
-                if self.needs_call(&peer, now) {
-                    self.call(peer, Reason::Contact, now);
-                }
-            }
+        let session = self.peers.get_mut(&peer).and_then(|peer| peer.session.as_mut());
+        let sent = session.as_ref().map(|_| now);
+        let wire = self.pings.insert(peer, Ping { id, sent, lost_at: now + timeout });
+        if let Some(session) = session {
+            session.send_echo(wire);
+        } else if self.needs_call(&peer, now) {
+            self.call(peer, Reason::Contact, now);
         }
-        self.pings.insert(wire, ping);
         self.dirty.insert(peer);
     }
 
     fn expire_pings(&mut self, now: Instant) {
-        while let Some((wire, _)) = self.pings.iter().find(|(_, ping)| now >= ping.lost_at) {
-            let wire = *wire;
-            if let Some(ping) = self.pings.remove(&wire) {
-                self.events.push_back(Event::PingLost { peer: ping.peer, id: ping.id });
-            }
+        while let Some((peer, ping)) = self.pings.expire(now) {
+            self.events.push_back(Event::PingLost { peer, id: ping.id });
         }
     }
 

@@ -4,14 +4,13 @@ use std::collections::VecDeque;
 
 use super::config::{BootId, Contact, PeerConfig};
 use super::event::Why;
+use super::parked::Parked;
 use super::stats::{PeerState, PeerStats, Traffic};
 use super::way::{Carrier, Way};
 use crate::handshake::{HalfOpen, Initiator};
-use crate::ip::Gso;
 use crate::ip::gso::Cutter;
 use crate::limits::WAITING_BYTES;
 use crate::session::{Session, Shared};
-use crate::tcp::Connections;
 use crate::time::{Duration, Instant};
 
 /// One other node, with or without a session
@@ -34,26 +33,6 @@ pub(super) struct Peer {
     /// Split connections that wait for a session
     pub(super) parked: Option<Parked>,
     past: Past,
-}
-
-/// Split connections that outlived their session, and wait for the next one; our kernel is served
-/// meanwhile, as far as windows allow
-#[derive(Debug)]
-pub(super) struct Parked {
-    pub(super) tcp: Connections,
-    /// Boot id of the other node in that session
-    pub(super) boot: BootId,
-    /// When they are given up
-    pub(super) until: Instant,
-    /// Round trip to the other node in that session
-    pub(super) rtt: Option<Duration>,
-}
-
-impl Parked {
-    /// Returns when something is due
-    pub(super) fn deadline(&self) -> Instant {
-        self.tcp.deadline().map_or(self.until, |at| at.min(self.until))
-    }
 }
 
 /// A handshake that we started
@@ -152,6 +131,13 @@ impl Peer {
         self.config.endpoints.iter().take(tried).map(move |at| Way::over(carrier, *at))
     }
 
+    /// Goes through all indices of ours that name it
+    pub(super) fn indices(&self) -> impl Iterator<Item = u32> + '_ {
+        let session = self.session.iter().flat_map(Session::indices);
+        let call = self.call.iter().flat_map(|call| call.indices.iter().copied());
+        session.chain(call).chain(self.half_open.indices())
+    }
+
     /// Returns the path in use
     pub(super) fn way(&self) -> Option<Way> {
         self.session.as_ref().and_then(Session::way)
@@ -207,9 +193,8 @@ impl Peer {
 impl Waiting {
     /// Queues a packet, or those that it consists of; tells whether there was room for all
     #[must_use]
-    pub(super) fn push_cut(&mut self, packet: &[u8], gso: Option<Gso>) -> bool {
-        let Some(gso) = gso else { return self.push(packet.to_vec()) };
-        let Some(mut cutter) = Cutter::new(packet, gso) else { return false };
+    pub(super) fn push_cut(&mut self, packet: &[u8], cutter: Option<Cutter<'_>>) -> bool {
+        let Some(mut cutter) = cutter else { return self.push(packet.to_vec()) };
         let (mut next, mut fits) = (Vec::new(), true);
         while cutter.next(&mut next) {
             fits &= self.push(next.clone());

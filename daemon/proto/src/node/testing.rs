@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::crypto::{NetworkKey, PrivateKey};
 use crate::ip::Prefix;
-use crate::session::Session;
 
 /// From whom and to whom a message is, and what its IP header says of congestion
 type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
@@ -148,12 +147,10 @@ impl Net {
         assert!(node.dirty.is_empty(), "not drained");
         let places = node.peers.iter().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
         assert_eq!(node.schedule, places.collect(), "schedule of node {at}");
+        node.away.check();
         let mut indices = BTreeMap::new();
         for (key, peer) in &node.peers {
-            let session = peer.session.iter().flat_map(Session::indices);
-            let call = peer.call.iter().flat_map(|call| call.indices.iter().copied());
-            let all = session.chain(call).chain(peer.half_open.indices());
-            indices.extend(all.map(|index| (index, *key)));
+            indices.extend(peer.indices().map(|index| (index, *key)));
         }
         assert_eq!(node.indices, indices, "indices of node {at}");
     }

@@ -17,6 +17,21 @@ fn a_packet_is_answered_by_a_session_and_arrives() {
 }
 
 #[test]
+fn super_packet_that_cannot_be_cut_is_refused_at_the_door() {
+    let mut net = Net::triangle();
+    net.run(Duration::from_secs(1));
+    let bytes = packet(overlay(1), overlay(2), 7);
+
+    net.nodes[1].handle_packet(&bytes, Some(Gso { size: 0, transport: 20 }), net.now);
+    net.drain(1);
+    net.run(Duration::from_secs(1));
+
+    assert_eq!(net.received(2), []);
+    let stats = net.nodes[1].stats(net.now);
+    assert_eq!((stats.refusals.of(Refusal::Malformed), stats.packets_sent.packets), (1, 0));
+}
+
+#[test]
 fn every_message_counts_at_both_ends_relayed_ones_at_the_relay_too() {
     let mut net = Net::triangle();
     net.blocked.push((1, 2));

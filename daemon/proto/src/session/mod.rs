@@ -32,7 +32,8 @@ use self::ways::Candidates;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
-use crate::ip::{Gso, Inner};
+use crate::ip::Inner;
+use crate::ip::gso::Cutter;
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
 use crate::node::{BootId, Carriage, PathStats, Way, Why};
@@ -182,27 +183,27 @@ impl Session {
         core::mem::take(&mut self.tcp)
     }
 
-    /// Takes an inner packet; tells whether there was room
-    #[must_use]
+    /// Takes an inner packet; `cutter` is there for a super-packet
     pub fn send_packet(
         &mut self,
         packet: &[u8],
-        gso: Option<Gso>,
+        cutter: Option<Cutter<'_>>,
         shared: &mut Shared,
         now: Instant,
-    ) -> bool {
+    ) {
         let stance = self.stance(shared);
         if stance != Stance::Decline || !self.tcp.is_empty() {
             self.tcp.stance = stance;
+            let gso = cutter.as_ref().map(Cutter::gso);
             let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
             while let Some(plain) = self.tcp.poll_plain() {
                 self.load.push_packet(plain.into(), now);
             }
             if handling == Handling::Taken {
-                return true;
+                return;
             }
         }
-        self.send_plain(packet, gso, shared, now)
+        self.send_plain(packet, cutter, shared, now);
     }
 
     /// Queues a message to carry for another node; tells whether there was room

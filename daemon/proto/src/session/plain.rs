@@ -1,40 +1,37 @@
 //! Packets that travel as they are: a super-packet whole, or cut here and joined again at the far end.
 
 use super::{Output, Session, Shared};
+use crate::ip::Inner;
 use crate::ip::gso::Cutter;
 use crate::ip::merge::{Merged, merge};
-use crate::ip::{Gso, Inner};
 use crate::time::Instant;
 
 impl Session {
-    /// Queues a packet, or those that a super-packet consists of; false where that makes no sense
-    #[must_use]
+    /// Queues a packet, or those that `cutter` cuts it into
     pub(super) fn send_plain(
         &mut self,
         packet: &[u8],
-        gso: Option<Gso>,
+        cutter: Option<Cutter<'_>>,
         shared: &mut Shared,
         now: Instant,
-    ) -> bool {
-        let Some(gso) = gso else {
+    ) {
+        let Some(mut cutter) = cutter else {
             let mut bytes = shared.buffers.take();
             bytes.extend_from_slice(packet);
             self.load.push_packet(bytes.into(), now);
-            return true;
+            return;
         };
-        let Some(mut cutter) = Cutter::new(packet, gso) else { return false };
         if self.carries_whole() {
             let mut bytes = shared.pool.buffers.take();
             bytes.extend_from_slice(packet);
-            self.load.push_packet(Inner { bytes, gso: Some(gso) }, now);
-            return true;
+            self.load.push_packet(Inner { bytes, gso: Some(cutter.gso()) }, now);
+            return;
         }
         for _ in 0..cutter.segments() {
             let mut own = shared.buffers.take();
             cutter.next(&mut own);
             self.load.push_packet(own.into(), now);
         }
-        true
     }
 
     /// Takes an inner packet or super-packet of the other node that came in parts
