@@ -3,7 +3,7 @@
 //! A turn has one reading of the clock and a fixed order: commands, messages from the network and
 //! from stream carriers, packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
 //! start at once. After each batch the node is drained: messages, packets, events. At the end the
-//! events leave in one batch and the timer is armed.
+//! events leave in one batch; the timer is armed before sleep.
 //!
 //! The node permits several `handle_*` calls before a drain, so it is drained once for a batch and
 //! not once for a message: acknowledgements then share a message, and messages a system call.
@@ -51,6 +51,8 @@ pub(super) struct Turn {
     pulse: Arc<Pulse>,
     outlet: Outlet,
     timer: Timer,
+    /// When the next turn begins at the latest
+    wake: Instant,
     vigil: Vigil,
     epoll: OwnedFd,
     commands: Vec<PlaneCommand>,
@@ -65,6 +67,8 @@ pub(super) struct Turn {
     stats_at: Instant,
     stats_told: Instant,
     dropped: Dropped,
+    /// Bytes written to the TUN in this turn
+    written: usize,
     /// Until when the end waits for split connections, once it has begun
     drain_until: Option<Instant>,
 }
@@ -133,6 +137,7 @@ impl Turn {
             pulse,
             outlet: Outlet::new(events),
             timer,
+            wake: now,
             vigil: Vigil::default(),
             epoll,
             commands: Vec::with_capacity(COMMANDS),
@@ -144,6 +149,7 @@ impl Turn {
             stats_at: now + STATS_EVERY,
             stats_told: now,
             dropped: Dropped::default(),
+            written: 0,
             drain_until: None,
         })
     }
@@ -170,6 +176,7 @@ impl Turn {
         let ready = self.wait()?;
         let now = clock::now();
         self.vigil.on_turn(now);
+        self.written = 0;
         self.pulse.beat(now);
         if ready.timer {
             self.timer.clear();
@@ -188,7 +195,8 @@ impl Turn {
             self.carriers.receive(&mut self.node, now);
             self.drain(now)?;
         }
-        if ready.tun {
+        // The kernel has answered already what it was just written: no need to wait for that.
+        if ready.tun || self.written >= ANSWERED {
             self.read_packets(now)?;
         }
         if self.node.deadline().is_some_and(|(at, _)| at <= now) {
@@ -207,15 +215,20 @@ impl Turn {
         self.rest(now)
     }
 
-    /// Waits until a descriptor has something: awake for a moment, where that is worth it
-    fn wait(&self) -> io::Result<Ready> {
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        while self.vigil.until().is_some_and(|until| clock::now() < until) {
-            if let Some(ready) = self.look(Some(&now))? {
+    /// Waits until a descriptor has something or the next deadline: awake for a moment, where that is worth it
+    ///
+    /// The timer is armed before sleep only: that costs more than all else in a turn that brings little.
+    fn wait(&mut self) -> io::Result<Ready> {
+        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let mut now = clock::now();
+        while self.vigil.until().is_some_and(|until| now < until.min(self.wake)) {
+            if let Some(ready) = self.look(Some(&zero))? {
                 return Ok(ready);
             }
             std::thread::yield_now();
+            now = clock::now();
         }
+        self.timer.arm(self.wake, now)?;
         Ok(self.look(None)?.unwrap_or_default())
     }
 
@@ -398,7 +411,7 @@ impl Turn {
 
     fn write_packet(&mut self, packet: &Inner) {
         match self.tun.as_mut().map(|tun| tun.write(packet)) {
-            Some(Ok(true)) => {}
+            Some(Ok(true)) => self.written += packet.bytes.len(),
             Some(Ok(false)) | None => self.dropped.refused += 1,
             Some(Err(error)) => {
                 self.dropped.refused += 1;
@@ -427,7 +440,7 @@ impl Turn {
         Ok(())
     }
 
-    /// Ends a turn: events leave, the timer is armed
+    /// Ends a turn: events leave, the next turn's time is set
     fn rest(&mut self, now: Instant) -> io::Result<Next> {
         let mut wake = self.stats_at;
         match self.outlet.flush() {
@@ -445,7 +458,7 @@ impl Turn {
             let earliest = if self.held { now + RETRY_HELD } else { Instant::ZERO };
             wake = wake.min(at.max(earliest));
         }
-        self.timer.arm(self.drain_until.map_or(wake, |until| wake.min(until)), now)?;
+        self.wake = self.drain_until.map_or(wake, |until| wake.min(until));
         Ok(Next::Turn)
     }
 
@@ -526,6 +539,8 @@ const READ_BATCH: usize = 32;
 const READ_BYTES: usize = 128 * 1024;
 /// Such batches in one turn
 const READ_BATCHES: usize = 4;
+/// Bytes written to the TUN in a turn for which a kernel has something to say at once
+const ANSWERED: usize = 2 * 1448;
 /// How often the numbers are told; also how often the thread wakes at least
 const STATS_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two tellings, where sessions or paths changed

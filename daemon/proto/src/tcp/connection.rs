@@ -11,6 +11,7 @@
 
 use std::collections::VecDeque;
 
+use super::acks::Acks;
 use super::far::{Due, Far, News, Outgoing};
 use super::near::Near;
 use super::options::{Offer, sack};
@@ -53,8 +54,8 @@ pub(super) struct Connection {
     parted: bool,
     /// Whether our kernel is reset once more at the end
     rst_again: bool,
-    /// Whether the kernel is to see an acknowledgement
-    pub(super) ack_due: bool,
+    /// What the kernel is to see acknowledged
+    pub(super) acks: Acks,
     /// Right edge of the window as the kernel saw it last
     seen_edge: u64,
     /// Whether the other end waits for a sign of life of our kernel
@@ -142,7 +143,7 @@ impl Connection {
             farewell: None,
             parted: false,
             rst_again: false,
-            ack_due: false,
+            acks: Acks::default(),
             seen_edge,
             probing: false,
             state_at: None,
@@ -231,13 +232,13 @@ impl Connection {
         let known = self.far.on_ack(segment.ack, segment.window, pure, pool, now);
         let acked = self.near.acked();
         if segment.has(SYN) {
-            self.ack_due = true;
+            self.acks.want();
         } else if offset + 1 == acked && segment.data.len() <= 1 && !segment.has(FIN) {
             self.on_keepalive();
         } else if !pure {
             self.on_stream(offset, segment, pool);
         } else if offset < acked {
-            self.ack_due = true;
+            self.acks.want();
         }
         if self.probing && known {
             self.probing = false;
@@ -249,7 +250,7 @@ impl Connection {
     /// The kernel asks whether the other end is there, or for a window
     fn on_keepalive(&mut self) {
         if self.near.right_edge() <= self.near.acked() {
-            self.ack_due = true;
+            self.acks.want();
         } else {
             self.owed.probe = true;
         }
@@ -264,12 +265,18 @@ impl Connection {
             self.near.on_urgent(offset + u64::from(segment.urgent));
         }
         if !segment.data.is_empty() {
-            self.near.on_data(offset, segment.data, pool);
-            self.ack_due = true;
+            let in_order = self.near.on_data(offset, segment.data, pool);
+            if in_order && self.near.window() > 0 {
+                self.acks.want_for(segment.data.len());
+            } else {
+                self.acks.want();
+            }
         }
         if segment.has(FIN) {
             self.near.on_fin(offset + segment.data.len() as u64);
-            self.ack_due |= self.near.fin_acked;
+            if self.near.fin_acked {
+                self.acks.want();
+            }
         }
     }
 
@@ -306,7 +313,9 @@ impl Connection {
             return Ok(());
         }
         let progress = self.near.on_state(ack, credit, pool)?;
-        self.ack_due |= progress.fin_acked;
+        if progress.fin_acked {
+            self.acks.want();
+        }
         self.after(pool, out, now);
         if closed && !self.is_done() {
             // It has forgotten what we still need.
@@ -393,6 +402,7 @@ impl Connection {
         self.far.release(pool);
         self.stage = stage;
         self.owed = Owed::default();
+        self.acks = Acks::default();
         self.greeting = Vec::new();
         self.state_at = None;
         // One that the other node never had is over with us.
@@ -440,6 +450,9 @@ impl Connection {
             self.owed.state = true;
         }
         match self.far.handle_timeout(now) {
+            Due::Nothing if self.acks.deadline().is_some_and(|at| now >= at) => {
+                self.after(pool, out, now);
+            }
             Due::Nothing => {}
             Due::Write => self.after(pool, out, now),
             Due::Ask => out.push_back(self.keepalive().into()),
@@ -449,7 +462,10 @@ impl Connection {
 
     /// Returns when [`Connection::handle_timeout`] is due
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.stage_ends, self.state_at, self.far.deadline()].into_iter().flatten().min()
+        [self.stage_ends, self.state_at, self.acks.deadline(), self.far.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Tells whether the lane has anything to send now
@@ -534,7 +550,7 @@ impl Connection {
             self.stage = Stage::Open;
             self.stage_ends = None;
             self.opened = true;
-            self.ack_due = true;
+            self.acks.want();
             // It has arrived, and what it promised is no longer what is promised.
             self.greeting = Vec::new();
             self.owed.accept = false;
@@ -553,12 +569,13 @@ impl Connection {
         while let Some(next) = self.far.next_segment(now) {
             let packet = self.segment_for(next, pool);
             out.push_back(packet);
-            self.ack_due = false;
+            self.acks.on_answer(now);
         }
         let opened = self.near.right_edge().saturating_sub(self.seen_edge);
         let shut = self.seen_edge.saturating_sub(self.near.acked()) < WINDOW_SHUT;
-        if self.ack_due || opened >= WINDOW_STEP || shut && opened >= WINDOW_LEAST {
-            self.ack_due = false;
+        let due = self.acks.take_due(now);
+        if due || opened >= WINDOW_STEP || shut && opened >= WINDOW_LEAST {
+            self.acks.on_told();
             let buffer = pool.buffers.take();
             out.push_back(self.acknowledgement(buffer));
         }

@@ -18,6 +18,7 @@
 //!
 //! Which lane sends when is for the scheduler, which peer a packet goes to for the node.
 
+mod acks;
 mod assembly;
 mod chunks;
 mod connection;

@@ -37,7 +37,7 @@ impl Connections {
         let mut connection = Connection::again(&inquiry, memory, ack, promise, pool, now);
         connection.near.frozen = self.draining;
         // The kernel learns that somebody listens again.
-        connection.ack_due = true;
+        connection.acks.want();
         connection.after(pool, &mut self.packets, now);
         self.insert(conv, connection);
         true
@@ -119,7 +119,7 @@ impl Connection {
         self.opened = true;
         // The first word confirms it there.
         self.owed = Owed { state: true, resume: false, ..self.owed };
-        self.ack_due = true;
+        self.acks.want();
         self.after(pool, out, now);
     }
 }
