@@ -117,6 +117,21 @@ impl<'a> Cutter<'a> {
         (self.packet.bytes().len() - self.header).div_ceil(self.size).max(1)
     }
 
+    /// Returns how many bytes all headers have together
+    pub fn header(&self) -> usize {
+        self.header
+    }
+
+    /// Tells whether it is cut into datagrams of UDP, and not into segments of TCP
+    pub fn is_udp(&self) -> bool {
+        self.kind == Kind::Udp
+    }
+
+    /// Tells whether its sender has reduced its window, which the first segment alone is to say (RFC 3168)
+    pub fn has_reduced_window(&self) -> bool {
+        self.kind == Kind::Tcp && self.packet.bytes()[self.transport + 13] & CWR != 0
+    }
+
     /// Writes the next packet into `out`, which is cleared first; false where there is none
     pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
         let bytes = self.packet.bytes();
@@ -222,7 +237,7 @@ const ROUTING: u8 = 43;
 const DESTINATION: u8 = 60;
 
 #[cfg(test)]
-pub(super) mod testing {
+pub(crate) mod testing {
     use super::*;
 
     /// Makes a packet of a flow, whole

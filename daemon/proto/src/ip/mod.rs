@@ -8,6 +8,8 @@ pub mod numbers;
 mod packet;
 mod prefix;
 
+#[cfg(test)]
+pub(crate) use gso::testing;
 pub use gso::{Gso, Inner};
 pub use packet::{Packet, PacketError};
 pub(crate) use packet::{V4_HEADER, V6_HEADER};

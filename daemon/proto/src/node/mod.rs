@@ -33,6 +33,8 @@ mod tests;
 #[cfg(test)]
 mod trouble;
 mod way;
+#[cfg(test)]
+mod whole;
 
 use core::net::{IpAddr, SocketAddr};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -163,8 +163,8 @@ impl Flow {
     }
 
     /// Returns the packet or message at the head
-    pub(super) fn head(&self) -> Option<&[u8]> {
-        self.queue.front().map(|head| head.inner.bytes.as_slice())
+    pub(super) fn head(&self) -> Option<&Inner> {
+        self.queue.front().map(|head| &head.inner)
     }
 
     /// Tells whether it has anything to send

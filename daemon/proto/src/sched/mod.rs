@@ -93,6 +93,9 @@ pub enum Next<'a> {
         /// The number that its copies share
         id: Option<u32>,
     },
+    /// A super-packet of so many bytes, which leaves in parts however short it is: a datagram would not
+    /// say how it is to be cut
+    Super(usize),
     /// A copy of an inner packet that left before
     Copied {
         /// The packet
@@ -173,9 +176,12 @@ impl Scheduler {
             Chosen::Flow(seat, id) => {
                 let flow = &self.flows[seat];
                 Some(match flow.key {
-                    Key::Datagrams(_) => Next::Datagram { packet: flow.head()?, id },
+                    Key::Datagrams(_) => match flow.head()? {
+                        Inner { bytes, gso: Some(_) } => Next::Super(bytes.len()),
+                        Inner { bytes, gso: None } => Next::Datagram { packet: bytes, id },
+                    },
                     Key::Lane(conv) => Next::Lane(conv),
-                    Key::Relay(node) => Next::Relay { node, message: flow.head()? },
+                    Key::Relay(node) => Next::Relay { node, message: &flow.head()?.bytes },
                 })
             }
             Chosen::Copy(place) => Some(match &self.copies.get(place)?.what {

@@ -88,6 +88,7 @@ impl Bench {
                 Next::Datagram { packet, id } => {
                     (Sent::Packet(port(packet), id), None, packet.len())
                 }
+                Next::Super(_) => unreachable!("nobody queued any"),
                 Next::Copied { packet, id } => (Sent::Copied(port(packet), id), None, packet.len()),
                 Next::Relay { node, message } => {
                     assert_eq!(node, key(message[0]));

@@ -156,6 +156,7 @@ impl Session {
                 Outcome::Alone
             }
             Next::Datagram { packet, .. } => unfit(Outcome::Large(packet.len())),
+            Next::Super(bytes) => unfit(Outcome::Large(bytes)),
             Next::Copied { packet, id } => {
                 if COPIED_OVERHEAD + packet.len() <= room {
                     draft.put(&Frame::Copied { id, packet }, buffer);

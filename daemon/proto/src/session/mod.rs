@@ -79,6 +79,9 @@ pub struct Session {
     last_heard: Instant,
     undelivered_told: bool,
     scratch: Scratch,
+    /// Whether super-packets travel whole, whatever is known of the path
+    #[cfg(test)]
+    pub(crate) always_whole: bool,
 }
 
 /// Something for the node
@@ -162,6 +165,8 @@ impl Session {
             last_heard: now,
             undelivered_told: false,
             scratch: Scratch::default(),
+            #[cfg(test)]
+            always_whole: false,
         }
     }
 

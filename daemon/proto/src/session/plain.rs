@@ -1,9 +1,11 @@
 //! Packets that travel as they are: a super-packet whole, or cut here and joined again at the far end.
 
 use super::{Output, Session, Shared};
+use crate::buffers::Buffers;
 use crate::ip::Inner;
 use crate::ip::gso::Cutter;
 use crate::ip::merge::{Merged, merge};
+use crate::limits::SEGMENTS_MAX;
 use crate::time::Instant;
 
 impl Session {
@@ -21,7 +23,7 @@ impl Session {
             self.load.push_packet(bytes.into(), now);
             return;
         };
-        if self.carries_whole() {
+        if (2..=SEGMENTS_MAX).contains(&cutter.segments()) && self.carries_whole() {
             let mut bytes = shared.pool.buffers.take();
             bytes.extend_from_slice(packet);
             self.load.push_packet(Inner { bytes, gso: Some(cutter.gso()) }, now);
@@ -36,10 +38,8 @@ impl Session {
 
     /// Takes an inner packet or super-packet of the other node that came in parts
     pub(super) fn on_whole(&mut self, packet: Inner, shared: &mut Shared) {
-        // Nobody sends super-packets of crumbs.
-        let sane = |cutter: Cutter<'_>| cutter.segments() <= SEGMENTS_MAX;
-        let fits = packet.gso.is_none_or(|gso| Cutter::new(&packet.bytes, gso).is_some_and(sane));
-        if fits && self.tcp.on_plain(&packet.bytes, packet.gso) {
+        let Some(packet) = settle(packet, &mut shared.pool.buffers) else { return };
+        if self.tcp.on_plain(&packet.bytes, packet.gso) {
             self.output.push_back(Output::Packet(packet));
         } else {
             shared.pool.buffers.give(packet.bytes);
@@ -67,6 +67,10 @@ impl Session {
     /// Tells whether super-packets travel whole: where a lost message, which takes the whole of it along,
     /// is rare, and the rest of the load does not wait for it
     fn carries_whole(&self) -> bool {
+        #[cfg(test)]
+        if self.always_whole {
+            return true;
+        }
         self.active().is_some_and(|path| {
             let clean = path.sent.knows_loss() && path.sent.loss_ppm() < WHOLE_PPM;
             clean && path.capacity().rate.is_some_and(|rate| rate >= WHOLE_RATE)
@@ -74,8 +78,24 @@ impl Session {
     }
 }
 
-/// Segments of one super-packet: 64 KiB of the shortest that TCP uses
-const SEGMENTS_MAX: usize = 750;
+/// Returns a packet as a kernel takes it: a super-packet that is one packet becomes that; nothing for one
+/// that cannot be cut, or is of crumbs, which nobody sends
+fn settle(packet: Inner, buffers: &mut Buffers) -> Option<Inner> {
+    let Some(gso) = packet.gso else { return Some(packet) };
+    let mut one = None;
+    match Cutter::new(&packet.bytes, gso) {
+        Some(cutter) if (2..=SEGMENTS_MAX).contains(&cutter.segments()) => return Some(packet),
+        Some(mut cutter) if cutter.segments() == 1 => {
+            let mut bytes = buffers.take();
+            cutter.next(&mut bytes);
+            one = Some(Inner::from(bytes));
+        }
+        Some(_) | None => {}
+    }
+    buffers.give(packet.bytes);
+    one
+}
+
 /// Loss in a million under which super-packets travel whole
 const WHOLE_PPM: u32 = 500;
 /// Bytes a second from which on they do: the largest takes a millisecond

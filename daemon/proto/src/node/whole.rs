@@ -1,0 +1,119 @@
+//! Super-packets that travel whole, and what a member may make of them.
+
+use super::testing::{Net, millis, overlay, secs};
+use super::*;
+use crate::ip::checksum::{add, finish};
+use crate::ip::testing::{is_whole, packet};
+use crate::wire::frame::{Fragment, Frame};
+
+/// Two nodes in session
+fn pair() -> Net {
+    let mut net = Net::triangle();
+    net.run(secs(1));
+    net.send(1, 2, 7);
+    net.run(millis(200));
+    net.packets[2].clear();
+    net
+}
+
+/// A super-packet of UDP from one node to the other, of which each datagram has `size` bytes
+fn datagrams(len: usize, size: u16) -> Inner {
+    let mut bytes = packet(false, 17, 0, 0, &vec![7; len]);
+    for (at, id) in [(12, 1), (16, 2)] {
+        let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
+        bytes[at..at + 4].copy_from_slice(&addr.octets());
+    }
+    bytes[10..12].fill(0);
+    let sum = finish(add(0, &bytes[..20])).to_be_bytes();
+    bytes[10..12].copy_from_slice(&sum);
+    Inner { bytes, gso: Some(Gso { size, transport: 20 }) }
+}
+
+impl Net {
+    /// Has the first node's kernel send a super-packet, on a path over which those travel whole
+    fn send_super(&mut self, packet: &Inner) {
+        let key = self.nodes[2].public_key();
+        let session = self.nodes[1].peers.get_mut(&key).unwrap().session.as_mut().unwrap();
+        session.always_whole = true;
+        self.nodes[1].handle_packet(&packet.bytes, packet.gso, self.now);
+        self.drain(1);
+    }
+}
+
+#[test]
+fn super_packet_arrives_as_its_packets_whether_it_fits_a_message_or_not() {
+    for len in [500, 2500, 20_000] {
+        let mut net = pair();
+
+        net.send_super(&datagrams(len, 100));
+        net.run(millis(200));
+
+        assert_eq!(net.packets[2].len(), len / 100, "{len} bytes");
+        assert!(net.packets[2].iter().all(|packet| packet.len() == 128 && is_whole(packet)));
+    }
+}
+
+#[test]
+fn super_packet_of_crumbs_travels_as_its_packets() {
+    let mut net = pair();
+    let crumbs = datagrams(20_000, 10);
+
+    net.send_super(&crumbs);
+    net.run(millis(200));
+
+    assert_eq!(net.packets[2].len(), 2000);
+    assert!(net.packets[2].iter().all(|packet| packet.len() == 38 && is_whole(packet)));
+}
+
+#[test]
+fn super_packet_of_one_packet_comes_out_as_that() {
+    let mut net = pair();
+    for size in [400, 5000, u16::MAX] {
+        let packet = datagrams(400, size);
+
+        let taken = forged(&mut net, &packet);
+
+        assert_eq!(taken.iter().map(|taken| taken.gso).collect::<Vec<_>>(), [None]);
+        assert!(taken.iter().all(|taken| taken.bytes.len() == 428 && is_whole(&taken.bytes)));
+    }
+}
+
+#[test]
+fn super_packet_that_nobody_can_cut_or_of_crumbs_is_dropped() {
+    let mut net = pair();
+    let fine = datagrams(5000, 500);
+    assert_eq!(forged(&mut net, &fine).len(), 1);
+
+    let mut icmp = fine.clone();
+    icmp.bytes[9] = 1;
+    let crumbs = datagrams(5000, 1);
+    let odd = Inner { gso: Some(Gso { size: 500, transport: 24 }), ..fine };
+
+    for packet in [icmp, crumbs, odd] {
+        assert_eq!(forged(&mut net, &packet), []);
+    }
+}
+
+/// Has the other node take a super-packet in parts; returns what it gives to its kernel
+fn forged(net: &mut Net, packet: &Inner) -> Vec<Inner> {
+    let total = packet.bytes.len() as u16;
+    for (part, data) in packet.bytes.chunks(1000).enumerate() {
+        let offset = part as u16 * 1000;
+        let part = Fragment { id: 77, offset, total, gso: packet.gso, data };
+        let mut frames = Vec::new();
+        Frame::Fragment(part).encode(&mut frames);
+        let mut message = net.forge(1, 2, &frames);
+        let arrival = Arrival {
+            carrier: Carrier::Udp,
+            remote: net.addrs[1],
+            local: None,
+            ecn: Ecn::Incapable,
+        };
+        net.nodes[2].handle_message(arrival, &mut message, net.now);
+    }
+    let mut buffer = Vec::new();
+    while net.nodes[2].poll_transmit(&mut buffer, net.now).is_some() {}
+    let taken = core::iter::from_fn(|| net.nodes[2].poll_packet()).collect();
+    net.drain(2);
+    taken
+}
