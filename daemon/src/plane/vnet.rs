@@ -5,7 +5,7 @@
 //! node sees ordinary packets and super-packets only.
 
 use fastvpn_proto::ip::checksum::{add, finish};
-use fastvpn_proto::ip::numbers::{TCP, UDP};
+use fastvpn_proto::ip::gso::Cutter;
 use fastvpn_proto::ip::{Gso, Inner};
 
 /// Bytes of the header
@@ -42,17 +42,17 @@ pub(super) fn read(header: [u8; LEN], packet: &mut [u8]) -> Option<Option<Gso>> 
 
 /// Writes what the kernel is to do with a packet
 pub(super) fn write(packet: &Inner) -> [u8; LEN] {
-    let Some(Gso { size, transport }) = packet.gso else { return [0; LEN] };
-    let bytes = &packet.bytes;
-    let at = usize::from(transport);
-    let v4 = bytes.first().is_some_and(|first| first >> 4 == 4);
-    let protocol = bytes.get(if v4 { 9 } else { 6 }).copied().unwrap_or(TCP);
-    let (kind, header, offset) = match (protocol, v4) {
-        (UDP, _) => (UDP_SEGMENTS, 8, 6_u16),
-        (_, true) => (TCP_V4, usize::from(bytes.get(at + 12).copied().unwrap_or(0) >> 4) * 4, 16),
-        (_, false) => (TCP_V6, usize::from(bytes.get(at + 12).copied().unwrap_or(0) >> 4) * 4, 16),
+    let Some(gso) = packet.gso else { return [0; LEN] };
+    let Some(cutter) = Cutter::new(&packet.bytes, gso) else { return [0; LEN] };
+    let v4 = packet.bytes[0] >> 4 == 4;
+    let (kind, offset) = match (cutter.is_udp(), v4) {
+        (true, _) => (UDP_SEGMENTS, 6_u16),
+        (false, true) => (TCP_V4, 16),
+        (false, false) => (TCP_V6, 16),
     };
-    let header = u16::try_from(at + header).unwrap_or(u16::MAX).to_ne_bytes();
+    let kind = if cutter.has_reduced_window() { kind | ECN } else { kind };
+    let header = u16::try_from(cutter.header()).unwrap_or(u16::MAX).to_ne_bytes();
+    let Gso { size, transport } = gso;
     let (size, start, offset) = (size.to_ne_bytes(), transport.to_ne_bytes(), offset.to_ne_bytes());
     [
         NEEDS_CHECKSUM,
@@ -93,6 +93,7 @@ const ECN: u8 = 0x80;
 #[cfg(test)]
 mod tests {
     use fastvpn_proto::ip::checksum::{partial, pseudo};
+    use fastvpn_proto::ip::numbers::{TCP, UDP};
 
     use super::*;
 
@@ -137,6 +138,35 @@ mod tests {
 
         assert_eq!(read(header, &mut packet), Some(Some(gso)));
         assert_eq!((packet, write(&Inner::default())), (inner.bytes, [0; LEN]));
+    }
+
+    #[test]
+    fn extension_headers_do_not_hide_what_is_to_be_cut() {
+        let mut bytes = vec![7; 40 + 8 + 8 + 3000];
+        bytes[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, 60, 64]);
+        bytes[4..6].copy_from_slice(&3016_u16.to_be_bytes());
+        bytes[40..48].copy_from_slice(&[UDP, 0, 1, 4, 0, 0, 0, 0]);
+        let inner = Inner { bytes, gso: Some(Gso { size: 1000, transport: 48 }) };
+
+        let header = write(&inner);
+
+        assert!(cuts_udp(header));
+        let word = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
+        assert_eq!([word(2), word(4), word(6), word(8)], [56, 1000, 48, 6]);
+    }
+
+    #[test]
+    fn reduced_window_is_told_by_the_first_segment_alone() {
+        let mut bytes = vec![0; 40 + 3000];
+        bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, TCP, 0, 0]);
+        bytes[2..4].copy_from_slice(&3040_u16.to_be_bytes());
+        bytes[32] = 0x50;
+        let gso = Some(Gso { size: 1000, transport: 20 });
+        for (flags, kind) in [(0x10, TCP_V4), (0x90, TCP_V4 | ECN)] {
+            bytes[33] = flags;
+
+            assert_eq!(write(&Inner { bytes: bytes.clone(), gso })[1], kind);
+        }
     }
 
     #[test]

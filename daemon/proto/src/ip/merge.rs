@@ -101,7 +101,7 @@ fn like(inner: &Inner, next: &[u8], transport: usize, header: usize) -> bool {
     let flags = (one[13], other[13]);
     one[8..13] == other[8..13]
         && one[14..16] == other[14..16]
-        && one[20..] == other[20..]
+        && one[18..] == other[18..]
         // Whoever pushes has no more for now; and nothing but ACK, PSH, FIN at the end.
         && flags.0 == ACK
         && flags.1 & !PSH == ACK
@@ -124,10 +124,14 @@ fn id_follows(first: &[u8], next: &[u8], count: usize) -> bool {
 
 fn is_sound(bytes: &[u8], transport: usize) -> bool {
     let Ok(view) = Packet::parse(bytes) else { return false };
-    let segment = &bytes[transport..];
-    let none = view.protocol() == UDP && segment[6..8] == [0, 0];
+    let (header, segment) = bytes.split_at(transport);
+    let udp = view.protocol() == UDP;
+    let none = udp && segment[6..8] == [0, 0];
+    // What lies behind a datagram is none of its data (RFC 9868).
+    let more = udp && usize::from(u16::from_be_bytes([segment[4], segment[5]])) != segment.len();
     let sum = pseudo(view.src(), view.dst(), view.protocol(), segment.len());
-    !none && finish(add(sum, segment)) == 0
+    let ip = transport == V6_HEADER || finish(add(0, header)) == 0;
+    ip && !none && !more && finish(add(sum, segment)) == 0
 }
 
 fn set_lengths(bytes: &mut [u8], transport: usize, protocol: u8) {
@@ -218,6 +222,41 @@ mod tests {
     }
 
     #[test]
+    fn header_that_is_broken_is_not_mended() {
+        let mut first = packet(false, UDP, 0, 0, &[1; 500]);
+        first[11] ^= 1;
+
+        let met = merge(&mut first.into(), &packet(false, UDP, 0, 0, &[2; 500]));
+
+        assert_eq!(met, Merged::Behind);
+    }
+
+    #[test]
+    fn options_behind_a_datagram_are_not_taken_for_its_data() {
+        for v6 in [false, true] {
+            let whole = packet(v6, UDP, 0, 0, &[1; 500]);
+            let mut options = whole.clone();
+            let at = if v6 { 40 } else { 20 };
+            // The last hundred bytes are options (RFC 9868), of which the sum makes up for the length.
+            let len = 408_u16;
+            options[at + 4..at + 6].copy_from_slice(&len.to_be_bytes());
+            options[at + 408..at + 410].copy_from_slice(&(0x0101_u16 + 100).to_be_bytes());
+            assert!(is_whole(&options));
+
+            assert_eq!(merge(&mut whole.clone().into(), &options), Merged::Behind);
+            assert_eq!(merge(&mut options.into(), &whole), Merged::Behind);
+        }
+    }
+
+    /// Changes a word of a packet, and another one so that its sum stays
+    fn change_word(packet: &mut [u8], one: usize, sum: usize) {
+        packet[one + 1] += 1;
+        let before = u16::from_be_bytes([packet[sum], packet[sum + 1]]);
+        let after = if before == 0 { 0xfffe } else { before - 1 };
+        packet[sum..sum + 2].copy_from_slice(&after.to_be_bytes());
+    }
+
+    #[test]
     fn what_does_not_follow_or_is_not_alike_stays_behind() {
         let first = packet(false, TCP, 0, ACK, &[1; 1000]);
         let with = |change: &dyn Fn(&mut Vec<u8>)| {
@@ -241,6 +280,9 @@ mod tests {
         // Another port; a fragment.
         assert_eq!(with(&|next| next[21] = 9), Merged::Apart);
         assert_eq!(with(&|next| next[6] = 0x20), Merged::Apart);
+        // A header that the kernel would refuse; an urgent pointer, though nothing is urgent.
+        assert_eq!(with(&|next| next[10] ^= 1), Merged::Behind);
+        assert_eq!(with(&|next| change_word(next, 38, 36)), Merged::Behind);
         let mut pushed = packet(false, TCP, 0, ACK | PSH, &[1; 1000]).into();
         assert_eq!(merge(&mut pushed, &other(1000, ACK, 1000)), Merged::Behind);
     }
