@@ -34,7 +34,7 @@ use self::heartbeat::{Due, Heartbeat};
 pub use self::items::Items;
 use self::marking::Marking;
 use self::mtu::Mtu;
-use self::offload::{Follower, Offload};
+use self::offload::{Offload, Place};
 use self::quality::{Progress, Quality};
 use self::rtt::Rtt;
 use self::sent::{AckResult, Model, Sent};
@@ -99,8 +99,8 @@ pub struct Content {
     pub size: u16,
     /// Whether it could be marked on the way
     pub capable: bool,
-    /// Its place in a train, where it is not the first
-    pub follower: Option<Follower>,
+    /// Its place in a train, where it has one and that is watched
+    pub place: Option<Place>,
 }
 
 /// Something of a lane in a message
@@ -415,11 +415,18 @@ impl Path {
         &mut self,
         before: Option<(bool, usize)>,
         now: Instant,
-    ) -> (bool, Option<Follower>) {
+    ) -> (bool, Option<Place>) {
         match (self.way, before) {
             (Way::Direct(_), None) => (self.offload.next_train(now), None),
             (Way::Direct(_), Some((whole, messages))) => {
-                (whole, self.offload.follower(whole, messages + 1))
+                if messages == 1 {
+                    // Only now is it known that the one before is the first of a train.
+                    let place = self.offload.place(whole, 1);
+                    if let Some(first) = self.sent.newest_mut().filter(|first| !first.probe) {
+                        first.place = place;
+                    }
+                }
+                (whole, self.offload.place(whole, messages + 1))
             }
             // Those have trains of their own.
             (Way::Relayed(_) | Way::Stream(..), _) => (true, None),
@@ -428,11 +435,11 @@ impl Path {
 
     /// Takes what became of messages for what it tells of segmentation offload
     fn judge_offload(&mut self, acked: &[Content], lost: &[Content], now: Instant) {
-        for follower in acked.iter().filter_map(|content| content.follower) {
-            self.offload.on_acked(follower, now);
+        for place in acked.iter().filter_map(|content| content.place) {
+            self.offload.on_acked(place, now);
         }
-        for follower in lost.iter().filter_map(|content| content.follower) {
-            self.offload.on_lost(follower, now);
+        for place in lost.iter().filter_map(|content| content.place) {
+            self.offload.on_lost(place, now);
         }
     }
 

@@ -2,16 +2,17 @@
 //!
 //! Segmentation offload has the kernel, or the device, cut a train into its messages. Some kernels
 //! and virtual machines mangle or lose what they cut, and nobody tells the sender: it shows only in
-//! what arrives. So what became of the messages behind the first of each train is counted. Where many
-//! of them are lost a trial begins: some trains leave whole, others message by message, as mixed as
-//! chance would have them, on the same path in the same minutes. A shallow queue, a burst or an outage
-//! takes from both alike; only where the one kind arrives clearly worse is offload at fault, and left
-//! alone for a while. PROTOCOL.md needs not know: no message says anything of it.
+//! what arrives. So what became of the messages of each train is counted, of the first as of the last:
+//! which of them suffer differs. Where many are lost a trial begins: some trains leave whole, others
+//! message by message, as mixed as chance would have them, on the same path in the same minutes. A shallow
+//! queue, a burst or an outage takes from both alike; only where the one kind arrives clearly worse is
+//! offload at fault, and left alone for a while. PROTOCOL.md needs not know: no message says anything of it.
 //!
 //! # Contract
 //!
-//! - [`Offload::next_train`] is asked for the first message of each train, [`Offload::follower`] for
-//!   each further one. What the latter returns is kept with the message until its fate is known.
+//! - [`Offload::next_train`] is asked for the first message of each train. Once a second one follows,
+//!   [`Offload::place`] is asked for the first and for each further one, in order. What that returns is
+//!   kept with the message until its fate is known.
 //! - A message that is damaged does not open at the other end, and so is lost.
 //!
 //! # Not here
@@ -30,12 +31,12 @@ pub struct Offload {
     told: bool,
 }
 
-/// What is remembered of a message that is not the first of its train
+/// What is remembered of a message of a train
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Follower {
+pub struct Place {
     arm: Arm,
-    /// Whether it is the second, which stands for the train
-    second: bool,
+    /// Which of the train it is, from one on
+    number: u8,
 }
 
 /// Under what the fate of a message is counted
@@ -59,12 +60,13 @@ enum State {
     Single { until: Instant },
 }
 
-/// Fates of followers
+/// Fates of messages of trains
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
-    trains: u32,
     messages: u32,
     lost: u32,
+    /// Sum of the squares of the lengths of the trains
+    squares: u64,
 }
 
 /// What the trial has shown so far
@@ -97,28 +99,28 @@ impl Offload {
         }
     }
 
-    /// Returns what to remember of the message that makes `messages` in a train, which left `whole`
-    pub fn follower(&mut self, whole: bool, messages: usize) -> Option<Follower> {
-        let second = messages == 2;
+    /// Returns what to remember of the message with this number, from one on, in a train that leaves `whole`
+    pub fn place(&mut self, whole: bool, number: usize) -> Option<Place> {
         let arm = match &mut self.state {
             State::Whole { .. } => Arm::Watched,
             State::Trial { left, .. } => {
-                *left = left.wrapping_add(u32::from(second));
+                *left = left.wrapping_add(u32::from(number == 1));
                 if whole { Arm::Whole } else { Arm::Single }
             }
             State::Single { .. } => return None,
         };
-        Some(Follower { arm, second })
+        // No train is as long as that.
+        Some(Place { arm, number: u8::try_from(number).unwrap_or(u8::MAX) })
     }
 
     /// Records that a message has arrived
-    pub fn on_acked(&mut self, follower: Follower, now: Instant) {
-        self.on_fate(follower, false, now);
+    pub fn on_acked(&mut self, place: Place, now: Instant) {
+        self.on_fate(place, false, now);
     }
 
     /// Records that a message was lost
-    pub fn on_lost(&mut self, follower: Follower, now: Instant) {
-        self.on_fate(follower, true, now);
+    pub fn on_lost(&mut self, place: Place, now: Instant) {
+        self.on_fate(place, true, now);
     }
 
     /// Tells whether trains leave whole, so far as it is known to be good
@@ -126,10 +128,10 @@ impl Offload {
         self.told
     }
 
-    fn on_fate(&mut self, follower: Follower, lost: bool, now: Instant) {
-        match (&mut self.state, follower.arm) {
+    fn on_fate(&mut self, place: Place, lost: bool, now: Instant) {
+        match (&mut self.state, place.arm) {
             (State::Whole { tally, quiet }, Arm::Watched) => {
-                tally.count(follower, lost);
+                tally.count(place, lost);
                 if tally.messages >= WATCHED {
                     *tally = tally.half();
                 }
@@ -139,8 +141,8 @@ impl Offload {
                 }
             }
             (State::Trial { whole, single, .. }, Arm::Whole | Arm::Single) => {
-                let tally = if follower.arm == Arm::Whole { &mut *whole } else { &mut *single };
-                tally.count(follower, lost);
+                let tally = if place.arm == Arm::Whole { &mut *whole } else { &mut *single };
+                tally.count(place, lost);
                 match judge(whole, single) {
                     Verdict::Open => {}
                     Verdict::Guilty => self.give_up(now),
@@ -177,20 +179,28 @@ impl State {
 }
 
 impl Tally {
-    const NONE: Self = Self { trains: 0, messages: 0, lost: 0 };
+    const NONE: Self = Self { messages: 0, lost: 0, squares: 0 };
 
-    fn count(&mut self, follower: Follower, lost: bool) {
-        self.trains += u32::from(follower.second);
+    fn count(&mut self, place: Place, lost: bool) {
         self.messages += 1;
         self.lost += u32::from(lost);
+        // All numbers of a train together make the square of its length.
+        self.squares += 2 * u64::from(place.number) - 1;
     }
 
     fn half(self) -> Self {
-        Self { trains: self.trains / 2, messages: self.messages / 2, lost: self.lost / 2 }
+        Self { messages: self.messages / 2, lost: self.lost / 2, squares: self.squares / 2 }
     }
 
     fn share(&self) -> f64 {
         f64::from(self.lost) / f64::from(self.messages.max(1))
+    }
+
+    /// Returns how many trains of equal length would say as much
+    ///
+    /// Some long ones among many short ones have most of the messages, and say little all the same.
+    fn trains(&self) -> f64 {
+        f64::from(self.messages).powi(2) / self.squares.max(1) as f64
     }
 }
 
@@ -199,8 +209,8 @@ impl Tally {
 /// A train counts as one observation, as its messages may well share their fate: with n trains of each
 /// kind chance alone makes the shares differ by less than `DEVIATIONS` times the root of 1 / 2n.
 fn judge(whole: &Tally, single: &Tally) -> Verdict {
-    let trains = whole.trains.min(single.trains);
-    let chance = DEVIATIONS * (0.5 / f64::from(trains.max(1))).sqrt();
+    let trains = whole.trains().min(single.trains());
+    let chance = DEVIATIONS * (0.5 / trains.max(1.0)).sqrt();
     if whole.share() - single.share() >= chance {
         Verdict::Guilty
     } else if trains >= TRIAL_TRAINS {
@@ -210,19 +220,19 @@ fn judge(whole: &Tally, single: &Tally) -> Verdict {
     }
 }
 
-/// Followers from which on their losses are looked at
+/// Messages of trains from which on their losses are looked at
 const DOUBT: u32 = 12;
 /// One in so many lost makes a trial
 const DOUBT_SHARE: u32 = 4;
 /// The same while the last trial is not long ago
 const ALARM_SHARE: u32 = 2;
-/// Followers at which the past is halved
+/// Messages of trains at which the past is halved
 const WATCHED: u32 = 256;
-/// Standard deviations of the worst case that are taken for chance: ten trains of each kind show that all
-/// followers are lost
+/// Standard deviations of the worst case that are taken for chance: eight trains of each kind show that all
+/// messages are lost, 32 that half of them are
 const DEVIATIONS: f64 = 4.0;
 /// Trains of each kind in a trial; a difference of less than a quarter is not seen by then, nor felt much
-const TRIAL_TRAINS: u32 = 128;
+const TRIAL_TRAINS: f64 = 128.0;
 /// Time after an acquittal in which only more losses begin a trial
 const ACQUITTED: Duration = Duration::from_secs(60);
 /// Time without offload after the first failure
@@ -252,6 +262,47 @@ mod tests {
         path.run_until_settled(|whole, _| whole);
 
         assert!(!path.offload.works());
+    }
+
+    #[test]
+    fn whichever_message_of_a_train_is_lost_shows() {
+        // Two, as on all but fast paths; and some more.
+        for messages in 2..=4 {
+            for lost in 1..=messages {
+                let mut path = Bench::new(messages);
+
+                path.run_until_settled(|whole, message| whole && message == lost);
+
+                assert!(!path.offload.works(), "{lost} of {messages}");
+            }
+            let mut path = Bench::new(messages);
+            path.run_until_settled(|whole, message| whole && message < messages);
+            assert!(!path.offload.works(), "all but the last of {messages}");
+        }
+    }
+
+    #[test]
+    fn every_second_message_shows() {
+        for (messages, first) in [(2, 0), (3, 0), (16, 0), (16, 1), (63, 1)] {
+            let mut path = Bench::new(messages);
+
+            path.run_until_settled(|whole, message| whole && message % 2 == first);
+
+            assert!(!path.offload.works(), "{messages}");
+        }
+    }
+
+    #[test]
+    fn few_long_trains_among_short_ones_whose_tails_are_dropped_do_not_end_it() {
+        for seed in 0..300 {
+            let mut path = Bench::new(2);
+            let mut chance = Chance(seed);
+            for _ in 0..2000 {
+                path.messages = if chance.next().is_multiple_of(12) { 64 } else { 2 };
+                path.train(|_, message| message > 8);
+                assert!(path.offload.works(), "seed {seed}");
+            }
+        }
     }
 
     #[test]
@@ -325,6 +376,60 @@ mod tests {
     }
 
     #[test]
+    fn one_lost_train_is_no_reason_for_a_trial() {
+        let mut path = Bench::new(8);
+
+        path.train(|_, _| true);
+
+        assert!(matches!(path.offload.state, State::Whole { .. }));
+    }
+
+    #[test]
+    fn good_past_does_not_hide_what_is_wrong_now() {
+        let mut path = Bench::new(4);
+        path.whole(10_000);
+
+        let trains = path.run_until_settled(|whole, message| whole && message > 1);
+
+        assert!(!path.offload.works());
+        assert!(trains <= 150, "{trains} trains");
+    }
+
+    #[test]
+    fn messages_that_are_lost_where_they_leave_singly_speak_for_it() {
+        let mut path = Bench::new(4);
+        for _ in 0..5 {
+            path.train(|_, _| true);
+        }
+
+        path.run_until_settled(|whole, _| !whole);
+
+        assert!(path.offload.works());
+    }
+
+    #[test]
+    fn acquittal_is_whole_and_ends_what_was_before() {
+        let mut path = Bench::new(4);
+        for _ in 0..3 {
+            path.run_until_settled(|whole, message| whole && message > 1);
+            let State::Single { until } = path.offload.state else { unreachable!() };
+            path.now = until;
+        }
+        assert!(path.offload.next_train(path.now));
+        let stale: Vec<_> = (1..50).filter_map(|number| path.offload.place(true, number)).collect();
+        path.run_until_settled(|_, _| false);
+
+        stale.into_iter().for_each(|place| path.offload.on_lost(place, path.now));
+        path.train(|_, _| false);
+        assert!(matches!(path.offload.state, State::Whole { .. }));
+        path.now += ACQUITTED;
+        path.run_until_settled(|whole, message| whole && message > 1);
+
+        let State::Single { until } = path.offload.state else { unreachable!() };
+        assert_eq!(until, path.now + PAUSE);
+    }
+
+    #[test]
     fn it_is_tried_again_ever_more_rarely_and_kept_where_it_works_by_then() {
         let mut path = Bench::new(4);
         let mut pauses = Vec::new();
@@ -380,14 +485,15 @@ mod tests {
             let whole = self.offload.next_train(self.now);
             let fates: Vec<_> = (1..=self.messages)
                 .map(|message| {
-                    let follower = (message > 1).then(|| self.offload.follower(whole, message));
-                    (follower.flatten(), lost(whole, message))
+                    // Alone it is no train.
+                    let place = (self.messages > 1).then(|| self.offload.place(whole, message));
+                    (place.flatten(), lost(whole, message))
                 })
                 .collect();
-            for (follower, lost) in fates {
-                match follower {
-                    Some(follower) if lost => self.offload.on_lost(follower, self.now),
-                    Some(follower) => self.offload.on_acked(follower, self.now),
+            for (place, lost) in fates {
+                match place {
+                    Some(place) if lost => self.offload.on_lost(place, self.now),
+                    Some(place) => self.offload.on_acked(place, self.now),
                     None => {}
                 }
             }

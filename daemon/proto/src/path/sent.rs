@@ -272,6 +272,11 @@ impl<T> Sent<T> {
         self.base + self.ring.len() as u64
     }
 
+    /// Returns what the last message carried, while nothing is known of it
+    pub fn newest_mut(&mut self) -> Option<&mut T> {
+        self.ring.back_mut()?.content.as_mut()
+    }
+
     /// Returns when [`Self::handle_timeout`] is due
     pub fn deadline(&self, rtt: &Rtt) -> Option<Instant> {
         if !self.overflow.is_empty() {

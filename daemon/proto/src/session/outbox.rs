@@ -285,7 +285,7 @@ impl Session {
         let train = train.filter(|train| train.takes(&sealed));
         sealed.follows = train.is_some();
         let before = train.map(|train| (train.first.offload, train.messages));
-        (sealed.offload, draft.content.follower) = path.next_in_train(before, now);
+        (sealed.offload, draft.content.place) = path.next_in_train(before, now);
         let count = path.on_sent(draft.eliciting, draft.content, now);
         let number = number(path.number, count);
         let header = DataHeader { receiver: epoch.keys.remote_index, number };
