@@ -137,7 +137,7 @@ impl Far {
 
     /// Learns what the kernel takes: its segments, and the window of its SYN or SYN-ACK
     pub(super) fn on_opened(&mut self, mss: usize, scale: u8, window: u16) {
-        self.mss = mss.max(MSS_LEAST);
+        self.mss = mss.clamp(MSS_LEAST, SUPER_MAX as usize);
         self.scale = scale;
         self.open = 1 + u64::from(window);
         self.flow.window = INITIAL_SEGMENTS * self.mss as u64;
@@ -499,3 +499,28 @@ const RTO_FIRST: Duration = Duration::from_secs(1);
 const RTO_MIN: Duration = Duration::from_millis(200);
 /// Longest patience
 const RTO_MAX: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_that_takes_the_largest_segments_gets_packets_that_there_are() {
+        let mut pool = Pool::default();
+        let now = Instant::ZERO + Duration::from_secs(1);
+        for mss in [60_000, 65_495, 65_535] {
+            let mut far = Far::new(0, 200_000, &mut pool);
+            far.on_opened(mss, 7, 60_000);
+            far.on_ack(1, 60_000, true, &mut pool, now);
+            far.on_data(1, &[7; 150_000], false, false).unwrap();
+
+            let mut written = 0;
+            while let Some(next) = far.next_segment(now) {
+                assert!(next.len + 60 <= 65_535, "{mss}: {}", next.len);
+                written += next.len;
+            }
+
+            assert_eq!(written, 150_000, "{mss}");
+        }
+    }
+}
