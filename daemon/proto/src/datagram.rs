@@ -73,6 +73,8 @@ pub struct Reassembler {
     /// Packets in the order of their first fragments
     partial: VecDeque<Partial>,
     bytes: usize,
+    /// Bytes of gaps that were filled, less what has come since
+    filled: usize,
     /// Lists of ranges that are used again
     ranges: Vec<Vec<(usize, usize)>>,
 }
@@ -106,12 +108,18 @@ impl Reassembler {
             return None;
         }
         let known = self.partial.iter().position(|partial| partial.id == fragment.id);
+        if known.is_some_and(|at| !self.partial[at].is_of(fragment)) {
+            return None;
+        }
+        let begun = known.map_or(0, |at| self.partial[at].packet.bytes.len());
+        if !self.may_fill(start.saturating_sub(begun), fragment.data.len()) {
+            return None;
+        }
         let at = match known {
-            Some(at) if !self.partial[at].is_of(fragment) => return None,
             Some(at) => at,
             None => {
                 while self.bytes + total > REASSEMBLY_BYTES || self.partial.len() >= PARTIAL_MAX {
-                    self.drop_oldest()?;
+                    buffers.give(self.drop_oldest()?.bytes);
                 }
                 let packet = Inner { bytes: buffers.take(), gso: fragment.gso };
                 self.bytes += total;
@@ -149,10 +157,21 @@ impl Reassembler {
         self.partial.front().map(|partial| partial.since + REASSEMBLY_LIFE)
     }
 
-    fn drop_oldest(&mut self) -> Option<()> {
+    /// Tells whether a gap may be filled for a piece of so many bytes: whoever sends the last byte of one
+    /// long packet after the other must not keep us busy
+    fn may_fill(&mut self, gap: usize, came: usize) -> bool {
+        self.filled = self.filled.saturating_sub(came * FILL_EACH);
+        let fits = self.filled + gap <= FILL_MAX;
+        if fits {
+            self.filled += gap;
+        }
+        fits
+    }
+
+    fn drop_oldest(&mut self) -> Option<Inner> {
         let oldest = self.partial.pop_front()?;
         self.bytes -= oldest.total;
-        Some(())
+        Some(oldest.packet)
     }
 }
 
@@ -266,6 +285,10 @@ const PARTIAL_MAX: usize = 64;
 const SLIVER: usize = 64;
 /// Pieces of a packet that do not touch: more than half of what the largest one is cut into
 const PIECES_MAX: usize = 64;
+/// Bytes of gaps that may be filled for each that came
+const FILL_EACH: usize = 64;
+/// Bytes of gaps that may be filled at once
+const FILL_MAX: usize = 256 * 1024;
 /// Ids up to this far ahead are newer, all others older
 const HALF: u32 = 1 << 31;
 
@@ -404,6 +427,31 @@ mod tests {
         }
 
         assert!(joiner.partial[0].have.len() <= PIECES_MAX);
+    }
+
+    #[test]
+    fn crumbs_at_the_ends_of_long_packets_make_little_work() {
+        let mut joiner = Reassembler::default();
+
+        let filled = (0..10_000).map(|id| {
+            join(&mut joiner, &(id, u16::MAX - 1, u16::MAX, vec![0; 1]));
+            joiner.partial.back().filter(|partial| partial.id == id).map_or(0, |_| 65_534)
+        });
+
+        // Sixty-four bytes for each that came, and some packets at once.
+        assert!(filled.sum::<usize>() <= 10_000 * 64 + FILL_MAX);
+    }
+
+    #[test]
+    fn packet_of_which_the_end_comes_first_is_joined_again_and_again() {
+        let packet: Vec<u8> = (0..60_001_u32).map(|at| at as u8).collect();
+        let mut joiner = Reassembler::default();
+        for _ in 0..50 {
+            let pieces = cut(&packet, 1200 + FRAGMENT_OVERHEAD);
+            let whole: Vec<_> =
+                pieces.iter().rev().filter_map(|piece| join(&mut joiner, piece)).collect();
+            assert!(whole == [packet.clone()]);
+        }
     }
 
     #[test]
