@@ -1,7 +1,8 @@
 //! A window of bytes in pieces of one size: what leaves at the front is used again at the end.
 //!
 //! So a stream that keeps little at a time goes through little memory, however long its window may be,
-//! and what it goes through stays in the processor's caches. A short window has one short piece.
+//! and what it goes through stays in the processor's caches. A short window has one short piece. Pieces that
+//! are free are never more than were in use at one time, so that what was promised bounds them as well.
 
 use std::collections::VecDeque;
 
@@ -14,6 +15,8 @@ pub(super) struct Chunks {
     /// Bytes of the first piece that are gone
     skip: usize,
     len: usize,
+    /// Most bytes that there were at one time: so many were promised
+    peak: usize,
     /// Bytes that went through
     passed: u64,
 }
@@ -23,6 +26,7 @@ impl Chunks {
     pub(super) fn write(&mut self, at: usize, mut data: &[u8]) {
         let mut place = self.skip + at;
         self.len = self.len.max(at + data.len());
+        self.peak = self.peak.max(self.len);
         while !data.is_empty() {
             let (index, from) = (place / CHUNK, place % CHUNK);
             while self.list.len() <= index {
@@ -30,6 +34,7 @@ impl Chunks {
             }
             let (now, rest) = data.split_at(data.len().min(CHUNK - from));
             let chunk = &mut self.list[index];
+            grow(chunk, from + now.len());
             if chunk.len() == from {
                 chunk.extend_from_slice(now);
             } else {
@@ -67,7 +72,8 @@ impl Chunks {
         while self.skip >= CHUNK || self.len == 0 && !self.list.is_empty() {
             self.skip = self.skip.saturating_sub(CHUNK);
             let Some(mut chunk) = self.list.pop_front() else { break };
-            let most = if self.len > 0 { FREE_MAX } else { self.spare() };
+            let had = (self.peak / CHUNK + 1).saturating_sub(self.list.len());
+            let most = if self.len > 0 { had.min(FREE_MAX) } else { self.spare() };
             if self.free.len() < most {
                 chunk.clear();
                 self.free.push(chunk);
@@ -82,12 +88,20 @@ impl Chunks {
 
     /// Returns how many pieces are kept where there is nothing
     fn spare(&self) -> usize {
-        if self.passed >= BULK { FREE_BULK } else { 0 }
+        if self.passed >= BULK { FREE_BULK.min(self.peak / CHUNK) } else { 0 }
     }
 
     /// Returns how many bytes there are, gaps included
     pub(super) fn len(&self) -> usize {
         self.len
+    }
+}
+
+/// Makes room in a piece for `len` bytes, or twice what it has, but never for more than a piece
+fn grow(chunk: &mut Vec<u8>, len: usize) {
+    if chunk.capacity() < len {
+        let room = (2 * chunk.capacity()).clamp(len, CHUNK);
+        chunk.reserve_exact(room - chunk.len());
     }
 }
 
@@ -149,5 +163,26 @@ mod tests {
         assert!(chunks.list.len() + chunks.free.len() < 40);
         chunks.advance(usize::MAX);
         assert!(chunks.list.is_empty() && chunks.free.len() <= FREE_BULK);
+    }
+
+    /// Returns how much memory a window has
+    fn room(chunks: &Chunks) -> usize {
+        chunks.list.iter().chain(&chunks.free).map(Vec::capacity).sum()
+    }
+
+    #[test]
+    fn stream_of_little_promise_keeps_no_more_than_it_ever_had_at_once() {
+        for (most, kept) in [(8000, 0), (40_000, 2 * CHUNK), (500_000, FREE_BULK * CHUNK)] {
+            let mut chunks = Chunks::default();
+            for _ in 0..2_000_000 / most {
+                while chunks.len() < most {
+                    chunks.write(chunks.len(), &[1; 1388][..1388.min(most - chunks.len())]);
+                    assert!(room(&chunks) <= most + 2 * CHUNK, "{most}");
+                }
+                chunks.advance(most);
+            }
+
+            assert!(room(&chunks) <= kept, "{most}: {}", room(&chunks));
+        }
     }
 }
