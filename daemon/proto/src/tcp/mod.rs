@@ -165,11 +165,12 @@ impl Connections {
 
     /// Tells whether a connection that our kernel opens now is split, as far as it lies with us
     pub fn would_split(&self, stance: Stance, pool: &Pool) -> bool {
-        match stance {
+        let wants = match stance {
             Stance::Split => true,
             Stance::Sparing => !pool.is_short(self.held),
             Stance::Decline => false,
-        }
+        };
+        wants && pool.first_of(self.held).is_some()
     }
 
     /// Returns how many connections there are

@@ -49,7 +49,12 @@ impl Pool {
     /// The whole first credit while less than half of what one node may have is in use, then ever
     /// less: with the third power of what is left, so that there is a little for many.
     pub(super) fn first(&self) -> Option<usize> {
-        let (room, half) = (self.room(self.own), self.half());
+        self.first_of(self.own)
+    }
+
+    /// Returns the same for a node that was promised `held`
+    pub(super) fn first_of(&self, held: usize) -> Option<usize> {
+        let (room, half) = (self.room(held), self.half());
         // In 1/1024, so that no product is too large for the machine.
         let left = (room.min(half) as u64 * 1024 / half as u64) as usize;
         let share = LANE_CREDIT_FIRST / 1024 * left / 1024 * left / 1024 * left;
@@ -58,10 +63,10 @@ impl Pool {
         (room >= 2 * credit).then_some(credit)
     }
 
-    /// Tells whether a new connection with a node that was promised `held` gets less than the whole first
-    /// credit
+    /// Tells whether more than half of all is in use, or a new connection with a node that was promised `held`
+    /// would get nothing on top of its first credit
     pub(super) fn is_short(&self, held: usize) -> bool {
-        self.room(held) < self.half()
+        self.promised > self.size / 2 || self.room(held) < self.size / 4
     }
 
     /// Half of what one node may have
@@ -155,6 +160,32 @@ mod tests {
         // What the second one has not taken is not for the first.
         pool.enter(greedy);
         assert_eq!((pool.first(), pool.growth(0, 1 << 20)), (None, 0));
+    }
+
+    #[test]
+    fn memory_is_short_when_half_of_it_is_in_use_and_not_while_several_nodes_have_little() {
+        let mut pool = Pool::default();
+        let half = pool.size as u64 / 2;
+        pool.take(half);
+        assert!(!pool.is_short(pool.leave()));
+        pool.take(1);
+        assert!(pool.is_short(pool.leave()));
+
+        let mut pool = Pool::default();
+        let eighth = pool.size / 8;
+        for _ in 0..3 {
+            pool.enter(0);
+            pool.take(eighth as u64);
+        }
+        assert!(!pool.is_short(eighth) && !pool.is_short(0));
+
+        // One of two has nearly all that it may have.
+        let mut pool = Pool::default();
+        pool.take(eighth as u64 / 2);
+        pool.enter(0);
+        pool.take(3 * eighth as u64);
+        assert!(pool.promised < pool.size / 2);
+        assert!(pool.is_short(pool.leave()) && !pool.is_short(0));
     }
 
     #[test]

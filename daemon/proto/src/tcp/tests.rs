@@ -128,6 +128,16 @@ fn sparing_node_splits_its_own_while_memory_is_plenty_and_the_others_as_long_as_
 }
 
 #[test]
+fn node_says_plain_where_a_new_connection_would_be() {
+    let pair = Pair::new();
+    let splits = |stance, size| pair.nodes[CLIENT].would_split(stance, &Pool::new(size));
+
+    assert!(splits(Stance::Split, 1 << 20) && splits(Stance::Sparing, 1 << 20));
+    assert!(!splits(Stance::Split, 0) && !splits(Stance::Sparing, 0));
+    assert!(!splits(Stance::Decline, 1 << 20));
+}
+
+#[test]
 fn syn_that_travelled_as_a_packet_does_so_again_whatever_is_split_by_now() {
     let mut pair = Pair::new();
     pair.nodes[CLIENT].stance = Stance::Decline;
