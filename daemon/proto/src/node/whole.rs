@@ -3,6 +3,7 @@
 use super::testing::{Net, millis, overlay, secs};
 use super::*;
 use crate::ip::checksum::{add, finish};
+use crate::ip::numbers::{ICMP, UDP};
 use crate::ip::testing::{is_whole, packet};
 use crate::wire::frame::{Fragment, Frame};
 
@@ -18,7 +19,7 @@ fn pair() -> Net {
 
 /// A super-packet of UDP from one node to the other, of which each datagram has `size` bytes
 fn datagrams(len: usize, size: u16) -> Inner {
-    let mut bytes = packet(false, 17, 0, 0, &vec![7; len]);
+    let mut bytes = packet(false, UDP, 0, 0, &vec![7; len]);
     for (at, id) in [(12, 1), (16, 2)] {
         let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
         bytes[at..at + 4].copy_from_slice(&addr.octets());
@@ -85,7 +86,7 @@ fn super_packet_that_nobody_can_cut_or_of_crumbs_is_dropped() {
     assert_eq!(forged(&mut net, &fine).len(), 1);
 
     let mut icmp = fine.clone();
-    icmp.bytes[9] = 1;
+    icmp.bytes[9] = ICMP;
     let crumbs = datagrams(5000, 1);
     let odd = Inner { gso: Some(Gso { size: 500, transport: 24 }), ..fine };
 
