@@ -32,7 +32,9 @@ pub fn merge(inner: &mut Inner, next: &[u8]) -> Merged {
         TCP => transport + usize::from(next[transport + 12] >> 4) * 4,
         _ => transport + UDP_HEADER,
     };
-    if header > next.len() || header > inner.bytes.len() || !like(inner, next, transport, header) {
+    let whole = header >= transport + if protocol == TCP { TCP_HEADER } else { UDP_HEADER };
+    let fits = header <= next.len().min(inner.bytes.len());
+    if !whole || !fits || !like(inner, next, transport, header) {
         return Merged::Behind;
     }
     let (payload, whole) = (next.len() - header, inner.bytes.len() - header);
@@ -159,6 +161,8 @@ const SEGMENTS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::super::gso::testing::{is_whole, packet};
     use super::*;
 
@@ -218,6 +222,96 @@ mod tests {
             assert_eq!(queue.iter().map(Inner::packets).collect::<Vec<_>>(), [4, 1]);
             assert_eq!(cut(&queue).len(), 5);
             assert!(cut(&queue).iter().all(|packet| is_whole(packet)));
+        }
+    }
+
+    proptest! {
+        /// Whatever is joined is cut into the same packets again, but for numbers that mean nothing
+        #[test]
+        fn what_is_joined_is_cut_as_it_was(
+            v6: bool, tcp: bool, sizes in prop::collection::vec(1..60_usize, 2..6),
+            changes in prop::collection::vec((0..6_usize, 0..80_usize, any::<u8>()), 0..3),
+        ) {
+            let (protocol, mut seq, mut packets) = (if tcp { TCP } else { UDP }, 77, Vec::new());
+            for (number, len) in sizes.iter().enumerate() {
+                // Mostly of one size, or nothing would ever be joined.
+                let len = if *len < 50 { 50 } else { *len };
+                let mut next = packet(v6, protocol, seq, ACK, &vec![number as u8; len]);
+                seq += len as u32;
+                for (_, at, flip) in changes.iter().filter(|(which, ..)| *which == number) {
+                    let at = at % next.len();
+                    next[at] ^= flip;
+                }
+                renew(&mut next);
+                packets.push(next);
+            }
+
+            let mut again = cut(&joined(&packets));
+
+            for (packet, before) in again.iter_mut().zip(&packets) {
+                let free = !v6 && packet.len() == before.len() && before[6] & DONT_FRAGMENT != 0;
+                if free {
+                    packet[4..6].copy_from_slice(&before[4..6]);
+                    packet[10..12].copy_from_slice(&before[10..12]);
+                }
+            }
+            prop_assert_eq!(again, packets);
+        }
+
+        #[test]
+        fn rubbish_never_panics(
+            one in prop::collection::vec(any::<u8>(), 0..90),
+            other in prop::collection::vec(any::<u8>(), 0..90),
+            size: u16, transport in 0..80_u16,
+        ) {
+            for first in [0x45, 0x60] {
+                let shape = |bytes: &[u8]| {
+                    let mut bytes = bytes.to_vec();
+                    if let Some(byte) = bytes.first_mut() {
+                        *byte = first;
+                    }
+                    bytes
+                };
+                let (mut one, other) = (Inner::from(shape(&one)), shape(&other));
+                let _ = merge(&mut one, &other);
+                one.gso = Some(Gso { size, transport });
+                let _ = merge(&mut one, &other);
+                let mut pieces = 0;
+                one.each(&mut Vec::new(), |_| pieces += 1);
+                prop_assert!(pieces <= 90);
+            }
+        }
+    }
+
+    /// Makes the checksums of a packet right where it still has a shape in which it can have any
+    fn renew(packet: &mut [u8]) {
+        let Some((transport, protocol)) = flow(packet) else { return };
+        if transport == V4_HEADER {
+            packet[10..12].fill(0);
+            let sum = finish(add(0, &packet[..V4_HEADER])).to_be_bytes();
+            packet[10..12].copy_from_slice(&sum);
+        }
+        let Ok(view) = Packet::parse(packet) else { return };
+        let start = pseudo(view.src(), view.dst(), protocol, packet.len() - transport);
+        let at = transport + if protocol == TCP { 16 } else { 6 };
+        packet[at..at + 2].fill(0);
+        let sum = match finish(add(start, &packet[transport..])) {
+            0 if protocol == UDP => 0xffff,
+            sum => sum,
+        };
+        packet[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    #[test]
+    fn header_that_says_it_is_too_short_harms_nobody() {
+        let first = packet(false, TCP, 0, ACK, &[1; 1000]);
+        for words in 0..5 {
+            let mut next = packet(false, TCP, 1000, ACK, &[2; 1000]);
+            next[32] = words << 4;
+            renew(&mut next);
+
+            assert_eq!(merge(&mut first.clone().into(), &next), Merged::Behind);
+            assert_eq!(merge(&mut next.clone().into(), &next), Merged::Behind);
         }
     }
 
