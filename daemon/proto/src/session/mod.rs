@@ -494,8 +494,7 @@ impl Session {
     ///
     /// To be called before [`Session::poll_output`] and [`Session::poll_message`].
     pub fn flush(&mut self, shared: &mut Shared, now: Instant) {
-        shared.pool.useful =
-            self.active().map_or(usize::MAX, |path| useful_window(&path.capacity()));
+        self.tcp.useful = self.active().and_then(|path| useful_window(&path.capacity()));
         self.tcp.flush(&mut shared.pool, now);
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
@@ -534,13 +533,12 @@ impl Session {
 /// that carries
 ///
 /// Where messages get lost, nothing is said: repairs take as many round trips as they take.
-fn useful_window(capacity: &Capacity) -> usize {
-    let Some(rate) = capacity.rate.filter(|_| capacity.proven && capacity.loss_ppm < CLEAN_PPM)
-    else {
-        return usize::MAX;
-    };
+fn useful_window(capacity: &Capacity) -> Option<usize> {
+    let known = capacity.proven && capacity.loss_ppm < CLEAN_PPM;
+    let rate = capacity.rate.filter(|_| known)?;
     let trip = u128::from(rate) * capacity.rtt.as_nanos() / 1_000_000_000;
-    usize::try_from(trip).unwrap_or(usize::MAX).saturating_mul(TRIPS).saturating_add(WINDOW_LEAST)
+    let trip = usize::try_from(trip).unwrap_or(usize::MAX);
+    Some(trip.saturating_mul(TRIPS).saturating_add(WINDOW_LEAST))
 }
 
 /// Why a session wants new keys

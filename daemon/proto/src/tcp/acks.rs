@@ -48,7 +48,7 @@ impl Acks {
     /// Records that data which acknowledges all is written to the kernel
     pub(super) fn on_answer(&mut self, now: Instant) {
         if let Some(asked) = self.asked.take() {
-            self.quick = if now.since(asked) <= ANSWER { self.quick + 1 } else { 0 };
+            self.quick = if now.since(asked) <= ANSWER { self.quick.saturating_add(1) } else { 0 };
         }
         self.on_told();
     }

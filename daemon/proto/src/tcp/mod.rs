@@ -63,6 +63,8 @@ use crate::wire::lane::{LaneFrame, Standing};
 pub struct Connections {
     /// Which new connections are split; those that are go on
     pub stance: Stance,
+    /// Bytes of promise beyond which a connection gains nothing on the path in use, where that is known
+    pub useful: Option<usize>,
     /// Lower bit of the lanes that we open; the other node's have the other one
     parity: u32,
     /// Lane to open next, but for the lower bit
@@ -186,7 +188,7 @@ impl Connections {
         pool: &mut Pool,
         now: Instant,
     ) -> Handling {
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         let handling = self.take_packet(packet, gso, pool, now);
         self.held = pool.leave();
         handling
@@ -303,7 +305,7 @@ impl Connections {
         pool: &mut Pool,
         now: Instant,
     ) -> Result<(), Malformed> {
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         let result = self.take_frame(frame, pool, now);
         self.held = pool.leave();
         result
@@ -374,7 +376,7 @@ impl Connections {
 
     /// Does what time demands
     pub fn handle_timeout(&mut self, pool: &mut Pool, now: Instant) {
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         while let Some((at, conv)) = self.timers.first().copied()
             && at <= now
         {
@@ -447,7 +449,7 @@ impl Connections {
 
     /// Resets all connections at our end and forgets them: the other node is gone for good
     pub fn abandon(&mut self, pool: &mut Pool, now: Instant) {
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         let convs: Vec<u32> = self.lanes.keys().copied().collect();
         for conv in convs {
             if let Some(connection) = self.lanes.get_mut(&conv) {
@@ -471,7 +473,7 @@ impl Connections {
         if self.unsettled.is_empty() {
             return;
         }
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         let mut convs = core::mem::take(&mut self.unsettled);
         for conv in convs.drain(..) {
             let Some(connection) = self.lanes.get_mut(&conv) else { continue };

@@ -16,8 +16,8 @@ pub struct Pool {
     pub promised: usize,
     /// Those of them that are for connections with the node that is served now
     own: usize,
-    /// Bytes of promise beyond which a connection on the path in use gains nothing, as far as known
-    pub useful: usize,
+    /// Bytes of promise beyond which a connection with it gains nothing, as far as known
+    useful: usize,
     /// What packets for the kernel are written into
     pub buffers: Buffers,
 }
@@ -34,9 +34,11 @@ impl Pool {
         Self { size, promised: 0, own: 0, useful: usize::MAX, buffers: Buffers::new(BUFFERS) }
     }
 
-    /// Serves connections with a node that were promised so much
-    pub(super) fn enter(&mut self, held: usize) {
+    /// Serves connections with a node that were promised so much, and of which each gains nothing by more
+    /// than `useful`, if that is known
+    pub(super) fn enter(&mut self, held: usize, useful: Option<usize>) {
         self.own = held;
+        self.useful = useful.unwrap_or(usize::MAX);
     }
 
     /// Returns what they were promised by now
@@ -152,13 +154,13 @@ mod tests {
         let greedy = take_all(&mut pool);
         assert!(greedy > pool.size / 4 * 3 && greedy <= pool.size / 8 * 7, "{greedy}");
 
-        pool.enter(0);
+        pool.enter(0, None);
         assert!(pool.first().is_some_and(|credit| credit >= LANE_CREDIT_MIN));
         let modest = take_all(&mut pool);
         assert!(modest > pool.size / 20, "{modest}");
 
         // What the second one has not taken is not for the first.
-        pool.enter(greedy);
+        pool.enter(greedy, None);
         assert_eq!((pool.first(), pool.growth(0, 1 << 20)), (None, 0));
     }
 
@@ -174,7 +176,7 @@ mod tests {
         let mut pool = Pool::default();
         let eighth = pool.size / 8;
         for _ in 0..3 {
-            pool.enter(0);
+            pool.enter(0, None);
             pool.take(eighth as u64);
         }
         assert!(!pool.is_short(eighth) && !pool.is_short(0));
@@ -182,10 +184,21 @@ mod tests {
         // One of two has nearly all that it may have.
         let mut pool = Pool::default();
         pool.take(eighth as u64 / 2);
-        pool.enter(0);
+        pool.enter(0, None);
         pool.take(3 * eighth as u64);
         assert!(pool.promised < pool.size / 2);
         assert!(pool.is_short(pool.leave()) && !pool.is_short(0));
+    }
+
+    #[test]
+    fn what_is_of_no_use_to_one_node_may_be_so_to_another() {
+        let mut pool = Pool::default();
+        let (near, far) = (1 << 20, pool.size / 4);
+
+        pool.enter(0, Some(near));
+        assert_eq!(pool.growth(near / 2, usize::MAX), near / 2);
+        pool.enter(0, None);
+        assert_eq!(pool.growth(near, usize::MAX), far - near);
     }
 
     #[test]
@@ -193,7 +206,7 @@ mod tests {
         let mut pool = Pool::default();
         let mut held = [0; 3];
         for held in &mut held {
-            pool.enter(0);
+            pool.enter(0, None);
             *held = take_all(&mut pool);
         }
 

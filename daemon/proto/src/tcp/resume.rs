@@ -58,7 +58,7 @@ impl Connections {
     ///
     /// Whatever was on its way to it is lost.
     pub fn resume(&mut self, pool: &mut Pool, now: Instant) {
-        pool.enter(self.held);
+        pool.enter(self.held, self.useful);
         self.orphans.restart();
         self.resuming.clear();
         self.ready.clear();
