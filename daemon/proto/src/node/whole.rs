@@ -3,7 +3,7 @@
 use super::testing::{Net, millis, overlay, secs};
 use super::*;
 use crate::ip::checksum::{add, finish};
-use crate::ip::numbers::{ICMP, UDP};
+use crate::ip::numbers::{ACK, ICMP, TCP, UDP};
 use crate::ip::testing::{is_whole, packet};
 use crate::wire::frame::{Fragment, Frame};
 
@@ -19,14 +19,7 @@ fn pair() -> Net {
 
 /// A super-packet of UDP from one node to the other, of which each datagram has `size` bytes
 fn datagrams(len: usize, size: u16) -> Inner {
-    let mut bytes = packet(false, UDP, 0, 0, &vec![7; len]);
-    for (at, id) in [(12, 1), (16, 2)] {
-        let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
-        bytes[at..at + 4].copy_from_slice(&addr.octets());
-    }
-    bytes[10..12].fill(0);
-    let sum = finish(add(0, &bytes[..20])).to_be_bytes();
-    bytes[10..12].copy_from_slice(&sum);
+    let bytes = from_member(UDP, 0, len);
     Inner { bytes, gso: Some(Gso { size, transport: 20 }) }
 }
 
@@ -117,4 +110,63 @@ fn forged(net: &mut Net, packet: &Inner) -> Vec<Inner> {
     let taken = core::iter::from_fn(|| net.nodes[2].poll_packet()).collect();
     net.drain(2);
     taken
+}
+
+#[test]
+fn whatever_a_member_sends_as_packets_is_survived() {
+    let mut net = pair();
+    let mut seed = 1_u64;
+    let mut chance = move |below: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % below
+    };
+    let arrival =
+        Arrival { carrier: Carrier::Udp, remote: net.addrs[1], local: None, ecn: Ecn::Incapable };
+    let mut came = 0;
+    for round in 0..3000_u32 {
+        for part in 0..3_u32 {
+            let mut frames = Vec::new();
+            for number in 0..3 {
+                let protocol = [TCP, UDP][chance(2) as usize];
+                let len = 60 + chance(200) as usize;
+                let mut packet = from_member(protocol, (part * 3 + number) * 100, len);
+                for _ in 0..chance(4) {
+                    // Anything but the source, which has to be the member's.
+                    let at = 16 + chance(packet.len() as u64 - 16) as usize;
+                    packet[at] = chance(256) as u8;
+                }
+                let total = packet.len() as u16;
+                let transport = [20, 20, 20, 24, 40, 300][chance(6) as usize];
+                let gso = Gso { size: 1 + chance(300) as u16, transport };
+                let gso = (chance(2) == 0).then_some(gso);
+                let (id, offset) = (round * 9 + part * 3 + number, 0);
+                let part = Fragment { id, offset, total, gso, data: &packet };
+                let frame =
+                    if chance(2) == 0 { Frame::Datagram(&packet) } else { Frame::Fragment(part) };
+                frame.encode(&mut frames);
+            }
+            let mut message = net.forge(1, 2, &frames);
+            net.nodes[2].handle_message(arrival, &mut message, net.now);
+        }
+        let before = net.packets[2].len();
+        net.drain(2);
+        came += net.packets[2].len() - before;
+        net.packets[2].clear();
+        net.now += millis(1);
+    }
+
+    assert!(came > 10_000, "{came}");
+}
+
+/// A packet from the first node to the second
+fn from_member(protocol: u8, seq: u32, len: usize) -> Vec<u8> {
+    let mut bytes = packet(false, protocol, seq, ACK, &vec![7; len]);
+    for (at, id) in [(12, 1), (16, 2)] {
+        let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
+        bytes[at..at + 4].copy_from_slice(&addr.octets());
+    }
+    bytes[10..12].fill(0);
+    let sum = finish(add(0, &bytes[..20])).to_be_bytes();
+    bytes[10..12].copy_from_slice(&sum);
+    bytes
 }
