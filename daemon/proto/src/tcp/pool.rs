@@ -65,10 +65,10 @@ impl Pool {
         (room >= 2 * credit).then_some(credit)
     }
 
-    /// Tells whether more than half of all is in use, or a new connection with a node that was promised `held`
-    /// would get nothing on top of its first credit
+    /// Tells whether half of what one node may have is in use, whoever has it, or a new connection with a node
+    /// that was promised `held` would get nothing on top of its first credit
     pub(super) fn is_short(&self, held: usize) -> bool {
-        self.promised > self.size / 2 || self.room(held) < self.size / 4
+        self.promised > self.half() || self.room(held) < self.size / 4
     }
 
     /// Half of what one node may have
@@ -167,8 +167,7 @@ mod tests {
     #[test]
     fn memory_is_short_when_half_of_it_is_in_use_and_not_while_several_nodes_have_little() {
         let mut pool = Pool::default();
-        let half = pool.size as u64 / 2;
-        pool.take(half);
+        pool.take(pool.half() as u64);
         assert!(!pool.is_short(pool.leave()));
         pool.take(1);
         assert!(pool.is_short(pool.leave()));
