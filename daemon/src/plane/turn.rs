@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::ip::Inner;
+use fastvpn_proto::ip::{Inner, Packet, numbers};
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
@@ -69,6 +69,8 @@ pub(super) struct Turn {
     dropped: Dropped,
     /// Bytes written to the TUN in this turn
     written: usize,
+    /// Bytes of datagrams among them and of those before since others were let run
+    unread: usize,
     /// Until when the end waits for split connections, once it has begun
     drain_until: Option<Instant>,
 }
@@ -150,6 +152,7 @@ impl Turn {
             stats_told: now,
             dropped: Dropped::default(),
             written: 0,
+            unread: 0,
             drain_until: None,
         })
     }
@@ -411,12 +414,28 @@ impl Turn {
 
     fn write_packet(&mut self, packet: &Inner) {
         match self.tun.as_mut().map(|tun| tun.write(packet)) {
-            Some(Ok(true)) => self.written += packet.bytes.len(),
+            Some(Ok(true)) => self.on_written(packet),
             Some(Ok(false)) | None => self.dropped.refused += 1,
             Some(Err(error)) => {
                 self.dropped.refused += 1;
                 self.lose_tun(error);
             }
+        }
+    }
+
+    /// Counts what the kernel was given, and lets others read what nobody paces for them
+    ///
+    /// On a busy machine whoever reads datagrams runs only when this thread does not, and the usual
+    /// receive buffer of a socket holds some 90 of them.
+    fn on_written(&mut self, packet: &Inner) {
+        let len = packet.bytes.len();
+        self.written += len;
+        let paced =
+            Packet::parse(&packet.bytes).is_ok_and(|packet| packet.protocol() == numbers::TCP);
+        self.unread += if paced { 0 } else { len };
+        if self.unread >= UNREAD {
+            self.unread = 0;
+            std::thread::yield_now();
         }
     }
 
@@ -541,6 +560,8 @@ const READ_BYTES: usize = 128 * 1024;
 const READ_BATCHES: usize = 4;
 /// Bytes written to the TUN in a turn for which a kernel has something to say at once
 const ANSWERED: usize = 2 * 1448;
+/// Bytes of datagrams after which whoever reads them is let run: a third of the usual receive buffer
+const UNREAD: usize = 48 * 1024;
 /// How often the numbers are told; also how often the thread wakes at least
 const STATS_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two tellings, where sessions or paths changed
