@@ -42,6 +42,8 @@ pub(super) struct Near {
     told: u64,
     /// How much may be promised
     limit: u64,
+    /// Whether that is what kept the last promise small
+    limited: bool,
     /// Shift of the windows that we show: the remote end's
     pub(super) scale: u8,
     /// Offset after the last urgent byte
@@ -67,6 +69,7 @@ impl Near {
             shown: 1 + limit,
             told: 1 + limit,
             limit,
+            limited: true,
             scale: 0,
             urgent: None,
             frozen: false,
@@ -142,16 +145,21 @@ impl Near {
     }
 
     /// Promises the kernel what is free again, and more where the lane waits for the kernel
+    ///
+    /// It may be ahead of us by [`QUEUE`] only: what it sends faster than we read would wait in the TUN, and
+    /// all others' packets behind it.
     pub(super) fn promise(&mut self, pool: &mut Pool) {
         if self.frozen {
             return;
         }
         let base = self.kept.base();
         let short = base + self.limit < self.credit && self.unsent() < STARVED;
-        if short && self.kept.edge() + self.limit / 4 > self.shown {
+        if short && self.limited && self.kept.edge() + self.limit / 4 > self.shown {
             self.limit += pool.growth(self.limit as usize, self.limit as usize) as u64;
         }
-        let target = self.credit.min(base + self.limit);
+        let (most, useful) = (base + self.limit, self.credit.min(self.kept.edge() + QUEUE));
+        self.limited = most <= useful;
+        let target = most.min(useful);
         if target > self.shown {
             pool.take(target - self.shown);
             self.shown = target;
@@ -234,5 +242,81 @@ pub(super) struct Progress {
 const STARVED: u64 = 8 * 1024;
 /// Bytes that a kernel may hold back although the window allows them
 const SLACK: u64 = 3 * 1024;
+/// Bytes that may wait in the TUN for us: a millisecond or two at the rates that a processor can carry
+const QUEUE: u64 = 1 << 20;
 /// Gaps in what the kernel sent beyond which nothing is kept out of order
 const GAPS_MAX: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: usize = 512 * 1024;
+
+    fn begin(pool: &mut Pool) -> Near {
+        let mut near = Near::new(0, FIRST, pool);
+        near.credit = 1 << 29;
+        near
+    }
+
+    /// Has the kernel send all that it may, and the lane all that comes
+    fn fill(near: &mut Near, pool: &mut Pool) {
+        for _ in 0..1000 {
+            let room = near.shown - near.kept.edge();
+            if room == 0 {
+                return;
+            }
+            let data = vec![0; room.min(32 * 1024) as usize];
+            near.on_data(near.kept.edge(), &data, pool);
+            near.sent = near.kept.edge();
+            near.promise(pool);
+        }
+    }
+
+    fn acknowledge(near: &mut Near, pool: &mut Pool) {
+        let (ack, credit) = (near.sent as u32, near.credit as u32);
+        near.on_state(ack, credit, pool).unwrap();
+    }
+
+    #[test]
+    fn kernel_is_not_far_ahead_of_what_is_read() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+
+        for _ in 0..20 {
+            fill(&mut near, &mut pool);
+            acknowledge(&mut near, &mut pool);
+            assert!(near.shown - near.kept.edge() <= 1 << 20);
+        }
+    }
+
+    #[test]
+    fn what_is_under_way_may_grow_where_that_is_what_the_lane_waits_for() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        let mut under_way = 0;
+
+        for _ in 0..8 {
+            fill(&mut near, &mut pool);
+            under_way = near.sent - near.kept.base();
+            acknowledge(&mut near, &mut pool);
+        }
+
+        assert!(under_way >= 16 * FIRST as u64, "{under_way}");
+    }
+
+    #[test]
+    fn what_is_under_way_does_not_grow_where_the_other_kernel_is_near() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+
+        for _ in 0..1000 {
+            let data = vec![0; 32 * 1024];
+            near.on_data(near.kept.edge(), &data, &mut pool);
+            near.sent = near.kept.edge();
+            acknowledge(&mut near, &mut pool);
+        }
+
+        assert_eq!(near.limit, FIRST as u64);
+    }
+}
