@@ -307,12 +307,12 @@ impl Turn {
         loop {
             let filled = self.udp.receive(&mut self.slots);
             for (meta, bytes) in self.slots.filled(filled) {
-                self.vigil.on_bytes(bytes.len());
                 bytes_left = bytes_left.saturating_sub(bytes.len().max(MESSAGE_COST));
                 let arrival = udp::arrival(&meta);
-                let node = &mut self.node;
+                let (node, vigil) = (&mut self.node, &mut self.vigil);
                 udp::messages(&meta, bytes, |message| {
-                    node.handle_message(arrival, message, now);
+                    let proved = node.handle_message(arrival, message, now);
+                    vigil.on_message(proved, message.len());
                 });
             }
             if filled > 0 {

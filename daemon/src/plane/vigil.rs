@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use fastvpn_proto::node::Credential;
 use fastvpn_proto::time::Instant;
 
 /// Watches how soon one thing follows another
@@ -42,6 +43,15 @@ impl Vigil {
         self.came += bytes;
     }
 
+    /// Records that a message of so many bytes came, and what it proved; what strangers send is no reason to
+    /// stay awake
+    pub(super) fn on_message(&mut self, proved: Credential, bytes: usize) {
+        match proved {
+            Credential::Identity => self.on_bytes(bytes),
+            Credential::Nothing | Credential::Key => {}
+        }
+    }
+
     /// Returns until when it is worth to look again before sleeping
     pub(super) fn until(&self) -> Option<Instant> {
         (self.quick >= QUICK && self.came <= LITTLE).then(|| self.began + VIGIL)
@@ -67,6 +77,22 @@ mod tests {
             vigil.on_bytes(bytes);
         }
         vigil.until().is_some()
+    }
+
+    #[test]
+    fn strangers_keep_nobody_awake() {
+        let start = Instant::from_nanos(1_000_000_000);
+        let awake = |proved| {
+            let mut vigil = Vigil::default();
+            for turn in 0..10 {
+                vigil.on_turn(start + Duration::from_micros(40) * turn);
+                vigil.on_message(proved, 60);
+            }
+            vigil.until().is_some()
+        };
+
+        assert!(awake(Credential::Identity));
+        assert!(!awake(Credential::Key) && !awake(Credential::Nothing));
     }
 
     #[test]
