@@ -29,6 +29,8 @@ pub(super) struct Net {
     pub(super) lossy: Option<u64>,
     /// Whether nothing passes that is ECN-capable
     pub(super) mute: bool,
+    /// Which message of each train is lost that the kernel may cut, from one on
+    pub(super) cut_loses: Option<usize>,
     /// How many ECN-capable messages each node has sent
     pub(super) capable: Vec<usize>,
     pub(super) events: Vec<Vec<Event>>,
@@ -56,6 +58,7 @@ impl Net {
             loss: 0,
             lossy: None,
             mute: false,
+            cut_loses: None,
             capable: vec![0; count.into()],
             events: vec![Vec::new(); count.into()],
             packets: vec![Vec::new(); count.into()],
@@ -92,7 +95,8 @@ impl Net {
         let mut buffer = Vec::new();
         while let Some(transmit) = self.nodes[at].poll_transmit(&mut buffer, self.now) {
             let size = transmit.segment.unwrap_or(buffer.len());
-            for message in buffer.chunks(size) {
+            let cut = transmit.offload && size < buffer.len();
+            for (number, message) in buffer.chunks(size).enumerate() {
                 self.sent += 1;
                 if let Some(tape) = &mut self.tape {
                     tape.push((self.addrs[at], transmit.remote, message.to_vec()));
@@ -110,6 +114,7 @@ impl Net {
                 let chance = (hash.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) % 100;
                 let deaf = to.is_some_and(|to| self.deaf.contains(&(to, at)));
                 let blocked = blocked || deaf || chance < self.loss;
+                let blocked = blocked || cut && self.cut_loses == Some(number + 1);
                 let blocked = blocked || self.narrow.iter().any(narrow);
                 if !blocked && self.lossy.is_none_or(|every| !self.sent.is_multiple_of(every)) {
                     let due = (self.now + self.delay, self.sent);

@@ -1,6 +1,6 @@
 //! Nodes through black-outs, restarts and lost messages.
 
-use super::testing::{Net, controls, millis, node, restart, secs};
+use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs};
 use super::*;
 
 #[test]
@@ -371,4 +371,30 @@ fn who_only_acknowledges_sends_nothing_capable() {
 
     assert!(net.packets[0].len() >= 200 && net.capable[1] > 200, "{:?}", net.capable);
     assert!(net.capable[0] - before < 10, "{} of {:?}", net.capable[0] - before, net.capable);
+}
+
+#[test]
+fn kernel_that_loses_one_of_each_two_messages_that_it_cuts_is_asked_no_more() {
+    for lost in [1, 2] {
+        let mut net = Net::triangle();
+        net.run(secs(1));
+        net.send(1, 2, 7);
+        net.run(secs(2));
+        net.cut_loses = Some(lost);
+
+        for id in 0..200 {
+            for _ in 0..2 {
+                let packet = packet(overlay(1), overlay(2), id);
+                net.nodes[1].handle_packet(&packet, None, net.now);
+            }
+            net.drain(1);
+            net.run(millis(10));
+        }
+
+        let told = net.events[1].iter().filter_map(|event| match event {
+            Event::Offload { works, .. } => Some(*works),
+            _ => None,
+        });
+        assert_eq!(told.collect::<Vec<_>>(), [false], "the one with number {lost}");
+    }
 }
