@@ -126,8 +126,9 @@ pub const PUSH_TIMEOUT: Duration = Duration::from_secs(15);
 pub const REASSEMBLY_LIFE: Duration = Duration::from_secs(1);
 /// Bytes of incomplete datagrams, for each session
 pub const REASSEMBLY_BYTES: usize = 1024 * 1024;
-/// Segments of a super-packet that travels whole: 64 KiB of the shortest that TCP uses
-pub const SEGMENTS_MAX: usize = 750;
+/// Payload of the segments of a super-packet that travels whole, at least: what TCP's have, and so much that
+/// it makes no more packets than plain ones could be sent
+pub const SUPER_SEGMENT_MIN: u16 = 88;
 /// Ids of copied datagrams that a receiver remembers
 pub const COPIED_WINDOW: u32 = 1 << 16;
 

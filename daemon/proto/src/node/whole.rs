@@ -77,13 +77,14 @@ fn super_packet_that_nobody_can_cut_or_of_crumbs_is_dropped() {
     let mut net = pair();
     let fine = datagrams(5000, 500);
     assert_eq!(forged(&mut net, &fine).len(), 1);
+    assert_eq!(forged(&mut net, &datagrams(600, 88)).len(), 1);
 
     let mut icmp = fine.clone();
     icmp.bytes[9] = ICMP;
-    let crumbs = datagrams(5000, 1);
+    let [crumbs, small] = [(5000, 1), (600, 87)].map(|(len, size)| datagrams(len, size));
     let odd = Inner { gso: Some(Gso { size: 500, transport: 24 }), ..fine };
 
-    for packet in [icmp, crumbs, odd] {
+    for packet in [icmp, crumbs, small, odd] {
         assert_eq!(forged(&mut net, &packet), []);
     }
 }

@@ -5,7 +5,7 @@ use crate::buffers::Buffers;
 use crate::ip::Inner;
 use crate::ip::gso::Cutter;
 use crate::ip::merge::{Merged, merge};
-use crate::limits::SEGMENTS_MAX;
+use crate::limits::SUPER_SEGMENT_MIN;
 use crate::time::Instant;
 
 impl Session {
@@ -23,7 +23,7 @@ impl Session {
             self.load.push_packet(bytes.into(), now);
             return;
         };
-        if (2..=SEGMENTS_MAX).contains(&cutter.segments()) && self.carries_whole() {
+        if is_whole(&cutter) && self.carries_whole() {
             let mut bytes = shared.pool.buffers.take();
             bytes.extend_from_slice(packet);
             self.load.push_packet(Inner { bytes, gso: Some(cutter.gso()) }, now);
@@ -78,13 +78,18 @@ impl Session {
     }
 }
 
+/// Tells whether a super-packet may travel whole
+fn is_whole(cutter: &Cutter<'_>) -> bool {
+    cutter.segments() > 1 && cutter.gso().size >= SUPER_SEGMENT_MIN
+}
+
 /// Returns a packet as a kernel takes it: a super-packet that is one packet becomes that; nothing for one
 /// that cannot be cut, or is of crumbs, which nobody sends
 fn settle(packet: Inner, buffers: &mut Buffers) -> Option<Inner> {
     let Some(gso) = packet.gso else { return Some(packet) };
     let mut one = None;
     match Cutter::new(&packet.bytes, gso) {
-        Some(cutter) if (2..=SEGMENTS_MAX).contains(&cutter.segments()) => return Some(packet),
+        Some(cutter) if is_whole(&cutter) => return Some(packet),
         Some(mut cutter) if cutter.segments() == 1 => {
             let mut bytes = buffers.take();
             cutter.next(&mut bytes);
