@@ -318,8 +318,8 @@ impl Pair {
             }
             10 => self.input(who, |node, now| node.handle_command(Command::PathsChanged, now)),
             _ => {
-                let to = self.addresses[1 - who];
-                self.input(who, |node, now| node.handle_too_big(to, 1_232 + which, now));
+                let (peer, to) = (self.keys[1 - who], self.addresses[1 - who]);
+                self.input(who, |node, _| node.handle_too_big(&peer, to, 1_232 + which));
             }
         }
     }

@@ -399,7 +399,7 @@ impl Turn {
                 Sent::TooBig { len, bytes } => {
                     trace!(len, remote = %out.transmit.remote, "too big");
                     out.done += bytes;
-                    self.node.handle_too_big(out.transmit.remote, len, now);
+                    self.node.handle_too_big(&out.transmit.peer, out.transmit.remote, len);
                 }
                 Sent::Blocked => {
                     self.outgoing = Some(out);

@@ -338,6 +338,7 @@ const TRAIN_BYTES: usize = 65_000;
 mod tests {
     use std::time::Duration;
 
+    use fastvpn_proto::crypto::PublicKey;
     use rtnetlink::{LinkUnspec, LinkVeth};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
@@ -619,6 +620,7 @@ mod tests {
     fn transmit(remote: SocketAddr, segment: Option<usize>) -> Transmit {
         Transmit {
             carrier: Carrier::Udp,
+            peer: PublicKey::from_bytes([7; 32]),
             remote,
             local: None,
             ecn: Ecn::Incapable,

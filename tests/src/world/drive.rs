@@ -146,7 +146,7 @@ impl World {
             if let Some(next) = todo.pop_front() {
                 match next {
                     Todo::Command(command) => node.handle_command(command, local),
-                    Todo::TooBig(to, len) => node.handle_too_big(to, len, local),
+                    Todo::TooBig(to, len) => node.handle_too_big(&to.peer, to.remote, len),
                 }
             } else if let Some((due, why)) = node.deadline().filter(|(due, _)| *due <= local) {
                 timeouts += 1;
@@ -224,7 +224,7 @@ impl World {
                 records.push(Record { at: self.now, by: id, datagram: datagram.clone() });
             }
             if self.transmit(self.hosts[id.0].site, datagram) == Sent::TooBig {
-                todo.push_back(Todo::TooBig(transmit.remote, message.len()));
+                todo.push_back(Todo::TooBig(transmit, message.len()));
             }
         }
     }
@@ -289,5 +289,5 @@ impl World {
 /// What follows from a drain
 enum Todo {
     Command(Command),
-    TooBig(std::net::SocketAddr, usize),
+    TooBig(Transmit, usize),
 }

@@ -1,9 +1,10 @@
 //! What single parts of the engine cost, so that a regression shows.
 //!
-//! Each file measures one part through its own door, without a node around it. How to compare with
+//! Each file measures one part through its own door, without a node around it; `peers` alone measures a node. How to compare with
 //! a baseline is in the tests' README.
 
 mod acks;
+mod peers;
 mod routes;
 mod scheduler;
 mod seal;
@@ -18,5 +19,6 @@ fn main() {
     scheduler::measure(&mut criterion);
     acks::measure(&mut criterion);
     routes::measure(&mut criterion);
+    peers::measure(&mut criterion);
     criterion.final_summary();
 }

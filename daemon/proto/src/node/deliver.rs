@@ -67,7 +67,8 @@ impl Node {
                 }
             };
             let Sealed { local, ecn, offload, .. } = sealed;
-            let transmit = Transmit { carrier, remote, local, ecn, segment: None, offload };
+            let transmit =
+                Transmit { carrier, peer: *key, remote, local, ecn, segment: None, offload };
             let Some((_, train)) = &mut first else {
                 first = Some((transmit, Train { first: sealed, messages: 1 }));
                 continue;
@@ -233,7 +234,8 @@ impl Node {
         };
         // Handshakes tell of no marks.
         let ecn = Ecn::Incapable;
-        let transmit = Transmit { carrier, remote, local, ecn, segment: None, offload: true };
+        let (peer, offload) = (*key, true);
+        let transmit = Transmit { carrier, peer, remote, local, ecn, segment: None, offload };
         self.outgoing.push_back(Outgoing { transmit, bytes });
     }
 

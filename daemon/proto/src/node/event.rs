@@ -179,6 +179,8 @@ impl Credential {
 pub struct Transmit {
     /// What is to take them there
     pub carrier: Carrier,
+    /// Whom they are for, or who is to carry them on
+    pub peer: PublicKey,
     /// Where to
     pub remote: SocketAddr,
     /// Source address to use, where it matters

@@ -23,6 +23,7 @@ mod greet;
 mod hostile;
 mod parked;
 mod peer;
+mod peers;
 mod pings;
 mod refusal;
 mod stats;
@@ -50,6 +51,7 @@ use self::flows::Flows;
 use self::greet::Held;
 use self::parked::{Away, Parked};
 use self::peer::{Peer, Reason};
+use self::peers::Peers;
 use self::pings::{Ping, Pings};
 pub use self::refusal::{Refusal, Refusals};
 pub use self::stats::{Carriage, NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
@@ -84,7 +86,7 @@ pub struct Node {
     /// Sessions that ended on our side alone, since the node was made
     incarnations: u32,
     gate: Gate,
-    peers: BTreeMap<PublicKey, Peer>,
+    peers: Peers,
     /// Whose session, attempt or half-open handshake an index of ours names
     indices: BTreeMap<u32, PublicKey>,
     /// Which peer has which split connection
@@ -140,7 +142,7 @@ impl Node {
             rng,
             sequence: 0,
             incarnations: 0,
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             indices: BTreeMap::new(),
             flows: Flows::default(),
             router: Router::default(),
@@ -235,7 +237,7 @@ impl Node {
             Command::Close => {
                 // Goodbyes that a relay carries must be with it before it is gone itself.
                 let relayed = |peer: &Peer| matches!(peer.way(), Some(Way::Relayed(_)));
-                let mut keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+                let mut keys: Vec<PublicKey> = self.peers.all().map(|(key, _)| *key).collect();
                 keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
                 for key in keys {
                     self.remove_peer(&key, Goodbye::ForNow, now);
@@ -270,12 +272,10 @@ impl Node {
         }
     }
 
-    /// Takes the news that a message of `len` bytes was too big for the way to `remote`
-    pub fn handle_too_big(&mut self, remote: SocketAddr, len: usize, _now: Instant) {
-        for peer in self.peers.values_mut() {
-            if let Some(session) = &mut peer.session {
-                session.on_too_big(Way::Direct(remote), len);
-            }
+    /// Takes the news that a message of `len` bytes for a peer was too big for the way to `remote`
+    pub fn handle_too_big(&mut self, peer: &PublicKey, remote: SocketAddr, len: usize) {
+        if let Some(session) = self.peers.get_mut(peer).and_then(|peer| peer.session.as_mut()) {
+            session.on_too_big(Way::Direct(remote), len);
         }
     }
 
@@ -303,7 +303,7 @@ impl Node {
     pub fn handle_broken(&mut self, carrier: Carrier, remote: SocketAddr, now: Instant) {
         self.streams.remove(&(carrier, remote));
         let way = Way::over(carrier, remote);
-        for (key, peer) in &mut self.peers {
+        for (key, peer) in self.peers.all_mut() {
             if let Some(session) = peer.session.as_mut().filter(|session| session.has_way(way)) {
                 session.on_broken(way, now);
                 self.dirty.insert(*key);
@@ -361,7 +361,7 @@ impl Node {
     /// Returns all numbers
     pub fn stats(&self, now: Instant) -> NodeStats {
         let (mut packets_sent, mut packets_received) = self.parted;
-        for peer in self.peers.values() {
+        for (_, peer) in self.peers.all() {
             packets_sent.add(peer.sent);
             packets_received.add(peer.received);
         }
@@ -373,9 +373,9 @@ impl Node {
             received: self.received,
             packets_sent,
             packets_received,
-            connections: self.peers.values().map(Peer::connections).sum(),
+            connections: self.peers.all().map(|(_, peer)| peer.connections()).sum(),
             promised: self.shared.pool.promised,
-            peers: self.peers.values().map(|peer| peer.stats(&self.shared, now)).collect(),
+            peers: self.peers.all().map(|(_, peer)| peer.stats(&self.shared, now)).collect(),
         }
     }
 
@@ -400,7 +400,7 @@ impl Node {
         }
         let eager = config.contact == Contact::Always;
         let new = || Peer::new(config.clone(), self.incarnations);
-        let peer = self.peers.entry(key).or_insert_with(new);
+        let peer = self.peers.enter(key, new);
         if let Some(parked) = self.away.remove(&key) {
             peer.parked = Some(parked);
         }
@@ -459,7 +459,7 @@ impl Node {
 
     fn drain(&mut self) {
         self.draining = true;
-        let sessions = self.peers.values_mut().filter_map(|peer| peer.session.as_mut());
+        let sessions = self.peers.all_mut().filter_map(|(_, peer)| peer.session.as_mut());
         sessions.for_each(Session::drain);
     }
 
@@ -469,8 +469,8 @@ impl Node {
     /// waited for.
     pub fn is_drained(&self, now: Instant) -> bool {
         let fresh = |parked: &Parked| parked.until > now + SESSION_SILENCE - RETURN;
-        let parked = self.peers.values().filter_map(|peer| peer.parked.as_ref());
-        let mut sessions = self.peers.values().filter_map(|peer| peer.session.as_ref());
+        let parked = self.peers.all().filter_map(|(_, peer)| peer.parked.as_ref());
+        let mut sessions = self.peers.all().filter_map(|(_, peer)| peer.session.as_ref());
         sessions.all(Session::is_drained) && !parked.chain(self.away.values()).any(fresh)
     }
 
@@ -505,7 +505,7 @@ impl Node {
     }
 
     fn on_paths_changed(&mut self, now: Instant) {
-        let keys: Vec<PublicKey> = self.peers.keys().copied().collect();
+        let keys: Vec<PublicKey> = self.peers.all().map(|(key, _)| *key).collect();
         for key in keys {
             if let Some(session) = self.peers.get_mut(&key).and_then(|peer| peer.session.as_mut()) {
                 session.on_paths_changed(now);
@@ -553,8 +553,7 @@ impl Node {
 
     fn refresh_router(&mut self) {
         if core::mem::take(&mut self.router_is_stale) {
-            let peers = self.peers.values();
-            let routes = peers.flat_map(|peer| {
+            let routes = self.peers.all().flat_map(|(_, peer)| {
                 peer.config.prefixes.iter().map(|prefix| (*prefix, peer.config.key))
             });
             self.router = Router::new(routes);

@@ -150,14 +150,16 @@ impl Net {
     fn check(&self, at: usize) {
         let node = &self.nodes[at];
         assert!(node.dirty.is_empty(), "not drained");
-        let places = node.peers.iter().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
+        let visited = node.peers.visited.get();
+        let places = node.peers.all().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
         assert_eq!(node.schedule, places.collect(), "schedule of node {at}");
         node.away.check();
         let mut indices = BTreeMap::new();
-        for (key, peer) in &node.peers {
+        for (key, peer) in node.peers.all() {
             indices.extend(peer.indices().map(|index| (index, *key)));
         }
         assert_eq!(node.indices, indices, "indices of node {at}");
+        node.peers.visited.set(visited);
     }
 
     /// Brings a message to a node, whoever sent it, and wherever it claims to come from

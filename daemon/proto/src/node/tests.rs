@@ -32,6 +32,33 @@ fn super_packet_that_cannot_be_cut_is_refused_at_the_door() {
 }
 
 #[test]
+fn traffic_of_one_peer_visits_no_other() {
+    let mut net = Net::triangle();
+    for id in 100..130 {
+        let peer =
+            PeerConfig { key: PublicKey::from_bytes([id; 32]), ..net.peer(2, Contact::Await) };
+        net.command(0, Command::SetPeer(PeerConfig { prefixes: Vec::new(), ..peer }));
+    }
+    net.run(Duration::from_secs(5));
+    // The first packet makes the router of all of them.
+    net.send(0, 1, 0);
+    net.run(Duration::from_secs(1));
+    net.nodes[0].peers.visited.set(0);
+
+    for id in 1..20 {
+        net.send(1, 0, id);
+        net.send(0, 1, id);
+        net.run(Duration::from_millis(500));
+    }
+    let (peer, to) = (net.nodes[1].public_key(), net.addrs[1]);
+    net.nodes[0].handle_too_big(&peer, to, 1400);
+    net.drain(0);
+
+    assert_eq!((net.received(0).len(), net.received(1).len()), (19, 20));
+    assert_eq!(net.nodes[0].peers.visited.get(), 0);
+}
+
+#[test]
 fn every_message_counts_at_both_ends_relayed_ones_at_the_relay_too() {
     let mut net = Net::triangle();
     net.blocked.push((1, 2));
