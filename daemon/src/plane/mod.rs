@@ -263,7 +263,7 @@ mod tests {
     use std::io::ErrorKind;
 
     use fastvpn_proto::crypto::{NetworkKey, PrivateKey};
-    use fastvpn_proto::node::{Admission, Contact, PeerConfig};
+    use fastvpn_proto::node::{Admission, Contact, Engine, PeerConfig};
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     use super::*;
@@ -472,15 +472,23 @@ mod tests {
     }
 
     fn start_as(key: u8) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
+        start_with(key, Engine::default())
+    }
+
+    pub(super) fn start_with(
+        key: u8,
+        engine: Engine,
+    ) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
         let config = NodeConfig {
             private_key: PrivateKey::from_bytes([key; 32]),
             seed: [key; 32],
+            engine,
             ..config()
         };
         Plane::start("home", config, "127.0.0.1:0".parse().unwrap(), None).unwrap()
     }
 
-    fn known(
+    pub(super) fn known(
         peer: &PlaneHandle,
         endpoint: SocketAddr,
         overlay: &str,
@@ -532,7 +540,7 @@ mod tests {
             admission: Admission::Known,
             relay: false,
             silence: Duration::from_secs(15),
-            engine: fastvpn_proto::node::Engine::default(),
+            engine: Engine::default(),
         }
     }
 
@@ -550,7 +558,7 @@ mod tests {
     }
 
     /// Returns the first event that `wanted` likes; nothing if the channel ends before
-    fn wait_for(
+    pub(super) fn wait_for(
         events: &mut mpsc::Receiver<Vec<PlaneEvent>>,
         wanted: impl Fn(&PlaneEvent) -> bool,
     ) -> Option<PlaneEvent> {

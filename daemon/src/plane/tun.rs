@@ -59,20 +59,42 @@ pub enum TunError {
 /// # Errors
 /// If the device cannot be made; the error says what to do.
 pub fn open(interface: &str) -> Result<OwnedFd, TunError> {
+    open_on(interface, Kernel::ABLE)
+}
+
+/// What a kernel can do for a TUN, as far as is known before it is asked
+///
+/// The daemon expects all of it and takes what it gets; tests say what is lacking.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Kernel {
+    /// It can put a header before each packet
+    headers: bool,
+    /// It knows what of this it may leave to us, and do for us
+    offload: libc::c_uint,
+}
+
+impl Kernel {
+    const ABLE: Self = Self { headers: true, offload: OFFERS[0] };
+}
+
+fn open_on(interface: &str, kernel: Kernel) -> Result<OwnedFd, TunError> {
     if !valid(interface) {
         return Err(TunError::Name(interface.to_owned()));
     }
-    let device = create(interface, true).or_else(|error| match error {
+    let device = create(interface, true, kernel).or_else(|error| match error {
         // Headers are as old as the driver is, but it costs nothing to do without.
-        TunError::Foreign(_) => create(interface, false),
+        TunError::Foreign(_) => create(interface, false, kernel),
         error => Err(error),
     })?;
-    offer(&device);
+    offer(&device, kernel);
     Ok(device)
 }
 
 /// Makes a device, with headers or without
-fn create(interface: &str, headers: bool) -> Result<OwnedFd, TunError> {
+fn create(interface: &str, headers: bool, kernel: Kernel) -> Result<OwnedFd, TunError> {
+    if headers && !kernel.headers {
+        return Err(explain(interface, Errno::INVAL.into()));
+    }
     let mut config = tun::Configuration::default();
     // Without "root privileges" the crate makes the device and leaves its settings alone.
     config.tun_name(interface).platform_config(|platform| {
@@ -84,8 +106,9 @@ fn create(interface: &str, headers: bool) -> Result<OwnedFd, TunError> {
 }
 
 /// Offers the kernel all that it may leave to us, or less where it does not know that much
-fn offer(fd: &OwnedFd) {
-    let Some(taken) = OFFERS.into_iter().find(|offer| offers(fd, *offer)) else {
+fn offer(fd: &OwnedFd, kernel: Kernel) {
+    let knows = |offer: libc::c_uint| offer & !kernel.offload == 0;
+    let Some(taken) = OFFERS.into_iter().find(|offer| knows(*offer) && offers(fd, *offer)) else {
         return debug!("the TUN has no offload");
     };
     debug!(taken, "offload of the TUN");
@@ -109,7 +132,7 @@ pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
     }
     rustix::io::ioctl_fionbio(&fd, true).ok()?;
     if flags & HEADERS != 0 {
-        offer(&fd);
+        offer(&fd, Kernel::ABLE);
     }
     Some(fd)
 }
@@ -160,6 +183,7 @@ fn explain(interface: &str, error: io::Error) -> TunError {
 #[derive(Debug)]
 pub(super) struct Tun {
     fd: OwnedFd,
+    kernel: Kernel,
     /// Whether each packet has a header
     headers: bool,
     /// Whether the kernel cuts super-packets of UDP
@@ -171,8 +195,12 @@ pub(super) struct Tun {
 impl Tun {
     /// Serves a non-blocking descriptor from [`open`]
     pub(super) fn new(fd: OwnedFd) -> Self {
+        Self::on(fd, Kernel::ABLE)
+    }
+
+    fn on(fd: OwnedFd, kernel: Kernel) -> Self {
         let headers = describe(&fd).is_some_and(|(_, flags)| flags & HEADERS != 0);
-        Self { fd, headers, cuts_udp: true, space: Vec::new() }
+        Self { fd, kernel, headers, cuts_udp: true, space: Vec::new() }
     }
 
     /// Reads one packet into `buffer`; returns its length and how it is to be cut, or nothing if none
@@ -240,6 +268,9 @@ impl Tun {
     }
 
     fn put(&self, header: [u8; vnet::LEN], packet: &[u8]) -> io::Result<Put> {
+        if vnet::cuts_udp(header) && self.kernel.offload & TUN_F_USO4 == 0 {
+            return Ok(Put::Refused(Errno::INVAL));
+        }
         loop {
             let written = if self.headers {
                 rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet)])
@@ -290,85 +321,4 @@ const TUN_F_USO4: libc::c_uint = 0x20;
 const TUN_F_USO6: libc::c_uint = 0x40;
 
 #[cfg(test)]
-mod tests {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-
-    use super::*;
-    use crate::netns::in_namespace;
-
-    #[test]
-    fn names_that_the_kernel_would_refuse_or_change_are_refused_first() {
-        for name in ["", ".", "..", "a/b", "a b", "fvpn-%d", "eth0:1", "sixteen-bytes-xx", "a\n"] {
-            assert!(matches!(open(name), Err(TunError::Name(_))), "{name:?}");
-        }
-        assert!(valid("fvpn-home") && valid("fifteen-bytes-x"));
-    }
-
-    #[test]
-    fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
-        let (far, near) = queue();
-        let mut tun = Tun::new(near);
-        let whole = super_packet(2500);
-
-        assert!(tun.write(&whole).unwrap());
-
-        let mut expected = Vec::new();
-        whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
-        let mut bytes = [0; 2000];
-        for packet in expected {
-            let len = rustix::io::read(&far, &mut bytes).unwrap();
-            assert_eq!(bytes[..len], packet[..]);
-        }
-        assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
-        rustix::io::write(&far, &whole.bytes[..1000]).unwrap();
-        assert_eq!(tun.read(&mut bytes).unwrap(), Some((1000, None)));
-    }
-
-    #[test]
-    fn device_hands_over_and_takes_super_packets_with_whatever_offload_the_kernel_has() {
-        in_namespace(|| async {
-            // One device as it comes, one that offers nothing, one without headers.
-            for (number, kind) in [Some(true), Some(false), None].into_iter().enumerate() {
-                let name = format!("fvpn-o{number}");
-                let fd = create(&name, kind.is_some()).unwrap();
-                match kind {
-                    Some(true) => offer(&fd),
-                    Some(false) => assert!(offers(&fd, 0)),
-                    None => {}
-                }
-                let mut tun = Tun::new(fd);
-                assert_eq!(tun.headers, kind.is_some());
-                // A device that is down takes nothing, whole or cut, and is not lost for that.
-                assert!(!tun.write(&super_packet(2500)).unwrap());
-                assert_eq!(tun.read(&mut [0; 100]).unwrap(), None);
-            }
-        });
-    }
-
-    /// Makes a super-packet of UDP with so much payload, to be cut at 1000 bytes
-    fn super_packet(len: u16) -> Inner {
-        let mut bytes = vec![7; 28 + usize::from(len)];
-        bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, 17, 0, 0]);
-        bytes[2..4].copy_from_slice(&(28 + len).to_be_bytes());
-        bytes[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
-        bytes[24..26].copy_from_slice(&(8 + len).to_be_bytes());
-        Inner { bytes, gso: Some(Gso { size: 1000, transport: 20 }) }
-    }
-
-    /// Makes something that behaves like a plain TUN queue, and its other end
-    fn queue() -> (OwnedFd, OwnedFd) {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
-    }
-
-    #[test]
-    fn each_refusal_of_the_system_says_what_to_do() {
-        let said = |errno: Errno| explain("fvpn-x", errno.into()).to_string();
-
-        assert!(said(Errno::NOENT).contains("modprobe tun"));
-        assert!(said(Errno::PERM).contains("CAP_NET_ADMIN"));
-        assert!(said(Errno::BUSY).contains("fvpn-x is in use"));
-        assert!(said(Errno::INVAL).contains("another kind"));
-        assert!(said(Errno::MFILE).contains("fvpn-x"));
-    }
-}
+mod tests;

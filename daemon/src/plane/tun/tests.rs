@@ -1,0 +1,320 @@
+//! What a real device does with packets and super-packets, whatever its kernel lacks.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{panic, thread};
+
+use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::numbers::{TCP, UDP};
+use fastvpn_proto::node::{Carrier, Contact, Ecn, Engine, Event as NodeEvent, TcpMode, Transmit};
+use rtnetlink::LinkUnspec;
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::time::Timespec;
+use socket2::{Domain, Type};
+
+use super::*;
+use crate::netns::in_namespace;
+use crate::plane::tests::{known, start_with, wait_for};
+use crate::plane::udp::{Sent, Udp};
+use crate::plane::{PlaneCommand, PlaneEvent, buffers};
+
+#[test]
+fn names_that_the_kernel_would_refuse_or_change_are_refused_first() {
+    for name in ["", ".", "..", "a/b", "a b", "fvpn-%d", "eth0:1", "sixteen-bytes-xx", "a\n"] {
+        assert!(matches!(open(name), Err(TunError::Name(_))), "{name:?}");
+    }
+    assert!(valid("fvpn-home") && valid("fifteen-bytes-x"));
+}
+
+#[test]
+fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
+    let (far, near) = queue();
+    let mut tun = Tun::new(near);
+    let whole = super_packet(2500);
+
+    assert!(tun.write(&whole).unwrap());
+
+    let mut expected = Vec::new();
+    whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
+    let mut bytes = [0; 2000];
+    for packet in expected {
+        let len = rustix::io::read(&far, &mut bytes).unwrap();
+        assert_eq!(bytes[..len], packet[..]);
+    }
+    assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
+    rustix::io::write(&far, &whole.bytes[..1000]).unwrap();
+    assert_eq!(tun.read(&mut bytes).unwrap(), Some((1000, None)));
+}
+
+#[test]
+fn device_that_is_down_takes_nothing_and_is_not_lost_for_that() {
+    in_namespace(|| async {
+        for (number, (lacking, kernel)) in KERNELS.into_iter().enumerate() {
+            let mut tun = Tun::on(open_on(&format!("fvpn-o{number}"), kernel).unwrap(), kernel);
+
+            assert!(!tun.write(&super_packet(2500)).unwrap(), "{lacking}");
+            assert_eq!(tun.read(&mut [0; 100]).unwrap(), None, "{lacking}");
+        }
+    });
+}
+
+#[test]
+fn bytes_come_through_two_devices_right_whatever_either_kernel_lacks() {
+    for (lacking, kernel) in KERNELS {
+        let pairs = [(kernel, kernel), (kernel, Kernel::ABLE), (Kernel::ABLE, kernel)];
+        let of_family = |pair| [(pair, V4), (pair, V6)];
+        for ((near, far), family) in pairs.into_iter().flat_map(of_family) {
+            let Some([mut near, mut far]) = sites((near, far), family) else { continue };
+            let mut tuns = [Tun::on(near.queue, near.kernel), Tun::on(far.queue, far.kernel)];
+            let stop = AtomicBool::new(false);
+
+            let seen = thread::scope(|scope| {
+                let shuttle = scope.spawn(|| shuttle(&mut tuns, &stop));
+                let talk = panic::catch_unwind(panic::AssertUnwindSafe(|| {
+                    near.speech.talk_with(&far.speech);
+                    near.speech.say_trains_to(&far.speech);
+                    far.speech.say_trains_to(&near.speech);
+                }));
+                stop.store(true, Ordering::Relaxed);
+                let seen = shuttle.join().unwrap();
+                talk.unwrap_or_else(|_| panic!("without {lacking}: {seen:?}"));
+                seen
+            });
+
+            for (seen, tun) in seen.iter().zip(&tuns) {
+                let has = |flags| tun.headers && tun.kernel.offload & flags == flags;
+                assert_eq!(seen.streams > 0, has(libc::TUN_F_TSO4), "without {lacking}: {seen:?}");
+                assert_eq!(seen.trains > 0, has(TUN_F_USO4), "without {lacking}: {seen:?}");
+            }
+            // Who was given trains and cannot cut them has refused the first, and was given no more.
+            for (other, tun) in seen.iter().rev().zip(&tuns) {
+                let able = tun.kernel.offload & TUN_F_USO4 != 0;
+                assert_eq!(tun.cuts_udp, able || other.trains == 0 || !tun.headers, "{lacking}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bytes_come_through_two_planes_right_whatever_a_device_lacks() {
+    for (lacking, kernel) in KERNELS {
+        for mode in [TcpMode::Plain, TcpMode::Split] {
+            let Some([near, far]) = sites((kernel, Kernel::ABLE), V4) else { return };
+            let mut planes = [(near.queue, 1), (far.queue, 2)].map(|(queue, key)| {
+                let started = start_with(key, Engine { tcp: mode, ..Engine::default() });
+                started.0.send(PlaneCommand::Tun { fd: queue, mtu: MTU });
+                started
+            });
+            let [(near_plane, .., near_at), (far_plane, .., far_at)] = &planes;
+            let near_known = known(near_plane, near_at.addr, V4[0], Contact::OnDemand);
+            far_plane.send(PlaneCommand::Node(near_known));
+            let far_known = known(far_plane, far_at.addr, V4[1], Contact::Always);
+            near_plane.send(PlaneCommand::Node(far_known));
+            for (_, events, _) in &mut planes {
+                let up = |event: &PlaneEvent| {
+                    matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
+                };
+                assert!(wait_for(events, up).is_some());
+            }
+
+            println!("without {lacking}, {}", mode.as_str());
+            near.speech.talk_with(&far.speech);
+        }
+    }
+}
+
+/// A kernel of its own, as far as the network is concerned, behind a device
+struct Site {
+    queue: OwnedFd,
+    kernel: Kernel,
+    speech: Speech,
+}
+
+/// What programs say there
+struct Speech {
+    listener: TcpListener,
+    /// Not connected yet
+    client: socket2::Socket,
+    /// For trains, which that kernel leaves to its device to cut where it may
+    trains: Udp,
+    datagrams: UdpSocket,
+}
+
+/// Makes two of them; nothing where there can be none
+fn sites((near, far): (Kernel, Kernel), family: [&str; 2]) -> Option<[Site; 2]> {
+    let [near_at, far_at]: [IpAddr; 2] = family.map(|address| address.parse().unwrap());
+    if near_at.is_ipv6() && !Path::new("/proc/net/if_inet6").exists() {
+        println!("skipped: no IPv6 on this machine");
+        return None;
+    }
+    Some([site(near_at, near)?, site(far_at, far)?])
+}
+
+fn site(address: IpAddr, kernel: Kernel) -> Option<Site> {
+    let (sender, made) = mpsc::channel();
+    // Descriptors stay in the namespace that they were made in, and keep it.
+    in_namespace(move || async move {
+        let queue = open_on(DEVICE, kernel).unwrap();
+        let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let up = LinkUnspec::new_with_name(DEVICE).mtu(MTU.into()).up().build();
+        netlink.link().set(up).execute().await.unwrap();
+        let listing = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+        let index = rustix::net::netdevice::name_to_index(listing, DEVICE).unwrap();
+        let prefix = if address.is_ipv4() { 24 } else { 64 };
+        let mut request = netlink.address().add(index, address, prefix);
+        // Nobody else can have it; without a doubt it can be used at once.
+        request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+        request.execute().await.unwrap();
+        let any = SocketAddr::new(address, 0);
+        let speech = Speech {
+            listener: TcpListener::bind(any).unwrap(),
+            client: socket2::Socket::new(Domain::for_address(any), Type::STREAM, None).unwrap(),
+            trains: Udp::bind(any).unwrap().0,
+            datagrams: UdpSocket::bind(any).unwrap(),
+        };
+        speech.datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+        sender.send(Site { queue, kernel, speech }).unwrap();
+    });
+    made.recv().ok()
+}
+
+impl Speech {
+    /// Both say something, and hear what the other one says, at the same time
+    fn talk_with(&self, other: &Self) {
+        let to = other.listener.local_addr().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let (stream, _) = other.listener.accept().unwrap();
+                exchange(&stream, 2, 1);
+            });
+            self.client.connect_timeout(&to.into(), PATIENCE).unwrap();
+            exchange(&self.client.try_clone().unwrap().into(), 1, 2);
+        });
+    }
+
+    /// Says what its kernel or device cuts into datagrams
+    fn say_trains_to(&mut self, other: &Self) {
+        let said = content(3, 2500);
+        let transmit = Transmit {
+            carrier: Carrier::Udp,
+            peer: PublicKey::from_bytes([7; 32]),
+            remote: other.datagrams.local_addr().unwrap(),
+            local: None,
+            ecn: Ecn::Incapable,
+            segment: Some(1000),
+            offload: true,
+        };
+        for _ in 0..3 {
+            assert_eq!(self.trains.send(&transmit, &said), Sent::Bytes(said.len()));
+            for datagram in said.chunks(1000) {
+                let mut heard = [0; 2000];
+                let len = other.datagrams.recv(&mut heard).unwrap();
+                assert!(heard[..len] == *datagram, "{len} bytes, and not what was said");
+            }
+        }
+    }
+}
+
+/// Writes a stream and reads another one, and looks at each byte
+fn exchange(stream: &TcpStream, own: u32, other: u32) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut heard = Vec::new();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            (&*stream).write_all(&content(own, STREAM)).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        (&*stream).read_to_end(&mut heard).unwrap();
+    });
+    assert!(heard == content(other, STREAM), "{} bytes, and not what was said", heard.len());
+}
+
+/// Bytes that repeat nowhere
+fn content(seed: u32, len: usize) -> Vec<u8> {
+    let word = |at: u32| (at ^ seed << 28).wrapping_mul(0x9e37_79b9).to_ne_bytes();
+    (0..).flat_map(word).take(len).collect()
+}
+
+/// Super-packets that a device has handed over, and packets
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    streams: usize,
+    trains: usize,
+    packets: usize,
+}
+
+/// Writes to each device what the other one hands over, until told to stop
+fn shuttle(tuns: &mut [Tun; 2], stop: &AtomicBool) -> [Seen; 2] {
+    let (mut seen, mut buffer) = ([Seen::default(); 2], buffers::packet());
+    while !stop.load(Ordering::Relaxed) {
+        let mut fds = tuns.each_ref().map(|tun| PollFd::new(tun, PollFlags::IN));
+        let limit = Timespec::try_from(Duration::from_millis(10)).unwrap();
+        poll(&mut fds, Some(&limit)).unwrap();
+        for from in [0, 1] {
+            while let Some((len, gso)) = tuns[from].read(&mut buffer).unwrap() {
+                let inner = Inner { bytes: buffer[..len].to_vec(), gso };
+                let protocol = inner.bytes[if inner.bytes[0] >> 4 == 4 { 9 } else { 6 }];
+                match (gso, protocol) {
+                    (None, _) => seen[from].packets += 1,
+                    (Some(_), TCP) => seen[from].streams += 1,
+                    (Some(_), _) => seen[from].trains += 1,
+                }
+                tuns[1 - from].write(&inner).unwrap();
+            }
+        }
+    }
+    seen
+}
+
+/// Kernels of which each has a little less than the one before, and what that is
+const KERNELS: [(&str, Kernel); 5] = [
+    ("nothing", Kernel::ABLE),
+    ("USO", Kernel { offload: OFFERS[1], ..Kernel::ABLE }),
+    ("TSO", Kernel { offload: OFFERS[2], ..Kernel::ABLE }),
+    ("checksums", Kernel { offload: OFFERS[3], ..Kernel::ABLE }),
+    ("headers", Kernel { headers: false, offload: OFFERS[3] }),
+];
+/// Addresses of two sites
+const V4: [&str; 2] = ["10.9.0.1", "10.9.0.2"];
+const V6: [&str; 2] = ["fd09::1", "fd09::2"];
+/// Name of the one device in a namespace
+const DEVICE: &str = "fvpn-site";
+const MTU: u16 = 1400;
+/// Bytes that are said in each direction
+const STREAM: usize = 2_000_000;
+/// Time after which nothing will come any more
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Makes a super-packet of UDP with so much payload, to be cut at 1000 bytes
+fn super_packet(len: u16) -> Inner {
+    let mut bytes = vec![7; 28 + usize::from(len)];
+    bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, UDP, 0, 0]);
+    bytes[2..4].copy_from_slice(&(28 + len).to_be_bytes());
+    bytes[12..20].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    bytes[24..26].copy_from_slice(&(8 + len).to_be_bytes());
+    Inner { bytes, gso: Some(Gso { size: 1000, transport: 20 }) }
+}
+
+/// Makes something that behaves like a plain TUN queue, and its other end
+fn queue() -> (OwnedFd, OwnedFd) {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
+}
+
+#[test]
+fn each_refusal_of_the_system_says_what_to_do() {
+    let said = |errno: Errno| explain("fvpn-x", errno.into()).to_string();
+
+    assert!(said(Errno::NOENT).contains("modprobe tun"));
+    assert!(said(Errno::PERM).contains("CAP_NET_ADMIN"));
+    assert!(said(Errno::BUSY).contains("fvpn-x is in use"));
+    assert!(said(Errno::INVAL).contains("another kind"));
+    assert!(said(Errno::MFILE).contains("fvpn-x"));
+}
