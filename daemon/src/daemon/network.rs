@@ -11,18 +11,23 @@
 //!   asked between [`Action::Stop`] and [`News::Stopped`] but, where a next daemon goes on, to let in
 //!   nodes that connections wait for.
 //! - After each input [`Network::settle`], which does what is due and answers who waits.
+//!
+//! # Not here
+//!
+//! How a life begins and ends is in `life`, what becomes of its news in `news`.
+
+mod life;
+mod news;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
-use fastvpn_proto::control::Register;
 use fastvpn_proto::crypto::{InvitationSecret, PublicKey};
-use fastvpn_proto::ip::Prefix;
-use fastvpn_proto::node::{Admission, Command, Event, NodeStats, Way};
+use fastvpn_proto::node::{Command, NodeStats};
 use fastvpn_proto::time::{Duration, Instant};
-use tracing::{debug, error, info, warn};
+use tracing::info;
 
-use super::action::{Action, News, Start, Started, Step};
+use super::action::Action;
 use super::candidates::candidates;
 use super::hub::Hub;
 use super::interface::Interface;
@@ -37,18 +42,11 @@ use super::tuning::{self, Tuning};
 use super::waiting::Waiting;
 use crate::config::{NetworkConfig, RoleConfig, TicketFile};
 use crate::handle::{
-    Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkName, NetworkState,
-    Outcome,
+    Apply, Caller, DnsView, HandleError, MembersReply, MembersRequest, NetworkState, Outcome,
 };
-use crate::plane::{Listening, PlaneEvent};
+use crate::plane::Listening;
 use crate::registry::Members;
-use crate::system::{ALIAS_PREFIX, Extent, InterfacePlan};
-
-/// Time before a network that failed is tried again; doubled up to the largest
-const BACK_OFF: Duration = Duration::from_secs(5);
-const BACK_OFF_MAX: Duration = Duration::from_secs(60);
-/// Silence after which a peer tells that another one is silent
-const PEER_SILENCE: Duration = Duration::from_secs(15);
+use crate::system::{ALIAS_PREFIX, InterfacePlan};
 
 /// One network of the configuration, in whatever state
 #[derive(Debug)]
@@ -351,51 +349,6 @@ impl Network {
         self.take(steps, now);
     }
 
-    /// Takes news of this life
-    pub(super) fn on_news(&mut self, news: News, now: Instant) {
-        match (self.phase, news) {
-            (_, News::Recalled(used)) => self.tuning.budget.on_recalled(used),
-            (Phase::Stopping, News::Stopped) => self.on_stopped(),
-            (Phase::Starting, News::Opened(Ok(members))) => {
-                self.opened = Some(members);
-                self.start_plane();
-            }
-            (Phase::Starting, News::Opened(Err(error))) => self.fail(error, now),
-            (Phase::Starting, News::Started(Ok(started))) => self.on_started(started, now),
-            (Phase::Starting, News::Started(Err(error))) => self.fail(error, now),
-            (Phase::Running, News::Applied(Ok(()))) => {
-                if self.interface.on_applied() {
-                    self.carried = None;
-                }
-            }
-            (Phase::Running, News::Applied(Err(error))) => self.fail(error, now),
-            (Phase::Running, News::Drift) => {
-                warn!(network = %self.config.name, "interface was changed by somebody else");
-                self.interface.on_drift(now);
-            }
-            (Phase::Running, News::Gone) => self.on_gone(now),
-            (Phase::Running, News::Naming(view)) => self.naming = view,
-            (Phase::Running, News::Plane(events)) => self.on_plane(events, now),
-            (Phase::Stopping, News::Plane(events)) => self.on_ending(events, now),
-            (Phase::Running, News::Resolved { endpoint, addresses }) => {
-                let mut steps = Vec::new();
-                if let Some(Role::Peer(peer)) = &mut self.role {
-                    peer.on_resolved(&endpoint, addresses, &mut steps);
-                }
-                self.take(steps, now);
-            }
-            (Phase::Running, News::Written(result)) => {
-                let mut steps = Vec::new();
-                if let Some(Role::Hub(hub)) = &mut self.role {
-                    hub.on_written(result, now, &mut steps);
-                }
-                self.take(steps, now);
-            }
-            // Not what it says: secrets may be in it.
-            (phase, _) => debug!(network = %self.config.name, ?phase, "late news"),
-        }
-    }
-
     /// Takes what the wall clock said at the zero of all instants
     pub(super) fn on_wall(&mut self, zero: SystemTime) {
         self.zero = zero;
@@ -531,240 +484,6 @@ impl Network {
         self.config = config;
     }
 
-    fn begin(&mut self) {
-        self.life += 1;
-        self.phase = Phase::Starting;
-        self.trouble = None;
-        self.retry_at = None;
-        self.opened = None;
-        match &self.config.role {
-            RoleConfig::Hub(_) => self.out.push(Action::Open),
-            RoleConfig::Peer(_) => self.start_plane(),
-        }
-    }
-
-    fn start_plane(&mut self) {
-        let (admission, relay, silence) = match &self.config.role {
-            RoleConfig::Hub(hub) => (Admission::Ask, true, hub.timeout),
-            RoleConfig::Peer(_) => (Admission::Known, false, PEER_SILENCE),
-        };
-        let listen = self.config.listen;
-        let engine = self.config.engine.engine();
-        self.out.push(Action::Start(Start { admission, engine, listen, relay, silence }));
-    }
-
-    /// Stops and undoes everything of this life; with `handover` as far as a next daemon cannot use it
-    fn end(&mut self, handover: bool) {
-        match self.phase {
-            Phase::Down | Phase::Stopping => {}
-            Phase::Waiting => self.phase = Phase::Down,
-            Phase::Starting | Phase::Running => {
-                let names = || (self.config.interface.clone(), alias(&self.config));
-                let interface = self.interface.may_exist().then(names);
-                self.out.push(Action::Stop { interface, handover });
-                self.phase = Phase::Stopping;
-                if let Some(Role::Hub(hub)) = &mut self.role {
-                    let gone =
-                        || Answer::Members(Err(HandleError::NotUp(self.config.name.clone())));
-                    self.answers.extend(hub.abandon().into_iter().map(|id| (id, gone())));
-                }
-                self.ending = self.role.take().filter(|_| handover);
-                self.interface = Interface::default();
-                self.listening = None;
-                self.names.clear();
-                self.naming = DnsView::default();
-                self.carried = None;
-                self.stats = NodeStats::default();
-                self.overflowed = 0;
-            }
-        }
-    }
-
-    fn fail(&mut self, error: HandleError, now: Instant) {
-        let wait = BACK_OFF.saturating_mul(1 << self.failures.min(8)).min(BACK_OFF_MAX);
-        self.failures += 1;
-        self.retry_at = Some(now + wait);
-        error!(network = %self.config.name, reason = %error, retry_in = ?wait, "network failed");
-        self.trouble = Some(error);
-        // What a hub keeps may be open already, and is to be closed before it is opened again.
-        if self.phase == Phase::Starting && matches!(self.config.role, RoleConfig::Peer(_)) {
-            self.phase = Phase::Waiting;
-        } else {
-            self.end(false);
-        }
-    }
-
-    /// Goes on to let nodes in while the plane ends: two that restart at the same time must meet in
-    /// between, or their connections are lost. All else is for the next daemon.
-    fn on_ending(&mut self, events: Vec<PlaneEvent>, now: Instant) {
-        for event in events {
-            let mut steps = Vec::new();
-            match (&mut self.ending, event) {
-                (Some(Role::Hub(hub)), PlaneEvent::Node(event)) => {
-                    hub.on_event(event, now, &mut steps);
-                }
-                (Some(Role::Peer(peer)), PlaneEvent::Node(event)) => {
-                    peer.on_event(event, now, &mut steps);
-                }
-                (None, _)
-                | (
-                    Some(_),
-                    PlaneEvent::Stats { .. } | PlaneEvent::TunLost(_) | PlaneEvent::Ended(_),
-                ) => {}
-            }
-            for step in steps {
-                if let Step::Node(command) = step {
-                    self.out.push(Action::Node(command));
-                }
-            }
-        }
-    }
-
-    fn on_stopped(&mut self) {
-        self.ending = None;
-        self.phase = match (self.wanted, self.retry_at) {
-            (false, _) => Phase::Down,
-            (true, Some(_)) => Phase::Waiting,
-            (true, None) => {
-                self.begin();
-                Phase::Starting
-            }
-        };
-    }
-
-    fn on_started(&mut self, started: Started, now: Instant) {
-        if started.listening.fell_back {
-            warn!(network = %self.config.name, "this machine has no IPv6; listening on IPv4 only");
-        }
-        self.listening = Some(started.listening);
-        self.phase = Phase::Running;
-        let name = self.config.name.clone();
-        let mut steps = Vec::new();
-        match (&self.config.role, self.opened.take()) {
-            (RoleConfig::Hub(config), Some(members)) => {
-                let addresses = self.config.addresses.clone();
-                let mut hub = Hub::new(name, addresses, config.clone(), *members, started.nonce);
-                hub.on_wall(self.zero);
-                steps.push(hub.plan());
-                self.role = Some(Role::Hub(Box::new(hub)));
-            }
-            (RoleConfig::Hub(_), None) => {
-                let text = "the hub's members were not read".to_owned();
-                steps.push(Step::Fail(HandleError::System(text)));
-            }
-            (RoleConfig::Peer(config), _) => {
-                let addresses = self.config.addresses.iter().map(Prefix::addr).collect();
-                let endpoints = self.candidates();
-                let secret = config.ticket.as_ref().map(|ticket| ticket.secret.clone());
-                let register =
-                    Register { name: self.hostname.clone(), addresses, endpoints, secret };
-                let mut peer = Peer::new(name, self.own, config.clone(), register, now);
-                peer.start(now, &mut steps);
-                self.role = Some(Role::Peer(Box::new(peer)));
-            }
-        }
-        self.take(steps, now);
-    }
-
-    fn on_gone(&mut self, now: Instant) {
-        if self.interface.is_open() {
-            warn!(network = %self.config.name, "interface is gone; making it again");
-        }
-        self.interface.on_gone(now);
-    }
-
-    fn on_plane(&mut self, events: Vec<PlaneEvent>, now: Instant) {
-        for event in events {
-            // An event may have ended this life.
-            if self.phase != Phase::Running {
-                return;
-            }
-            match event {
-                PlaneEvent::Node(event) => self.on_event(event, now),
-                PlaneEvent::Stats { node: stats, overflowed } => {
-                    let mut steps = Vec::new();
-                    match &mut self.role {
-                        Some(Role::Hub(hub)) => hub.on_stats(&stats, now, &mut steps),
-                        Some(Role::Peer(peer)) => peer.on_stats(&stats),
-                        None => {}
-                    }
-                    self.tuning.on_total(stats.sent, now);
-                    self.stats = *stats;
-                    self.overflowed = overflowed;
-                    self.take(steps, now);
-                }
-                PlaneEvent::TunLost(error) => {
-                    debug!(network = %self.config.name, %error, "device is gone");
-                    self.on_gone(now);
-                }
-                PlaneEvent::Ended(reason) => {
-                    let reason =
-                        reason.map_or_else(|| "no reason".into(), |error| error.to_string());
-                    let text = format!("the data thread has ended: {reason}");
-                    self.fail(HandleError::System(text), now);
-                }
-            }
-        }
-    }
-
-    fn on_event(&mut self, event: Event, now: Instant) {
-        let answered = match event {
-            Event::Pong { id, rtt, .. } => self.pings.finish(id, Some(rtt), &self.stats),
-            Event::PingLost { id, .. } => self.pings.finish(id, None, &self.stats),
-            Event::Offload { peer, way, works } => {
-                note_offload(&self.config.name, &peer, way, works);
-                false
-            }
-            _ => false,
-        };
-        if answered {
-            return;
-        }
-        let mut steps = Vec::new();
-        match &mut self.role {
-            Some(Role::Hub(hub)) => hub.on_event(event, now, &mut steps),
-            Some(Role::Peer(peer)) => peer.on_event(event, now, &mut steps),
-            None => {}
-        }
-        self.take(steps, now);
-    }
-
-    /// Does what a role asked for
-    fn take(&mut self, steps: Vec<Step>, now: Instant) {
-        for step in steps {
-            if names::concern(&step) {
-                self.names.touch();
-            }
-            match step {
-                Step::Answer(id, answer) => self.answers.push((id, answer)),
-                Step::Fail(error) => {
-                    self.fail(error, now);
-                    return;
-                }
-                Step::Node(command) => self.out.push(Action::Node(command)),
-                Step::Plan { addresses, routes } => {
-                    if !addresses.is_empty() {
-                        self.interface.want(InterfacePlan {
-                            interface: self.config.interface.clone(),
-                            alias: alias(&self.config),
-                            mtu: self.config.mtu,
-                            dns: names::plan(&self.config, &self.apply, &addresses),
-                            addresses,
-                            routes,
-                            extent: extent(&self.apply),
-                        });
-                    }
-                }
-                Step::Resolve(endpoint) => self.out.push(Action::Resolve(endpoint)),
-                Step::Welcomed => {
-                    let forget = |ticket: &TicketFile| Action::Forget(ticket.file.clone());
-                    self.out.extend(self.ticket().map(forget));
-                }
-                Step::Write(changes) => self.out.push(Action::Write(changes)),
-            }
-        }
-    }
-
     fn settle_carry(&mut self) {
         let carry = match &self.role {
             Some(Role::Hub(_)) => true,
@@ -844,30 +563,7 @@ impl Network {
     }
 }
 
-/// Says in the log whether trains of messages are given to the kernel whole on a way
-fn note_offload(network: &NetworkName, peer: &PublicKey, way: Way, works: bool) {
-    // No other has trains.
-    let Way::Direct(to) = way else { return };
-    if works {
-        info!(%network, %peer, %to, "UDP segmentation offload works here by now and is used again");
-        return;
-    }
-    warn!(
-        %network, %peer, %to,
-        "UDP segmentation offload mangles or loses messages here; they are sent one by one, which costs \
-         processor time: another kernel or network driver may mend it"
-    );
-}
-
 /// Returns the alias by which an interface is known as ours
 fn alias(config: &NetworkConfig) -> String {
     format!("{ALIAS_PREFIX}{}", config.name)
-}
-
-/// Returns how much of a plan is ours to make
-fn extent(apply: &Apply) -> Extent {
-    match apply {
-        Apply::Caller(_) => Extent::Device,
-        Apply::Daemon => Extent::Whole,
-    }
 }
