@@ -9,6 +9,7 @@ mod seal;
 pub use rand_chacha::rand_core::CryptoRng;
 pub use seal::{Cipher, Open, Seal};
 
+use core::cmp::Ordering;
 use core::fmt;
 use core::str::FromStr;
 
@@ -17,7 +18,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 /// Identity of a node: its X25519 public key
-#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
 pub struct PublicKey([u8; 32]);
 
 /// X25519 private key of a node
@@ -46,6 +47,24 @@ impl PublicKey {
     /// Returns the bytes
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    fn head(&self) -> u64 {
+        let [a, b, c, d, e, f, g, h, ..] = self.0;
+        u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    }
+}
+
+impl Ord for PublicKey {
+    /// Compares the bytes: the first eight as one number, which settles it in maps of many peers
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.head().cmp(&other.head()).then_with(|| self.0.cmp(&other.0))
+    }
+}
+
+impl PartialOrd for PublicKey {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -167,7 +186,23 @@ const INVITATION_LABEL: &[u8] = b"fastvpn invitation";
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn public_keys_are_in_the_order_of_their_bytes(
+            one in any::<[u8; 32]>(), other in any::<[u8; 32]>(), same in 0_usize..=32,
+        ) {
+            let mut other = other;
+            other[..same].copy_from_slice(&one[..same]);
+
+            let [a, b] = [one, other].map(PublicKey::from_bytes);
+
+            prop_assert_eq!(a.cmp(&b), one.cmp(&other));
+        }
+    }
 
     #[test]
     fn what_is_kept_of_an_invitation_tells_secrets_apart_and_none_of_them() {
