@@ -566,7 +566,7 @@ impl Connection {
         if !matches!(self.stage, Stage::Open | Stage::Resuming | Stage::Rejoining) {
             return;
         }
-        self.near.promise(pool);
+        self.near.follow(pool);
         while let Some(next) = self.far.next_segment(now) {
             let packet = self.segment_for(next, pool);
             out.push_back(packet);

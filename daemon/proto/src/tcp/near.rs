@@ -145,19 +145,26 @@ impl Near {
     }
 
     /// Promises the kernel what is free again, and more where the lane waits for the kernel
+    pub(super) fn promise(&mut self, pool: &mut Pool) {
+        let base = self.kept.base();
+        let short = base + self.limit < self.credit && self.unsent() < STARVED;
+        let used = self.limited && self.kept.edge() + self.limit / 4 > self.shown;
+        if short && used && !self.frozen {
+            self.limit += pool.growth(self.limit as usize, self.limit as usize) as u64;
+        }
+        self.follow(pool);
+    }
+
+    /// Promises the kernel what it may send now that more of it was read
     ///
     /// It may be ahead of us by [`QUEUE`] only: what it sends faster than we read would wait in the TUN, and
     /// all others' packets behind it.
-    pub(super) fn promise(&mut self, pool: &mut Pool) {
+    pub(super) fn follow(&mut self, pool: &mut Pool) {
         if self.frozen {
             return;
         }
-        let base = self.kept.base();
-        let short = base + self.limit < self.credit && self.unsent() < STARVED;
-        if short && self.limited && self.kept.edge() + self.limit / 4 > self.shown {
-            self.limit += pool.growth(self.limit as usize, self.limit as usize) as u64;
-        }
-        let (most, useful) = (base + self.limit, self.credit.min(self.kept.edge() + QUEUE));
+        let (most, useful) =
+            (self.kept.base() + self.limit, self.credit.min(self.kept.edge() + QUEUE));
         self.limited = most <= useful;
         let target = most.min(useful);
         if target > self.shown {
@@ -269,7 +276,7 @@ mod tests {
             let data = vec![0; room.min(32 * 1024) as usize];
             near.on_data(near.kept.edge(), &data, pool);
             near.sent = near.kept.edge();
-            near.promise(pool);
+            near.follow(pool);
         }
     }
 
