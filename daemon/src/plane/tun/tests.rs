@@ -189,12 +189,11 @@ impl Speech {
     /// Both say something, and hear what the other one says, at the same time
     fn talk_with(&self, other: &Self) {
         let to = other.listener.local_addr().unwrap();
+        // Kernels connect by themselves: who cannot fails here, and nobody waits for ever.
+        self.client.connect_timeout(&to.into(), PATIENCE).unwrap();
+        let (stream, _) = other.listener.accept().unwrap();
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let (stream, _) = other.listener.accept().unwrap();
-                exchange(&stream, 2, 1);
-            });
-            self.client.connect_timeout(&to.into(), PATIENCE).unwrap();
+            scope.spawn(|| exchange(&stream, 2, 1));
             exchange(&self.client.try_clone().unwrap().into(), 1, 2);
         });
     }
@@ -225,6 +224,7 @@ impl Speech {
 /// Writes a stream and reads another one, and looks at each byte
 fn exchange(stream: &TcpStream, own: u32, other: u32) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut heard = Vec::new();
     thread::scope(|scope| {
         scope.spawn(|| {
