@@ -4,6 +4,7 @@
 //! a baseline is in the tests' README.
 
 mod acks;
+mod helper;
 mod peers;
 mod routes;
 mod scheduler;
@@ -15,6 +16,7 @@ use criterion::Criterion;
 fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     seal::measure(&mut criterion);
+    helper::measure(&mut criterion);
     segments::measure(&mut criterion);
     scheduler::measure(&mut criterion);
     acks::measure(&mut criterion);
