@@ -3,8 +3,8 @@
 //! Between two questions and answers on a near path there is less time than it takes to wake a
 //! processor that sleeps, and each of them wakes four data threads. A [`Vigil`] keeps the thread awake
 //! for [`VIGIL`] where little comes, and comes quickly: what it looks at then is there at once. It
-//! gives the processor away at each look, so that it takes nothing from anybody who wants it. Where
-//! much comes at a time, or the next thing is far, it sleeps.
+//! offers the processor to others at each look, which costs them little. Where much comes at a time, or
+//! the next thing is far, it sleeps.
 
 use std::time::Duration;
 
