@@ -3,7 +3,7 @@
 //! Where questions and answers follow each other quickly, an acknowledgement of its own costs as much as
 //! the data that it is for. So after [`QUICK`] answers in a row that came within [`ANSWER`], that of a
 //! small segment waits as long for the next one to carry it: the "pingpong" mode of Linux, with a delay
-//! that is a hundredth of what RFC 1122 (4.2.3.2) permits. A second segment is acknowledged at once, and an
+//! that is a thousandth of what RFC 1122 (4.2.3.2) permits. A second segment is acknowledged at once, and an
 //! answer that does not come ends the mode.
 //!
 //! # Contract
