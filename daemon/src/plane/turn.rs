@@ -229,7 +229,9 @@ impl Turn {
                 return Ok(ready);
             }
             std::thread::yield_now();
-            now = clock::now();
+            let back = clock::now();
+            self.vigil.on_yield(now, back);
+            now = back;
         }
         self.timer.arm(self.wake, now)?;
         Ok(self.look(None)?.unwrap_or_default())

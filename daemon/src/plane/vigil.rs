@@ -4,7 +4,8 @@
 //! processor that sleeps, and each of them wakes four data threads. A [`Vigil`] keeps the thread awake
 //! for [`VIGIL`] where little comes, and comes quickly: what it looks at then is there at once. It
 //! offers the processor to others at each look, which costs them little. Where much comes at a time, or
-//! the next thing is far, it sleeps.
+//! the next thing is far, it sleeps; so it does where others use what they are offered, as whoever has slept
+//! is served before them, and whoever has yielded after.
 
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ pub(super) struct Vigil {
     began: Instant,
     /// Bytes that came in it
     came: usize,
-    /// Until when the last turn that brought much is remembered
-    much_until: Instant,
+    /// Until when there is no vigil, whatever comes
+    off_until: Instant,
     /// Turns in a row that followed quickly and brought little
     quick: u32,
 }
@@ -30,9 +31,9 @@ impl Vigil {
         let soon = now.since(self.began) <= VIGIL;
         let little = (1..=LITTLE).contains(&self.came);
         if self.came > LITTLE {
-            self.much_until = self.began + MUCH;
+            self.off_until = self.off_until.max(self.began + MUCH);
         }
-        let calm = now >= self.much_until;
+        let calm = now >= self.off_until;
         self.quick = if soon && little && calm { self.quick.saturating_add(1) } else { 0 };
         self.began = now;
         self.came = 0;
@@ -52,6 +53,15 @@ impl Vigil {
         }
     }
 
+    /// Records that the processor was offered to others at one time and came back at another
+    pub(super) fn on_yield(&mut self, from: Instant, to: Instant) {
+        let gone = to.since(from);
+        if gone > CROWDED {
+            self.quick = 0;
+            self.off_until = self.off_until.max(to + gone * CROWDED_PAUSE);
+        }
+    }
+
     /// Returns until when it is worth to look again before sleeping
     pub(super) fn until(&self) -> Option<Instant> {
         (self.quick >= QUICK && self.came <= LITTLE).then(|| self.began + VIGIL)
@@ -64,6 +74,10 @@ const VIGIL: Duration = Duration::from_micros(150);
 const LITTLE: usize = 4096;
 /// Time for which a turn that brought more is remembered: what comes in between is part of that
 const MUCH: Duration = Duration::from_millis(20);
+/// Time without the processor that is long: whoever asks or answers takes a tenth of it
+const CROWDED: Duration = Duration::from_micros(300);
+/// For how many times as long there is no vigil then: so little of the time is lost by trying
+const CROWDED_PAUSE: u32 = 20;
 /// Such turns after which more of them are expected
 const QUICK: u32 = 3;
 
@@ -108,5 +122,22 @@ mod tests {
         let mut vigil = Vigil::default();
         assert!(!after(&mut vigil, start, 1, soon, 60_000));
         assert!(!after(&mut vigil, start + soon, 10, soon, 60), "part of a transfer");
+    }
+
+    #[test]
+    fn who_gets_the_processor_late_sleeps_for_a_while_instead_of_yielding() {
+        let start = Instant::from_nanos(1_000_000_000);
+        let (soon, slice) = (Duration::from_micros(40), Duration::from_millis(3));
+        let mut vigil = Vigil::default();
+        assert!(after(&mut vigil, start, 10, soon, 60));
+
+        vigil.on_yield(start, start + soon * 3);
+        assert!(vigil.until().is_some(), "one question of somebody else");
+        vigil.on_yield(start, start + slice);
+
+        assert!(vigil.until().is_none());
+        assert!(!after(&mut vigil, start + slice, 10, soon, 60));
+        assert!(!after(&mut vigil, start + slice * 15, 10, soon, 60));
+        assert!(after(&mut vigil, start + slice * 22, 10, soon, 60));
     }
 }
