@@ -403,6 +403,11 @@ impl Turn {
                     out.done += bytes;
                     self.node.handle_too_big(&out.transmit.peer, out.transmit.remote, len);
                 }
+                Sent::Uncut { bytes } => {
+                    out.done += bytes;
+                    out.transmit.offload = false;
+                    self.node.handle_uncut(&out.transmit.peer, out.transmit.remote, now);
+                }
                 Sent::Blocked => {
                     self.outgoing = Some(out);
                     return;

@@ -279,6 +279,14 @@ impl Node {
         }
     }
 
+    /// Takes the news that the kernel cuts no trains on the way to `remote`, one of a peer's addresses
+    pub fn handle_uncut(&mut self, peer: &PublicKey, remote: SocketAddr, now: Instant) {
+        if let Some(session) = self.peers.get_mut(peer).and_then(|peer| peer.session.as_mut()) {
+            session.on_uncut(Way::Direct(remote), now);
+            self.dirty.insert(*peer);
+        }
+    }
+
     /// Takes the news that a stream carrier has written `bytes` of what it was given for `remote`
     ///
     /// Only what it was given and has not written yet bounds what it is given: see [`crate::path::flow`].

@@ -398,3 +398,35 @@ fn kernel_that_loses_one_of_each_two_messages_that_it_cuts_is_asked_no_more() {
         assert_eq!(told.collect::<Vec<_>>(), [false], "the one with number {lost}");
     }
 }
+
+#[test]
+fn way_on_which_the_kernel_cuts_no_trains_is_told_of_and_no_other_suffers() {
+    let mut net = Net::triangle();
+    net.run(secs(1));
+    net.send(1, 2, 7);
+    net.run(millis(200));
+    let (peer, hub) = (net.nodes[2].public_key(), net.nodes[0].public_key());
+    let works = |net: &Net, key| {
+        let stats = net.nodes[1].stats(net.now);
+        stats
+            .peers
+            .iter()
+            .find(|peer| peer.key == key)
+            .unwrap()
+            .path
+            .as_ref()
+            .is_some_and(|path| path.offload)
+    };
+    assert!(works(&net, peer));
+
+    let (remote, now) = (net.addrs[2], net.now);
+    net.nodes[1].handle_uncut(&peer, remote, now);
+    net.nodes[1].handle_uncut(&peer, remote, now);
+    net.drain(1);
+
+    let told = net.events[1].iter().filter(
+        |event| matches!(event, Event::Offload { peer: of, works: false, .. } if *of == peer),
+    );
+    assert_eq!(told.count(), 1);
+    assert!(!works(&net, peer) && works(&net, hub));
+}

@@ -17,8 +17,8 @@
 //!
 //! # Not here
 //!
-//! Whether the kernel knows segmentation offload at all is for the owner of the socket to find out.
-
+//! Whether the kernel knows segmentation offload at all is for the owner of the socket to find out. Where it
+//! does not on one way alone, [`Offload::on_refused`] is told.
 use crate::time::{Duration, Instant};
 
 /// Decides how trains of a path leave
@@ -121,6 +121,15 @@ impl Offload {
     /// Records that a message was lost
     pub fn on_lost(&mut self, place: Place, now: Instant) {
         self.on_fate(place, true, now);
+    }
+
+    /// Records that the kernel did not take a train to cut
+    pub fn on_refused(&mut self, now: Instant) {
+        match self.state {
+            State::Whole { .. } | State::Trial { .. } => self.give_up(now),
+            // It left before that was known.
+            State::Single { .. } => {}
+        }
     }
 
     /// Tells whether trains leave whole, so far as it is known to be good
@@ -316,6 +325,25 @@ mod tests {
         });
 
         assert!(!path.offload.works());
+    }
+
+    #[test]
+    fn kernel_that_takes_no_train_is_asked_again_after_a_while_and_then_more_rarely() {
+        let mut path = Bench::new(4);
+        path.offload.on_refused(path.now);
+        let until = path.now + PAUSE;
+        // Others that had been made before.
+        path.offload.on_refused(path.now);
+
+        assert!(!path.offload.works() && !path.offload.next_train(until - Duration::from_nanos(1)));
+        assert!(path.offload.next_train(until));
+        path.offload.on_refused(until);
+        assert!(
+            !path.offload.next_train(until + PAUSE) && path.offload.next_train(until + 2 * PAUSE)
+        );
+        path.now = until + 2 * PAUSE;
+        path.run_until_settled(|_, _| false);
+        assert!(path.offload.works());
     }
 
     #[test]

@@ -248,6 +248,15 @@ impl Session {
         }
     }
 
+    /// Takes the news that the kernel cuts no trains on the way to an address
+    pub fn on_uncut(&mut self, way: Way, now: Instant) {
+        for path in self.paths.iter_mut().filter(|path| path.way == way) {
+            let worked = path.offload.works();
+            path.offload.on_refused(now);
+            Self::tell_offload(&mut self.output, path, worked);
+        }
+    }
+
     /// Does what time demands; `challenge` draws a random number
     pub fn handle_timeout(
         &mut self,

@@ -195,8 +195,8 @@ fn note_offload(network: &NetworkName, peer: &PublicKey, way: Way, works: bool) 
     }
     warn!(
         %network, %peer, %to,
-        "UDP segmentation offload mangles or loses messages here; they are sent one by one, which costs \
-         processor time: another kernel or network driver may mend it"
+        "UDP segmentation offload is refused here, or mangles or loses messages; they are sent one by one, \
+         which costs processor time: another kernel or network driver may mend it"
     );
 }
 
