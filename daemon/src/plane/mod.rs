@@ -14,6 +14,7 @@ mod outlet;
 pub mod tun;
 mod turn;
 mod udp;
+mod unread;
 mod vigil;
 mod vnet;
 

@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::ip::{Inner, Packet, numbers};
+use fastvpn_proto::ip::Inner;
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
@@ -36,6 +36,7 @@ use super::inbox::Inbox;
 use super::outlet::{Flushed, Outlet};
 use super::tun::Tun;
 use super::udp::{self, Sent, Udp};
+use super::unread::Unread;
 use super::vigil::Vigil;
 use super::{PlaneCommand, PlaneEvent, Pulse};
 
@@ -69,8 +70,7 @@ pub(super) struct Turn {
     dropped: Dropped,
     /// Bytes written to the TUN in this turn
     written: usize,
-    /// Bytes of datagrams among them and of those before since others were let run
-    unread: usize,
+    unread: Unread,
     /// Until when the end waits for split connections, once it has begun
     drain_until: Option<Instant>,
 }
@@ -152,7 +152,7 @@ impl Turn {
             stats_told: now,
             dropped: Dropped::default(),
             written: 0,
-            unread: 0,
+            unread: Unread::default(),
             drain_until: None,
         })
     }
@@ -431,17 +431,9 @@ impl Turn {
     }
 
     /// Counts what the kernel was given, and lets others read what nobody paces for them
-    ///
-    /// On a busy machine whoever reads datagrams runs only when this thread does not, and the usual
-    /// receive buffer of a socket holds some 90 of them.
     fn on_written(&mut self, packet: &Inner) {
-        let len = packet.bytes.len();
-        self.written += len;
-        let paced =
-            Packet::parse(&packet.bytes).is_ok_and(|packet| packet.protocol() == numbers::TCP);
-        self.unread += if paced { 0 } else { len };
-        if self.unread >= UNREAD {
-            self.unread = 0;
+        self.written += packet.bytes.len();
+        if self.unread.on_written(packet) {
             std::thread::yield_now();
         }
     }
@@ -567,8 +559,6 @@ const READ_BYTES: usize = 128 * 1024;
 const READ_BATCHES: usize = 4;
 /// Bytes written to the TUN in a turn for which a kernel has something to say at once
 const ANSWERED: usize = 2 * 1448;
-/// Bytes of datagrams after which whoever reads them is let run: a third of the usual receive buffer
-const UNREAD: usize = 48 * 1024;
 /// How often the numbers are told; also how often the thread wakes at least
 const STATS_EVERY: Duration = Duration::from_secs(1);
 /// Least time between two tellings, where sessions or paths changed
