@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use std::{panic, thread};
 
@@ -222,16 +222,30 @@ impl Speech {
 }
 
 /// Writes a stream and reads another one, and looks at each byte
+///
+/// What a device spoils is repeated by kernels until it has come little by little, which may take for
+/// ever: the limit is on all of it.
 fn exchange(stream: &TcpStream, own: u32, other: u32) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let mut heard = Vec::new();
+    let (writing, ended) = mpsc::channel::<()>();
+    let reading = writing.clone();
     thread::scope(|scope| {
-        scope.spawn(|| {
-            (&*stream).write_all(&content(own, STREAM)).unwrap();
+        scope.spawn(move || {
+            if ended.recv_timeout(LIMIT) == Err(RecvTimeoutError::Timeout) {
+                stream.shutdown(Shutdown::Both).unwrap();
+            }
+        });
+        scope.spawn(move || {
+            let written = (&*stream).write_all(&content(own, STREAM));
+            drop(writing);
+            written.unwrap();
             stream.shutdown(Shutdown::Write).unwrap();
         });
-        (&*stream).read_to_end(&mut heard).unwrap();
+        let read = (&*stream).read_to_end(&mut heard);
+        drop(reading);
+        read.unwrap();
     });
     assert!(heard == content(other, STREAM), "{} bytes, and not what was said", heard.len());
 }
@@ -291,6 +305,8 @@ const MTU: u16 = 1400;
 const STREAM: usize = 2_000_000;
 /// Time after which nothing will come any more
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Time in which all of a stream has come; a tenth of a second is enough, where nobody else wants the machine
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Makes a super-packet of UDP with so much payload, to be cut at 1000 bytes
 fn super_packet(len: u16) -> Inner {
