@@ -181,9 +181,7 @@ mod tests {
 
     #[test]
     fn stream_of_little_promise_keeps_no_more_than_it_ever_had_at_once() {
-        for (most, kept) in
-            [(1, 1), (8000, 12_000), (40_000, 3 * CHUNK), (500_000, FREE_BULK * CHUNK)]
-        {
+        for (most, kept) in PROMISES {
             let mut chunks = Chunks::default();
             for _ in 0..2_000_000 / most {
                 while chunks.len() < most {
@@ -197,4 +195,23 @@ mod tests {
             assert!((1..=kept).contains(&room(&chunks)), "{most}: {}", room(&chunks));
         }
     }
+
+    #[test]
+    fn stream_that_slides_through_pieces_keeps_none_of_those_that_it_touched_by_that() {
+        for (most, kept) in PROMISES {
+            let mut chunks = Chunks::default();
+            for _ in 0..3_000_000 / most {
+                chunks.write(chunks.len(), &vec![1; most - chunks.len()]);
+                assert!(room(&chunks) <= most + 2 * CHUNK, "{most}");
+                chunks.advance(most - most / 3);
+            }
+            chunks.advance(usize::MAX);
+
+            assert!(room(&chunks) <= kept, "{most}: {}", room(&chunks));
+        }
+    }
+
+    /// Most bytes that streams have at once, and the memory that they may keep while they have nothing
+    const PROMISES: [(usize, usize); 4] =
+        [(1, 1), (8000, 12_000), (40_000, 3 * CHUNK), (500_000, FREE_BULK * CHUNK)];
 }
