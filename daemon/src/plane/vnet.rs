@@ -156,6 +156,20 @@ mod tests {
     }
 
     #[test]
+    fn segments_of_ipv6_are_not_taken_for_those_of_ipv4() {
+        let mut bytes = vec![0; 60 + 3000];
+        bytes[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 0, TCP, 64]);
+        bytes[4..6].copy_from_slice(&3020_u16.to_be_bytes());
+        bytes[52] = 0x50;
+
+        let header = write(&Inner { bytes, gso: Some(Gso { size: 1000, transport: 40 }) });
+
+        let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
+        assert_eq!(header[..2], [NEEDS_CHECKSUM, TCP_V6]);
+        assert_eq!([word(2), word(4), word(6), word(8)], [60, 1000, 40, 16]);
+    }
+
+    #[test]
     fn reduced_window_is_told_by_the_first_segment_alone() {
         let mut bytes = vec![0; 40 + 3000];
         bytes[..12].copy_from_slice(&[0x45, 0, 0, 0, 0, 1, 0x40, 0, 64, TCP, 0, 0]);

@@ -16,7 +16,7 @@ use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::time::Timespec;
-use socket2::{Domain, Type};
+use socket2::{Domain, SockRef, Type};
 
 use super::*;
 use crate::netns::in_namespace;
@@ -180,6 +180,8 @@ fn site(address: IpAddr, kernel: Kernel) -> Option<Site> {
             datagrams: UdpSocket::bind(any).unwrap(),
         };
         speech.datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
+        // Whoever connects may believe that it did before the listener has heard of it.
+        SockRef::from(&speech.listener).set_read_timeout(Some(PATIENCE)).unwrap();
         sender.send(Site { queue, kernel, speech }).unwrap();
     });
     made.recv().ok()
