@@ -129,6 +129,19 @@ mod tests {
     }
 
     #[test]
+    fn no_datagram_says_that_it_has_no_checksum() {
+        let completed_with = |first: u16| {
+            let mut packet = unfinished(100);
+            packet[28..30].copy_from_slice(&first.to_be_bytes());
+            assert_eq!(read(header(NONE, 0), &mut packet), Some(None));
+            u16::from_be_bytes([packet[26], packet[27]])
+        };
+
+        // With that in its data, its sum comes to zero.
+        assert_eq!(completed_with(completed_with(0)), 0xffff);
+    }
+
+    #[test]
     fn super_packet_is_read_as_it_was_written() {
         let mut packet = unfinished(3000);
         let gso = Gso { size: 1000, transport: 20 };

@@ -341,6 +341,27 @@ mod tests {
     }
 
     #[test]
+    fn packets_of_ipv4_have_ids_that_count_on() {
+        let packets = cut(&packet(false, UDP, 0, 0, &[7; 2400]), 1000);
+
+        let id = |packet: &Vec<u8>| u16::from_be_bytes([packet[4], packet[5]]);
+        assert_eq!(packets.iter().map(id).collect::<Vec<_>>(), [7, 8, 9]);
+    }
+
+    #[test]
+    fn no_datagram_says_that_it_has_no_checksum() {
+        let cut_with = |first: u16| {
+            let data: Vec<u8> = first.to_be_bytes().into_iter().chain([7; 1500]).collect();
+            let datagram = cut(&packet(false, UDP, 0, 0, &data), 1000).swap_remove(0);
+            (u16::from_be_bytes([datagram[26], datagram[27]]), is_whole(&datagram))
+        };
+        let (sum, _) = cut_with(0);
+
+        // With that in its data, its sum comes to zero.
+        assert_eq!(cut_with(sum), (0xffff, true));
+    }
+
+    #[test]
     fn rubbish_is_not_cut() {
         let good = packet(false, TCP, 1, ACK, &[1; 100]);
         let gso = |size, transport| Gso { size, transport };
