@@ -316,10 +316,14 @@ impl Connection {
         if progress.fin_acked {
             self.acks.want();
         }
-        self.after(pool, out, now);
-        if closed && !self.is_done() {
-            // It has forgotten what we still need.
-            self.on_reset(pool, out, now);
+        // Bytes that come in the same batch go into the same packets.
+        self.unsettled = true;
+        if closed {
+            self.after(pool, out, now);
+            if !self.is_done() {
+                // It has forgotten what we still need.
+                self.on_reset(pool, out, now);
+            }
         }
         Ok(())
     }
