@@ -140,11 +140,11 @@ impl Duo {
         }
         while let Some(packet) = self.nodes[from].poll_packet() {
             any = true;
-            self.out[from].0 += packet.bytes.len();
+            self.out[from].0 += packet.len();
             self.out[from].1 += packet.packets();
-            if from == 1 && packet.bytes[9] == TCP && packet.bytes.len() > 60 {
-                let seq = packet.bytes[24..28].try_into().unwrap();
-                self.written = u32::from_be_bytes(seq) + packet.bytes.len() as u32 - 40;
+            if from == 1 && packet.head()[9] == TCP && packet.len() > 60 {
+                let seq = packet.head()[24..28].try_into().unwrap();
+                self.written = u32::from_be_bytes(seq) + packet.len() as u32 - 40;
             }
             self.nodes[from].give_back(packet);
         }

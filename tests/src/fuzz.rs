@@ -230,7 +230,7 @@ impl Rogue {
             assert!(bytes < 1 << 20, "a flood");
         }
         while let Some(packet) = self.node.poll_packet() {
-            let source = Packet::parse(&packet.bytes).map(|packet| packet.src());
+            let source = packet.view().map(|packet| packet.src());
             assert_eq!(source, Ok(overlay(8)), "a packet with the source of another");
         }
         while self.node.poll_event().is_some() {}

@@ -4,13 +4,14 @@
 //! is down loses what is written and gives nothing to read; one that is gone is an error.
 //!
 //! With offload (IFF_VNET_HDR) the kernel hands over up to 64 KiB of one flow at once and takes as
-//! much, each with a header (`vnet`). What a kernel or a queue lacks of that is done here: a
-//! super-packet that cannot be written as it is, is cut.
+//! much, each with a header (`vnet`), and gathers it from the pieces of memory that it lies in. What a
+//! kernel or a queue lacks of that is done here: a super-packet that cannot be written as it is, is cut.
 
 use std::io::{self, IoSlice, IoSliceMut};
+use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
-use fastvpn_proto::ip::{Gso, Inner};
+use fastvpn_proto::ip::{Gso, PIECES_MAX, Parcel};
 use rustix::io::Errno;
 use thiserror::Error;
 use tracing::debug;
@@ -237,12 +238,12 @@ impl Tun {
     ///
     /// # Errors
     /// If the device is gone.
-    pub(super) fn write(&mut self, packet: &Inner) -> io::Result<bool> {
+    pub(super) fn write(&mut self, packet: &Parcel) -> io::Result<bool> {
         let header = vnet::write(packet);
         let udp = vnet::cuts_udp(header);
-        let whole = packet.gso.is_none() || self.headers && (self.cuts_udp || !udp);
+        let whole = !packet.is_super() || self.headers && (self.cuts_udp || !udp);
         if whole {
-            match self.put(header, &packet.bytes)? {
+            match self.put(&header, packet.pieces())? {
                 Put::Taken => return Ok(true),
                 Put::Refused(Errno::INVAL) if udp => {
                     debug!("the kernel cuts no UDP; it is cut here");
@@ -255,35 +256,46 @@ impl Tun {
     }
 
     /// Writes the packets that a super-packet consists of
-    fn put_cut(&mut self, packet: &Inner) -> io::Result<bool> {
+    fn put_cut(&mut self, packet: &Parcel) -> io::Result<bool> {
         let mut space = std::mem::take(&mut self.space);
         let mut result = Ok(true);
-        packet.each(&mut space, |part| match (&result, self.put([0; vnet::LEN], part)) {
-            (Err(_), _) | (Ok(_), Ok(Put::Taken)) => {}
-            (Ok(_), Ok(Put::Refused(_))) => result = Ok(false),
-            (Ok(_), Err(error)) => result = Err(error),
+        packet.each(&mut space, |part| {
+            match (&result, self.put(&[0; vnet::LEN], iter::once(part))) {
+                (Err(_), _) | (Ok(_), Ok(Put::Taken)) => {}
+                (Ok(_), Ok(Put::Refused(_))) => result = Ok(false),
+                (Ok(_), Err(error)) => result = Err(error),
+            }
         });
         self.space = space;
         result
     }
 
-    fn put(&self, header: [u8; vnet::LEN], packet: &[u8]) -> io::Result<Put> {
-        if vnet::cuts_udp(header) && self.kernel.offload & TUN_F_USO4 == 0 {
+    /// Writes a packet that lies in these pieces, of which there are no more than [`PIECES_MAX`]
+    fn put<'a>(
+        &self,
+        header: &'a [u8; vnet::LEN],
+        pieces: impl Iterator<Item = &'a [u8]>,
+    ) -> io::Result<Put> {
+        if vnet::cuts_udp(*header) && self.kernel.offload & TUN_F_USO4 == 0 {
             return Ok(Put::Refused(Errno::INVAL));
         }
+        let header = self.headers.then_some(&header[..]);
+        let mut parts = [IoSlice::new(&[]); 1 + PIECES_MAX];
+        let mut count = 0;
+        for (part, piece) in parts.iter_mut().zip(header.into_iter().chain(pieces)) {
+            *part = IoSlice::new(piece);
+            count += 1;
+        }
+        let parts = &parts[..count];
         loop {
-            let written = if self.headers {
-                rustix::io::writev(&self.fd, &[IoSlice::new(&header), IoSlice::new(packet)])
-            } else {
-                rustix::io::write(&self.fd, packet)
-            };
-            match written {
+            match rustix::io::writev(&self.fd, parts) {
                 Ok(_) => return Ok(Put::Taken),
                 Err(Errno::INTR) => {}
                 Err(error) if gone(error) => return Err(error.into()),
                 // The device is down (EIO) or full, or the packet is not one (EINVAL).
                 Err(error) => {
-                    tracing::trace!(%error, len = packet.len(), "the TUN took no packet");
+                    let len: usize = parts.iter().map(|part| part.len()).sum();
+                    tracing::trace!(%error, len, "the TUN took no packet");
                     return Ok(Put::Refused(error));
                 }
             }

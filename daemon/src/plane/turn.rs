@@ -20,7 +20,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use fastvpn_proto::ip::Inner;
+use fastvpn_proto::ip::Parcel;
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
 use rustix::event::epoll;
@@ -419,7 +419,7 @@ impl Turn {
         }
     }
 
-    fn write_packet(&mut self, packet: &Inner) {
+    fn write_packet(&mut self, packet: &Parcel) {
         match self.tun.as_mut().map(|tun| tun.write(packet)) {
             Some(Ok(true)) => self.on_written(packet),
             Some(Ok(false)) | None => self.dropped.refused += 1,
@@ -431,8 +431,8 @@ impl Turn {
     }
 
     /// Counts what the kernel was given, and lets others read what nobody paces for them
-    fn on_written(&mut self, packet: &Inner) {
-        self.written += packet.bytes.len();
+    fn on_written(&mut self, packet: &Parcel) {
+        self.written += packet.len();
         if self.unread.on_written(packet) {
             std::thread::yield_now();
         }

@@ -4,7 +4,7 @@
 //! receive buffer of a socket holds some 90 of them. TCP has a window for that; nobody paces anything
 //! else. [`Unread`] counts what the kernel was given of it, and says when that is enough for now.
 
-use fastvpn_proto::ip::{Inner, Packet, numbers};
+use fastvpn_proto::ip::{Parcel, numbers};
 
 /// What was written that waits to be read, as far as the data thread knows
 #[derive(Debug, Default)]
@@ -14,10 +14,9 @@ pub(super) struct Unread {
 
 impl Unread {
     /// Records that the kernel took a packet; returns whether its readers are to be let run now
-    pub(super) fn on_written(&mut self, packet: &Inner) -> bool {
-        let paced =
-            Packet::parse(&packet.bytes).is_ok_and(|packet| packet.protocol() == numbers::TCP);
-        self.bytes += if paced { 0 } else { packet.bytes.len() };
+    pub(super) fn on_written(&mut self, packet: &Parcel) -> bool {
+        let paced = packet.view().is_ok_and(|view| view.protocol() == numbers::TCP);
+        self.bytes += if paced { 0 } else { packet.len() };
         let enough = self.bytes >= UNREAD;
         if enough {
             self.bytes = 0;
@@ -34,7 +33,7 @@ mod tests {
     use super::*;
 
     /// Makes a packet of so many bytes in all
-    fn packet(protocol: u8, len: usize) -> Inner {
+    fn packet(protocol: u8, len: usize) -> Parcel {
         let mut bytes = vec![0; len];
         bytes[0] = 0x45;
         bytes[2..4].copy_from_slice(&(len as u16).to_be_bytes());

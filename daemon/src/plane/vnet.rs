@@ -5,8 +5,7 @@
 //! node sees ordinary packets and super-packets only.
 
 use fastvpn_proto::ip::checksum::{add, finish};
-use fastvpn_proto::ip::gso::Cutter;
-use fastvpn_proto::ip::{Gso, Inner};
+use fastvpn_proto::ip::{Gso, Parcel};
 
 /// Bytes of the header
 pub(super) const LEN: usize = 10;
@@ -41,18 +40,16 @@ pub(super) fn read(header: [u8; LEN], packet: &mut [u8]) -> Option<Option<Gso>> 
 }
 
 /// Writes what the kernel is to do with a packet
-pub(super) fn write(packet: &Inner) -> [u8; LEN] {
-    let Some(gso) = packet.gso else { return [0; LEN] };
-    let Some(cutter) = Cutter::new(&packet.bytes, gso) else { return [0; LEN] };
-    let v4 = packet.bytes[0] >> 4 == 4;
-    let (kind, offset) = match (cutter.is_udp(), v4) {
+pub(super) fn write(packet: &Parcel) -> [u8; LEN] {
+    let Some(cutter) = packet.cutter() else { return [0; LEN] };
+    let (kind, offset) = match (cutter.is_udp(), cutter.is_v4()) {
         (true, _) => (UDP_SEGMENTS, 6_u16),
         (false, true) => (TCP_V4, 16),
         (false, false) => (TCP_V6, 16),
     };
     let kind = if cutter.has_reduced_window() { kind | ECN } else { kind };
     let header = u16::try_from(cutter.header()).unwrap_or(u16::MAX).to_ne_bytes();
-    let Gso { size, transport } = gso;
+    let Gso { size, transport } = cutter.gso();
     let (size, start, offset) = (size.to_ne_bytes(), transport.to_ne_bytes(), offset.to_ne_bytes());
     [
         NEEDS_CHECKSUM,
@@ -92,6 +89,7 @@ const ECN: u8 = 0x80;
 
 #[cfg(test)]
 mod tests {
+    use fastvpn_proto::ip::Inner;
     use fastvpn_proto::ip::checksum::{partial, pseudo};
     use fastvpn_proto::ip::numbers::{TCP, UDP};
 
@@ -147,10 +145,10 @@ mod tests {
         let gso = Gso { size: 1000, transport: 20 };
         let inner = Inner { bytes: packet.clone(), gso: Some(gso) };
 
-        let header = write(&inner);
+        let header = write(&inner.clone().into());
 
         assert_eq!(read(header, &mut packet), Some(Some(gso)));
-        assert_eq!((packet, write(&Inner::default())), (inner.bytes, [0; LEN]));
+        assert_eq!((packet, write(&Parcel::default())), (inner.bytes, [0; LEN]));
     }
 
     #[test]
@@ -161,7 +159,7 @@ mod tests {
         bytes[40..48].copy_from_slice(&[UDP, 0, 1, 4, 0, 0, 0, 0]);
         let inner = Inner { bytes, gso: Some(Gso { size: 1000, transport: 48 }) };
 
-        let header = write(&inner);
+        let header = write(&inner.into());
 
         assert!(cuts_udp(header));
         let word = |at| u16::from_ne_bytes([header[at], header[at + 1]]);
@@ -175,7 +173,7 @@ mod tests {
         bytes[4..6].copy_from_slice(&3020_u16.to_be_bytes());
         bytes[52] = 0x50;
 
-        let header = write(&Inner { bytes, gso: Some(Gso { size: 1000, transport: 40 }) });
+        let header = write(&Inner { bytes, gso: Some(Gso { size: 1000, transport: 40 }) }.into());
 
         let word = |at: usize| u16::from_ne_bytes([header[at], header[at + 1]]);
         assert_eq!(header[..2], [NEEDS_CHECKSUM, TCP_V6]);
@@ -192,7 +190,7 @@ mod tests {
         for (flags, kind) in [(0x10, TCP_V4), (0x90, TCP_V4 | ECN)] {
             bytes[33] = flags;
 
-            assert_eq!(write(&Inner { bytes: bytes.clone(), gso })[1], kind);
+            assert_eq!(write(&Inner { bytes: bytes.clone(), gso }.into())[1], kind);
         }
     }
 

@@ -5,10 +5,10 @@
 //! cut, and that the transport checksum covers the pseudo header alone so far. [`Cutter`] cuts them
 //! for whoever cannot take them whole.
 
-use super::Packet;
 use super::checksum::{add, finish, partial, pseudo};
 use super::numbers::{CWR, FIN, PSH, TCP, UDP};
 use super::packet::V6_HEADER;
+use super::{Body, Packet};
 
 /// How a super-packet is to be cut
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,12 +55,16 @@ impl Inner {
 #[derive(Clone, Debug)]
 pub struct Cutter<'a> {
     packet: Packet<'a>,
+    /// Rest of the payload, where not all of it lies in the packet
+    body: Option<&'a Body>,
     transport: usize,
     /// Where the payload begins
     header: usize,
     size: usize,
     kind: Kind,
-    /// Bytes of payload that were cut off
+    /// Bytes of payload in all
+    payload: usize,
+    /// Bytes of it that were cut off
     done: usize,
     count: u16,
     /// What all pseudo headers have in common
@@ -76,7 +80,12 @@ enum Kind {
 impl<'a> Cutter<'a> {
     /// Looks at a super-packet; nothing where it is neither TCP nor UDP, or its headers make no sense
     pub fn new(bytes: &'a [u8], gso: Gso) -> Option<Self> {
-        let packet = Packet::parse(bytes).ok()?;
+        Self::of(Packet::parse(bytes).ok()?, None, gso)
+    }
+
+    /// The same for a view whose payload goes on in a body
+    pub(super) fn of(packet: Packet<'a>, body: Option<&'a Body>, gso: Gso) -> Option<Self> {
+        let bytes = packet.bytes();
         let transport = usize::from(gso.transport);
         let size = usize::from(gso.size);
         let first = if packet.is_v4() { bytes.len() - packet.payload().len() } else { V6_HEADER };
@@ -94,12 +103,14 @@ impl<'a> Cutter<'a> {
         let fits = size > 0 && transport >= first && header <= bytes.len();
         let fragment = packet.is_v4() && u16::from_be_bytes([bytes[6], bytes[7]]) & 0x3fff != 0;
         let addresses = pseudo(packet.src(), packet.dst(), protocol, 0);
-        (fits && !fragment).then_some(Self {
+        (fits && !fragment).then(|| Self {
             packet,
+            body,
             transport,
             header,
             size,
             kind,
+            payload: bytes.len() - header + body.map_or(0, Body::len),
             done: 0,
             count: 0,
             addresses,
@@ -114,12 +125,17 @@ impl<'a> Cutter<'a> {
 
     /// Returns how many packets there are in all
     pub fn segments(&self) -> usize {
-        (self.packet.bytes().len() - self.header).div_ceil(self.size).max(1)
+        self.payload.div_ceil(self.size).max(1)
     }
 
     /// Returns how many bytes all headers have together
     pub fn header(&self) -> usize {
         self.header
+    }
+
+    /// Tells whether it is IPv4
+    pub fn is_v4(&self) -> bool {
+        self.packet.is_v4()
     }
 
     /// Tells whether it is cut into datagrams of UDP, and not into segments of TCP
@@ -134,16 +150,14 @@ impl<'a> Cutter<'a> {
 
     /// Writes the next packet into `out`, which is cleared first; false where there is none
     pub fn next(&mut self, out: &mut Vec<u8>) -> bool {
-        let bytes = self.packet.bytes();
-        let payload = &bytes[self.header..];
-        if self.count > 0 && self.done >= payload.len() {
+        if self.count > 0 && self.done >= self.payload {
             return false;
         }
-        let end = payload.len().min(self.done + self.size);
-        let last = end == payload.len();
+        let end = self.payload.min(self.done + self.size);
+        let last = end == self.payload;
         out.clear();
-        out.extend_from_slice(&bytes[..self.header]);
-        out.extend_from_slice(&payload[self.done..end]);
+        out.extend_from_slice(&self.packet.bytes()[..self.header]);
+        self.copy(self.done, end, out);
         self.fix_ip(out);
         match self.kind {
             Kind::Tcp => self.fix_tcp(out, last),
@@ -152,6 +166,17 @@ impl<'a> Cutter<'a> {
         self.done = end;
         self.count = self.count.wrapping_add(1);
         true
+    }
+
+    /// Appends the payload between two places
+    fn copy(&self, start: usize, end: usize, out: &mut Vec<u8>) {
+        let own = core::iter::once(&self.packet.bytes()[self.header..]);
+        let mut at = 0;
+        for piece in own.chain(self.body.into_iter().flat_map(Body::pieces)) {
+            let inside = |place: usize| place.saturating_sub(at).min(piece.len());
+            out.extend_from_slice(&piece[inside(start)..inside(end)]);
+            at += piece.len();
+        }
     }
 
     fn fix_ip(&self, out: &mut [u8]) {

@@ -28,16 +28,22 @@ impl<'a> Packet<'a> {
     /// # Errors
     /// If the bytes are shorter or longer than the packet says it is, or no IP packet at all.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, PacketError> {
+        Self::parse_head(bytes, bytes.len())
+    }
+
+    /// Checks version and lengths of a packet of `len` bytes of which the first are at hand, the IP header
+    /// among them; the view ends where they do
+    pub(super) fn parse_head(bytes: &'a [u8], len: usize) -> Result<Self, PacketError> {
         match bytes.first().map(|byte| byte >> 4) {
             Some(4) => {
                 let header = usize::from(bytes[0] & 0xf) * 4;
-                if header < V4_HEADER || bytes.len() < header || total(bytes, 2) != bytes.len() {
+                if header < V4_HEADER || bytes.len() < header || total(bytes, 2) != len {
                     return Err(PacketError::Length);
                 }
                 Ok(Self { bytes, header })
             }
             Some(6) => {
-                if bytes.len() < V6_HEADER || total(bytes, 4) + V6_HEADER != bytes.len() {
+                if bytes.len() < V6_HEADER || total(bytes, 4) + V6_HEADER != len {
                     return Err(PacketError::Length);
                 }
                 Ok(Self { bytes, header: V6_HEADER })
@@ -66,7 +72,7 @@ impl<'a> Packet<'a> {
         self.bytes[0] >> 4 == 4
     }
 
-    /// Returns the whole packet
+    /// Returns the whole packet, as far as it is at hand
     pub fn bytes(&self) -> &'a [u8] {
         self.bytes
     }

@@ -7,7 +7,7 @@ use super::{
     Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
 };
 use crate::crypto::PublicKey;
-use crate::ip::{Inner, Packet, icmp};
+use crate::ip::{Parcel, icmp};
 use crate::limits::SESSION_SILENCE;
 use crate::session::{Goodbye, Output, Sealed, Session, Train, Wish};
 use crate::tcp::Ends;
@@ -157,9 +157,9 @@ impl Node {
     }
 
     /// Lets an inner packet out of a session, if its source belongs to the sender
-    pub(super) fn on_packet(&mut self, key: &PublicKey, packet: Inner) {
+    pub(super) fn on_packet(&mut self, key: &PublicKey, packet: Parcel) {
         self.refresh_router();
-        let Ok(view) = Packet::parse(&packet.bytes) else {
+        let Ok(view) = packet.view() else {
             return self.refuse(Refusal::Malformed);
         };
         // An ICMP error comes from a router on the way; what it quotes must concern the sender.
@@ -169,7 +169,7 @@ impl Node {
             return self.refuse(Refusal::Source);
         }
         if let Some(peer) = self.peers.get_mut(key) {
-            peer.received.count_all(packet.packets(), packet.bytes.len());
+            peer.received.count_all(packet.packets(), packet.len());
         }
         self.packets.push_back(packet);
     }

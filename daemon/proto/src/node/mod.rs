@@ -59,7 +59,7 @@ pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
 use crate::ip::gso::Cutter;
-use crate::ip::{Gso, Inner, Packet};
+use crate::ip::{Gso, Packet, Parcel};
 use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
 use crate::router::Router;
 pub use crate::session::{Engine, TcpMode};
@@ -106,7 +106,7 @@ pub struct Node {
     /// To whom a stream carrier's connection leads
     streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
     outgoing: VecDeque<Outgoing>,
-    packets: VecDeque<Inner>,
+    packets: VecDeque<Parcel>,
     events: VecDeque<Event>,
     refusals: Refusals,
     dropped: u64,
@@ -331,13 +331,13 @@ impl Node {
     }
 
     /// Returns the next inner packet or super-packet for the TUN
-    pub fn poll_packet(&mut self) -> Option<Inner> {
+    pub fn poll_packet(&mut self) -> Option<Parcel> {
         self.packets.pop_front()
     }
 
     /// Takes back the buffer of a packet that was written to the TUN, for others
-    pub fn give_back(&mut self, packet: Inner) {
-        self.shared.pool.buffers.give(packet.bytes);
+    pub fn give_back(&mut self, packet: Parcel) {
+        self.shared.pool.buffers.give(packet.into_buffer());
     }
 
     /// Returns the next event

@@ -2,6 +2,7 @@
 
 use super::testing::{Net, millis, overlay, secs};
 use super::*;
+use crate::ip::Inner;
 use crate::ip::checksum::{add, finish};
 use crate::ip::numbers::{ACK, ICMP, TCP, UDP};
 use crate::ip::testing::{is_whole, packet};
@@ -108,7 +109,11 @@ fn forged(net: &mut Net, packet: &Inner) -> Vec<Inner> {
     }
     let mut buffer = Vec::new();
     while net.nodes[2].poll_transmit(&mut buffer, net.now).is_some() {}
-    let taken = core::iter::from_fn(|| net.nodes[2].poll_packet()).collect();
+    let whole = |taken: Parcel| {
+        let gso = taken.cutter().map(|cutter| cutter.gso());
+        Inner { bytes: taken.into_buffer(), gso }
+    };
+    let taken = core::iter::from_fn(|| net.nodes[2].poll_packet()).map(whole).collect();
     net.drain(2);
     taken
 }

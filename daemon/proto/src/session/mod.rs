@@ -32,7 +32,7 @@ use self::ways::Candidates;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
-use crate::ip::Inner;
+use crate::ip::Parcel;
 use crate::ip::gso::Cutter;
 use crate::lane::Lane;
 use crate::limits::{HEARTBEAT, PATHS_MAX, PUSH_TIMEOUT, SESSION_SILENCE};
@@ -102,7 +102,7 @@ pub enum Output {
     /// On this way trains leave whole from now on, or do not
     Offload(Way, bool),
     /// An inner packet, or several as one
-    Packet(Inner),
+    Packet(Parcel),
     /// A message to carry on: to this node if we relay, from it if we do not
     Relay(PublicKey, Vec<u8>),
     /// A control message was not acknowledged in time

@@ -4,7 +4,7 @@ use super::{Output, Session, Shared};
 use crate::buffers::Buffers;
 use crate::ip::Inner;
 use crate::ip::gso::Cutter;
-use crate::ip::merge::{Merged, merge};
+use crate::ip::merge::Merged;
 use crate::limits::SUPER_SEGMENT_MIN;
 use crate::time::Instant;
 
@@ -40,7 +40,7 @@ impl Session {
     pub(super) fn on_whole(&mut self, packet: Inner, shared: &mut Shared) {
         let Some(packet) = settle(packet, &mut shared.pool.buffers) else { return };
         if self.tcp.on_plain(&packet.bytes, packet.gso) {
-            self.output.push_back(Output::Packet(packet));
+            self.output.push_back(Output::Packet(packet.into()));
         } else {
             shared.pool.buffers.give(packet.bytes);
         }
@@ -52,8 +52,8 @@ impl Session {
             return;
         }
         for earlier in self.output.iter_mut().rev().take(MERGE_DEPTH) {
-            let Output::Packet(inner) = earlier else { continue };
-            match merge(inner, packet) {
+            let Output::Packet(earlier) = earlier else { continue };
+            match earlier.merge(packet) {
                 Merged::Joined => return,
                 Merged::Behind => break,
                 Merged::Apart => {}

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::chunks::Chunks;
+use crate::ip::Body;
 
 /// A window of a stream of bytes, in stream offsets
 #[derive(Debug)]
@@ -57,6 +58,15 @@ impl Assembly {
         let end = self.edge.min(offset + len as u64);
         let (Some(start), Some(end)) = (self.index(offset), self.index(end)) else { return };
         self.bytes.read(start, end, out);
+    }
+
+    /// Shares `len` bytes from an offset on; fewer where they have not come
+    pub(super) fn share(&self, offset: u64, len: usize) -> Body {
+        let end = self.edge.min(offset + len as u64);
+        match (self.index(offset), self.index(end)) {
+            (Some(start), Some(end)) => self.bytes.share(start, end),
+            (Some(_) | None, _) => Body::default(),
+        }
     }
 
     /// Forgets everything

@@ -3,15 +3,22 @@
 //! So a stream that keeps little at a time goes through little memory, however long its window may be,
 //! and what it goes through stays in the processor's caches. A short window has one short piece. Pieces that
 //! are free are never more than were in use at one time, so that what was promised bounds them as well.
+//!
+//! Packets for the kernel share pieces ([`Chunks::share`]) and need not copy them. What they share does not
+//! change, whatever becomes of the window: what is written to a piece that is shared, free or not, is written
+//! to a copy of it. Packets leave before more comes, so that this is rare.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::ip::{Body, Share};
 
 /// A window of bytes
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
-    list: VecDeque<Vec<u8>>,
+    list: VecDeque<Arc<[u8]>>,
     /// Pieces that are free, the one used last at the end
-    free: Vec<Vec<u8>>,
+    free: Vec<Arc<[u8]>>,
     /// Bytes of the first piece that are gone
     skip: usize,
     len: usize,
@@ -30,19 +37,12 @@ impl Chunks {
         while !data.is_empty() {
             let (index, from) = (place / CHUNK, place % CHUNK);
             while self.list.len() <= index {
-                self.list.push_back(self.free.pop().unwrap_or_default());
+                // One without room costs nothing.
+                self.list.push_back(Arc::default());
             }
             let (now, rest) = data.split_at(data.len().min(CHUNK - from));
-            let chunk = &mut self.list[index];
-            grow(chunk, from + now.len());
-            if chunk.len() == from {
-                chunk.extend_from_slice(now);
-            } else {
-                if chunk.len() < from + now.len() {
-                    chunk.resize(from + now.len(), 0);
-                }
-                chunk[from..from + now.len()].copy_from_slice(now);
-            }
+            let upto = from + now.len();
+            self.piece(index, upto)[from..upto].copy_from_slice(now);
             place += now.len();
             data = rest;
         }
@@ -63,6 +63,23 @@ impl Chunks {
         }
     }
 
+    /// Shares the bytes between two places that were written
+    pub(super) fn share(&self, start: usize, end: usize) -> Body {
+        let (mut place, end) = (self.skip + start, self.skip + end);
+        let mut body = Body::default();
+        while place < end {
+            let from = place % CHUNK;
+            let upto = (from + end - place).min(CHUNK);
+            let share =
+                self.list.get(place / CHUNK).and_then(|chunk| Share::new(chunk, from..upto));
+            if !share.is_some_and(|share| body.push(share)) {
+                break;
+            }
+            place += upto - from;
+        }
+        body
+    }
+
     /// Forgets so many bytes at the front
     pub(super) fn advance(&mut self, bytes: usize) {
         let bytes = bytes.min(self.len);
@@ -71,11 +88,10 @@ impl Chunks {
         self.skip += bytes;
         while self.skip >= CHUNK || self.len == 0 && !self.list.is_empty() {
             self.skip = self.skip.saturating_sub(CHUNK);
-            let Some(mut chunk) = self.list.pop_front() else { break };
+            let Some(chunk) = self.list.pop_front() else { break };
             let had = (self.peak / CHUNK + 1).saturating_sub(self.list.len());
             let most = if self.len > 0 { had.min(FREE_MAX) } else { self.spare(&chunk) };
-            if self.free.len() < most {
-                chunk.clear();
+            if self.free.len() < most && !chunk.is_empty() {
                 self.free.push(chunk);
             }
         }
@@ -91,10 +107,25 @@ impl Chunks {
         }
     }
 
+    /// Returns a piece to write into, with room for `len` bytes
+    fn piece(&mut self, index: usize, len: usize) -> &mut [u8] {
+        let had = self.list[index].len();
+        if had < len {
+            // A piece of a long window will be full soon.
+            let room = if self.peak < CHUNK { (2 * had).clamp(len, CHUNK) } else { CHUNK };
+            let free = self.free.pop().filter(|free| free.len() >= room);
+            let mut larger = free.unwrap_or_else(|| core::iter::repeat_n(0, room).collect());
+            Arc::make_mut(&mut larger)[..had].copy_from_slice(&self.list[index]);
+            self.list[index] = larger;
+        }
+        // If a packet shares it, this is a copy from now on.
+        Arc::make_mut(&mut self.list[index])
+    }
+
     /// Returns how many pieces are kept where there is nothing, if this is the last of them
-    fn spare(&self, last: &Vec<u8>) -> usize {
+    fn spare(&self, last: &[u8]) -> usize {
         let pieces = match self.peak / CHUNK {
-            0 => usize::from(last.capacity() <= self.peak + self.peak / 2),
+            0 => usize::from(last.len() <= self.peak + self.peak / 2),
             _ => self.peak.div_ceil(CHUNK).min(FREE_BULK),
         };
         if self.passed >= BULK { pieces } else { 0 }
@@ -106,16 +137,8 @@ impl Chunks {
     }
 }
 
-/// Makes room in a piece for `len` bytes, or twice what it has, but never for more than a piece
-fn grow(chunk: &mut Vec<u8>, len: usize) {
-    if chunk.capacity() < len {
-        let room = (2 * chunk.capacity()).clamp(len, CHUNK);
-        chunk.reserve_exact(room - chunk.len());
-    }
-}
-
 /// Bytes of one piece
-const CHUNK: usize = 16 * 1024;
+pub(super) const CHUNK: usize = 16 * 1024;
 /// Pieces that are kept for later
 const FREE_MAX: usize = 16;
 /// The same while there is nothing, of a stream that has carried much
@@ -158,6 +181,71 @@ mod tests {
         }
     }
 
+    fn bytes(body: &Body) -> Vec<u8> {
+        body.pieces().collect::<Vec<_>>().concat()
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shared_stays_as_it_is_whatever_becomes_of_the_window(
+            steps in proptest::collection::vec(
+                ((0..40_000_usize, 0..50_000_usize), (0..90_000_usize, 0..64_000_usize), 0..60_000_usize, 0..4_usize),
+                1..30,
+            ),
+        ) {
+            let (mut chunks, mut shared) = (Chunks::default(), VecDeque::new());
+            for (number, ((at, len), (start, many), gone, written)) in steps.into_iter().enumerate() {
+                let data: Vec<u8> = (0..len).map(|byte| (byte * 7 + number) as u8).collect();
+                chunks.write(at, &data);
+                let (start, end) = (start.min(chunks.len()), (start + many).min(chunks.len()));
+                let (body, mut same) = (chunks.share(start, end), Vec::new());
+                chunks.read(start, end, &mut same);
+                prop_assert_eq!(bytes(&body), &same[..]);
+                shared.push_back((body, same));
+                // Over what was shared, and behind it.
+                chunks.write(start, &data);
+                chunks.write(chunks.len(), &data);
+                chunks.advance(gone);
+                for (body, same) in &shared {
+                    prop_assert!(bytes(body) == *same, "step {}", number);
+                }
+                shared.drain(..written.min(shared.len()));
+                prop_assert!(chunks.free.len() <= FREE_MAX);
+            }
+        }
+    }
+
+    #[test]
+    fn packet_that_has_left_costs_no_copy_and_one_that_waits_keeps_its_piece() {
+        let mut chunks = Chunks::default();
+        chunks.write(0, &[1; 1000]);
+        chunks.write(1000, &[2; 40_000]);
+        let place = |chunks: &Chunks| chunks.list[2].as_ptr();
+        let before = place(&chunks);
+
+        drop(chunks.share(0, 41_000));
+        chunks.write(41_000, &[3; 500]);
+        assert_eq!(place(&chunks), before);
+
+        let waits = chunks.share(0, 41_000);
+        chunks.write(41_500, &[4; 500]);
+        assert_ne!(place(&chunks), before);
+        assert_eq!(waits.pieces().last().map(<[u8]>::as_ptr), Some(before));
+    }
+
+    #[test]
+    fn largest_packet_for_a_kernel_is_shared_whole_wherever_it_begins() {
+        for skip in [0, 1, 600, CHUNK - 1] {
+            let mut chunks = Chunks::default();
+            let data: Vec<u8> = (0..skip + 64_000 + 50).map(|byte| (byte * 7) as u8).collect();
+            chunks.write(0, &data);
+            chunks.advance(skip);
+
+            assert!(bytes(&chunks.share(0, 64_000)) == data[skip..skip + 64_000], "{skip}");
+        }
+        assert!(Chunks::default().share(0, 10).is_empty());
+    }
+
     #[test]
     fn long_stream_goes_through_little_memory() {
         let mut chunks = Chunks::default();
@@ -176,7 +264,7 @@ mod tests {
 
     /// Returns how much memory a window has
     fn room(chunks: &Chunks) -> usize {
-        chunks.list.iter().chain(&chunks.free).map(Vec::capacity).sum()
+        chunks.list.iter().chain(&chunks.free).map(|piece| piece.len()).sum()
     }
 
     #[test]

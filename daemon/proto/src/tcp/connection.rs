@@ -19,7 +19,7 @@ use super::pieces::{Part, Pieces};
 use super::pool::Pool;
 use super::segment::{ACK, Ends, FIN, PSH, RST, SYN, Segment, URG};
 use super::seq::{offset_of, seq_of};
-use crate::ip::Inner;
+use crate::ip::Parcel;
 use crate::limits::{LANE_OPENING, LANE_STATE_DELAY};
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Malformed;
@@ -173,7 +173,7 @@ impl Connection {
         &mut self,
         segment: &Segment<'_>,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) -> Verdict {
         match self.stage {
@@ -305,7 +305,7 @@ impl Connection {
         (ack, credit): (u32, u32),
         closed: bool,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) -> Result<(), Malformed> {
         self.peer_closed |= closed;
@@ -332,7 +332,7 @@ impl Connection {
     pub(super) fn on_confirmed(
         &mut self,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) {
         if self.stage == Stage::Answered && self.confirm() {
@@ -341,7 +341,7 @@ impl Connection {
     }
 
     /// Takes a probe of the other end, or the answer to one of ours
-    pub(super) fn on_probe(&mut self, answer: bool, out: &mut VecDeque<Inner>) {
+    pub(super) fn on_probe(&mut self, answer: bool, out: &mut VecDeque<Parcel>) {
         if !self.confirm() {
             return;
         }
@@ -356,7 +356,7 @@ impl Connection {
     }
 
     /// The other end is reset, or gone: so is this one
-    pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
+    pub(super) fn on_reset(&mut self, pool: &mut Pool, out: &mut VecDeque<Parcel>, now: Instant) {
         self.peer_closed = true;
         match self.stage {
             Stage::Parting | Stage::Closed | Stage::Reset => return,
@@ -386,7 +386,7 @@ impl Connection {
     }
 
     /// Ends the connection at both ends, whatever our kernel thinks
-    pub(super) fn abort(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
+    pub(super) fn abort(&mut self, pool: &mut Pool, out: &mut VecDeque<Parcel>, now: Instant) {
         let before = self.peer_closed;
         self.on_reset(pool, out, now);
         self.peer_closed = before;
@@ -419,7 +419,7 @@ impl Connection {
     pub(super) fn handle_timeout(
         &mut self,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) {
         if self.stage_ends.is_some_and(|at| now >= at) {
@@ -564,7 +564,7 @@ impl Connection {
     }
 
     /// Writes to the kernel what may be written, and tells the other node what it must know
-    pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Inner>, now: Instant) {
+    pub(super) fn after(&mut self, pool: &mut Pool, out: &mut VecDeque<Parcel>, now: Instant) {
         self.unsettled = false;
         self.far.promise(pool);
         if !matches!(self.stage, Stage::Open | Stage::Resuming | Stage::Rejoining) {
@@ -610,7 +610,7 @@ impl Connection {
         &mut self,
         mtu: u16,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) {
         // Nobody need believe in less (RFC 8200; RFC 1191 and what Linux takes for the least), and an
@@ -620,7 +620,7 @@ impl Connection {
         self.after(pool, out, now);
     }
 
-    fn segment_for(&mut self, next: Outgoing, pool: &mut Pool) -> Inner {
+    fn segment_for(&mut self, next: Outgoing, pool: &mut Pool) -> Parcel {
         let mut flags = ACK;
         if next.push {
             flags |= PSH;
@@ -638,12 +638,17 @@ impl Connection {
         self.seen_edge = self.near.right_edge();
         self.near.on_told();
         let segment = Segment { urgent, ..self.template(flags, seq) };
-        segment.encode_with((next.len, self.far.mss), pool.buffers.take(), |out| {
+        let buffer = pool.buffers.take();
+        if next.len > self.far.mss {
+            let body = self.far.kept.share(next.offset, next.len);
+            return segment.encode_super(body, self.far.mss, buffer);
+        }
+        segment.encode_with(next.len, buffer, |out| {
             self.far.kept.read(next.offset, next.len, out);
         })
     }
 
-    fn acknowledgement(&mut self, buffer: Vec<u8>) -> Inner {
+    fn acknowledgement(&mut self, buffer: Vec<u8>) -> Parcel {
         self.seen_edge = self.near.right_edge();
         self.near.on_told();
         let isn = self.near.isn;
@@ -651,7 +656,7 @@ impl Connection {
         let runs = self.near.kept.runs().map(|(start, end)| (seq(start), seq(end)));
         let options = if self.sack { sack(runs) } else { Vec::new() };
         let segment = Segment { options: &options, ..self.template(ACK, self.far.seq()) };
-        segment.encode_with((0, self.far.mss), buffer, |_| {})
+        segment.encode_with(0, buffer, |_| {})
     }
 
     /// A segment that any kernel with this connection answers at once

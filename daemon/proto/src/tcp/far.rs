@@ -11,8 +11,10 @@
 //! promised only as the kernel takes what came.
 
 use super::assembly::Assembly;
+use super::chunks::CHUNK;
 use super::pool::Pool;
 use super::seq::{offset_of, seq_of};
+use crate::ip::SHARES_MAX;
 use crate::limits::LANE_GIVE_UP;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Malformed;
@@ -483,6 +485,8 @@ impl Timer {
 const NEWS_MAX: u64 = 2 * 1024 * 1024;
 /// Bytes of the stream in one super-packet, with all headers less than a packet may have
 const SUPER_MAX: u64 = 64_000;
+// Wherever it begins in a piece of the window, its body has a share for each piece that it lies in.
+const _: () = assert!(SUPER_MAX as usize <= (SHARES_MAX - 1) * CHUNK + 1);
 /// Segment that everybody takes, without options
 const MSS_LEAST: usize = 88;
 /// Segments written before the first acknowledgement (RFC 6928)

@@ -53,7 +53,7 @@ pub use self::pool::Pool;
 use self::resume::Inquiry;
 use self::segment::{ACK, RST, SYN, Segment, is_syn};
 pub use self::segment::{Ends, ends_of};
-use crate::ip::{Gso, Inner, Packet};
+use crate::ip::{Gso, Packet, Parcel};
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
 use crate::wire::lane::{LaneFrame, Standing};
@@ -89,7 +89,7 @@ pub struct Connections {
     unsettled: Vec<u32>,
     timers: BTreeSet<(Instant, u32)>,
     ready: VecDeque<u32>,
-    packets: VecDeque<Inner>,
+    packets: VecDeque<Parcel>,
     changes: VecDeque<Change>,
 }
 
@@ -410,7 +410,7 @@ impl Connections {
     }
 
     /// Returns the next packet for the TUN
-    pub fn poll_packet(&mut self) -> Option<Inner> {
+    pub fn poll_packet(&mut self) -> Option<Parcel> {
         self.packets.pop_front()
     }
 

@@ -10,7 +10,7 @@ use super::pool::Pool;
 use super::segment::{ACK, FIN, RST, SYN, Segment};
 use super::seq::seq_of;
 use super::{Change, Connections, Handling, Stance};
-use crate::ip::{Inner, Packet};
+use crate::ip::{Packet, Parcel};
 use crate::limits::LANE_CREDIT_MAX;
 use crate::time::Instant;
 use crate::wire::frame::Malformed;
@@ -172,7 +172,7 @@ impl Connection {
         &mut self,
         credit: u32,
         packet: &[u8],
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
     ) -> Result<(), Malformed> {
         let (segment, offer, options) = read(packet, SYN | ACK)?;
         let fits = segment.ends == self.ends.turned() && segment.ack == seq_of(self.near.isn, 1);

@@ -20,7 +20,7 @@ use super::near::Near;
 use super::pool::Pool;
 use super::resume::{Inquiry, RESUMING};
 use super::seq::{offset_of, seq_of};
-use crate::ip::Inner;
+use crate::ip::Parcel;
 use crate::time::Instant;
 use crate::wire::lane::{LaneFrame, Memory, Standing};
 
@@ -104,7 +104,7 @@ impl Connection {
         &mut self,
         [seq, ack, credit]: [u32; 3],
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) {
         if self.stage != Stage::Resuming {

@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::segment::{ACK, Ends, FIN, RST, Segment};
 use super::seq::{offset_of, seq_of};
 use super::{Change, Connections, Handling, Piece, Written};
-use crate::ip::Inner;
+use crate::ip::Parcel;
 use crate::time::{Duration, Instant};
 use crate::wire::frame::Frame;
 use crate::wire::lane::{LaneFrame, Memory, Standing};
@@ -133,7 +133,7 @@ impl Connections {
         }
         let inquiry = self.inquiries.get_mut(&conv)?;
         if let Some(nudge) = inquiry.nudge().filter(|_| first) {
-            let nudge = Inner::from(nudge.encode());
+            let nudge = Parcel::from(nudge.encode());
             self.packets.extend(std::iter::repeat_n(nudge, NUDGES));
         }
         self.settle_inquiry(conv);
@@ -164,7 +164,7 @@ impl Connections {
                     self.packets.push_back(inquiry.keepalive().encode().into());
                     let nudge = inquiry.nudge();
                     let nudges = nudge.map(|nudge| std::iter::repeat_n(nudge.encode(), NUDGES));
-                    self.packets.extend(nudges.into_iter().flatten().map(Inner::from));
+                    self.packets.extend(nudges.into_iter().flatten().map(Parcel::from));
                 }
                 (Answer::Alive { .. } | Answer::Dead, _) => {
                     // The other node does not decide: the kernels are left alone.
@@ -392,7 +392,7 @@ impl Connection {
         (seq, ack): (u32, u32),
         alive: bool,
         pool: &mut Pool,
-        out: &mut VecDeque<Inner>,
+        out: &mut VecDeque<Parcel>,
         now: Instant,
     ) {
         if self.stage != Stage::Resuming {

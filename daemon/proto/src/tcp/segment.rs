@@ -10,7 +10,7 @@ use core::net::{IpAddr, SocketAddr};
 use crate::ip::checksum::{add, finish, partial, pseudo};
 use crate::ip::numbers::TCP;
 pub(super) use crate::ip::numbers::{ACK, FIN, PSH, RST, SYN, URG};
-use crate::ip::{Gso, Inner, Packet, V4_HEADER, V6_HEADER};
+use crate::ip::{Body, Gso, Inner, Packet, Parcel, V4_HEADER, V6_HEADER};
 
 /// Addresses and ports of a connection as one node sees it
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -113,27 +113,31 @@ impl<'a> Segment<'a> {
         out
     }
 
-    /// Makes a packet of headers and `len` bytes that `fill` appends, into an empty `out`; a super-packet
-    /// where they are more than `mss`
+    /// Makes a packet of headers and `len` bytes that `fill` appends, into an empty `out`
     pub(super) fn encode_with(
         &self,
-        (len, mss): (usize, usize),
+        len: usize,
         mut out: Vec<u8>,
         fill: impl FnOnce(&mut Vec<u8>),
-    ) -> Inner {
+    ) -> Parcel {
         let start = self.headers(len, &mut out);
         fill(&mut out);
-        let tcp = out.len() - start;
-        let many = len > mss;
-        let sum = if many {
-            partial(pseudo(self.ends.local.ip(), self.ends.remote.ip(), TCP, tcp))
-        } else {
-            checksum(&self.ends, &out[start..])
-        };
+        let sum = checksum(&self.ends, &out[start..]);
+        out[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
+        out.into()
+    }
+
+    /// Makes a super-packet of headers, into an empty `out`, and a body that is to be cut at `mss`
+    ///
+    /// Nobody reads the body for that: checksums are the business of whoever cuts it.
+    pub(super) fn encode_super(&self, body: Body, mss: usize, mut out: Vec<u8>) -> Parcel {
+        let start = self.headers(body.len(), &mut out);
+        let tcp = out.len() - start + body.len();
+        let sum = partial(pseudo(self.ends.local.ip(), self.ends.remote.ip(), TCP, tcp));
         out[start + 16..start + 18].copy_from_slice(&sum.to_be_bytes());
         // The header of IP is short, and the segment no longer than a packet.
-        let gso = many.then_some(Gso { size: mss as u16, transport: start as u16 });
-        Inner { bytes: out, gso }
+        let gso = Some(Gso { size: mss as u16, transport: start as u16 });
+        Parcel::new(Inner { bytes: out, gso }, body)
     }
 
     /// Appends all headers before `len` bytes of data; returns where TCP's begins

@@ -264,6 +264,36 @@ fn segments_are_no_larger_than_the_receiver_takes() {
 }
 
 #[test]
+fn bulk_for_the_kernel_is_shared_with_the_window_and_stays_right_while_that_changes() {
+    let mut pair = Pair::open();
+    let data: Vec<u8> = (0..12_000_u32).map(|at| (at / 7) as u8).collect();
+    let take = |pair: &mut Pair, range: core::ops::Range<usize>| {
+        let seq = ISN[CLIENT].wrapping_add(1).wrapping_add(range.start as u32);
+        let frame = LaneFrame::Data { conv: 0, seq, marks: Marks::default(), data: &data[range] };
+        let pool = &mut pair.pools[SERVER];
+        pair.nodes[SERVER].handle_frame(&frame, pool, pair.now).unwrap();
+    };
+    take(&mut pair, 0..4000);
+    take(&mut pair, 4000..8000);
+
+    pair.nodes[SERVER].flush(&mut pair.pools[SERVER], pair.now);
+    let waits = pair.nodes[SERVER].poll_packet().unwrap();
+
+    assert_eq!((waits.head().len(), waits.len(), waits.packets()), (40, 8040, 8));
+    let pieces: Vec<_> = waits.pieces().skip(1).map(<[u8]>::as_ptr).collect();
+    // More comes, all of it is acknowledged, and the connection ends, before the packet is written.
+    take(&mut pair, 8000..12_000);
+    pair.collect(SERVER);
+    pair.says(SERVER, 0, 12_000, &[]);
+    pair.nodes[SERVER].abandon(&mut pair.pools[SERVER], pair.now);
+    let seen = waits.pieces().skip(1).collect::<Vec<_>>();
+    assert_eq!(seen.iter().map(|piece| piece.as_ptr()).collect::<Vec<_>>(), pieces);
+    assert!(seen.concat() == data[..8000]);
+    let written: Vec<u8> = pair.written[SERVER].drain(..).flat_map(|seen| seen.data).collect();
+    assert!(written == data[8000..8000 + written.len()] && written.len() >= 2000);
+}
+
+#[test]
 fn fin_is_acknowledged_only_when_the_far_kernel_has_acknowledged_it() {
     let mut pair = Pair::open();
     pair.says(CLIENT, 0, 0, b"bye");

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::{panic, thread};
 
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::numbers::{TCP, UDP};
+use fastvpn_proto::ip::{Body, Inner, SHARES_MAX, Share};
 use fastvpn_proto::node::{Carrier, Contact, Ecn, Engine, Event as NodeEvent, TcpMode, Transmit};
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
@@ -37,19 +39,38 @@ fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
     let (far, near) = queue();
     let mut tun = Tun::new(near);
     let whole = super_packet(2500);
-
-    assert!(tun.write(&whole).unwrap());
-
     let mut expected = Vec::new();
     whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
     let mut bytes = [0; 2000];
-    for packet in expected {
-        let len = rustix::io::read(&far, &mut bytes).unwrap();
-        assert_eq!(bytes[..len], packet[..]);
+
+    for packet in [whole.clone().into(), in_pieces(&whole)] {
+        assert!(tun.write(&packet).unwrap());
+
+        for packet in &expected {
+            let len = rustix::io::read(&far, &mut bytes).unwrap();
+            assert_eq!(bytes[..len], packet[..]);
+        }
+        assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
     }
-    assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
     rustix::io::write(&far, &whole.bytes[..1000]).unwrap();
     assert_eq!(tun.read(&mut bytes).unwrap(), Some((1000, None)));
+}
+
+#[test]
+fn packet_in_as_many_pieces_as_there_can_be_arrives_whole() {
+    let (far, near) = queue();
+    let mut tun = Tun::new(near);
+    let mut packet = super_packet(1400);
+    packet.gso = None;
+    packet.bytes[28..].copy_from_slice(&content(4, 1400));
+    let parcel = in_pieces(&packet);
+    assert_eq!(parcel.pieces().count(), PIECES_MAX);
+
+    assert!(tun.write(&parcel).unwrap());
+
+    let mut bytes = [0; 2000];
+    let len = rustix::io::read(&far, &mut bytes).unwrap();
+    assert!(bytes[..len] == packet.bytes, "{len} bytes, or others");
 }
 
 #[test]
@@ -58,7 +79,7 @@ fn device_that_is_down_takes_nothing_and_is_not_lost_for_that() {
         for (number, (lacking, kernel)) in KERNELS.into_iter().enumerate() {
             let mut tun = Tun::on(open_on(&format!("fvpn-o{number}"), kernel).unwrap(), kernel);
 
-            assert!(!tun.write(&super_packet(2500)).unwrap(), "{lacking}");
+            assert!(!tun.write(&super_packet(2500).into()).unwrap(), "{lacking}");
             assert_eq!(tun.read(&mut [0; 100]).unwrap(), None, "{lacking}");
         }
     });
@@ -282,7 +303,7 @@ fn shuttle(tuns: &mut [Tun; 2], stop: &AtomicBool) -> [Seen; 2] {
                     (Some(_), TCP) => seen[from].streams += 1,
                     (Some(_), _) => seen[from].trains += 1,
                 }
-                tuns[1 - from].write(&inner).unwrap();
+                tuns[1 - from].write(&in_pieces(&inner)).unwrap();
             }
         }
     }
@@ -319,6 +340,20 @@ fn super_packet(len: u16) -> Inner {
     bytes[24..26].copy_from_slice(&(8 + len).to_be_bytes());
     Inner { bytes, gso: Some(Gso { size: 1000, transport: 20 }) }
 }
+
+/// Makes a parcel of a packet whose payload lies here and there, like that of a split connection
+fn in_pieces(packet: &Inner) -> Parcel {
+    let (head, rest) = packet.bytes.split_at(packet.bytes.len().min(HEADERS_MAX));
+    let mut body = Body::default();
+    for part in rest.chunks(rest.len().div_ceil(SHARES_MAX).max(1)) {
+        let piece = Arc::from([&[0xee; 5], part, &[0xee; 9]].concat());
+        assert!(body.push(Share::new(&piece, 5..5 + part.len()).unwrap()));
+    }
+    Parcel::new(Inner { bytes: head.to_vec(), gso: packet.gso }, body)
+}
+
+/// Bytes that all headers have at most
+const HEADERS_MAX: usize = 100;
 
 /// Makes something that behaves like a plain TUN queue, and its other end
 fn queue() -> (OwnedFd, OwnedFd) {
