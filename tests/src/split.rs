@@ -8,14 +8,15 @@
 //!
 //! # Contract
 //!
-//! - A frame is delivered at most once; a message is acknowledged or lost, exactly once.
+//! - A frame is delivered at most once; a message is acknowledged or lost, exactly once. One for which there is no
+//!   memory is lost.
 //! - [`Bench::finish`] lets everything arrive from then on; then all connections must end, and both nodes
 //!   must have forgotten them and given back all memory.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use fastvpn_proto::tcp::{Connections, Handling, Parity, Piece, Pool};
+use fastvpn_proto::tcp::{Connections, Fault, Handling, Parity, Piece, Pool};
 use fastvpn_proto::time::{Duration, Instant};
 use fastvpn_proto::wire::frame::{Frame, frames};
 use rand_chacha::ChaCha8Rng;
@@ -33,6 +34,8 @@ pub struct Bench {
     trouble: u32,
     /// Whether all that happens is printed
     trace: bool,
+    /// Messages that came when there was no memory left for them
+    no_room: u32,
 }
 
 /// One node, and what is on its way from it
@@ -92,7 +95,7 @@ impl Bench {
         let couples = couples.collect();
         let nodes = [node(Parity::Even), node(Parity::Odd)];
         let trace = std::env::var_os("FASTVPN_SPLIT_TRACE").is_some();
-        Self { now, nodes, couples, trouble, chance, trace }
+        Self { now, nodes, couples, trouble, chance, trace, no_room: 0 }
     }
 
     /// Lets so many random things happen
@@ -295,14 +298,22 @@ impl Bench {
             if self.trouble == 0 { 0 } else { self.chance.next_u32() as usize % len.min(40) };
         let message = self.nodes[who].messages.remove(index);
         let other = &mut self.nodes[1 - who];
+        let mut taken = true;
         for frame in frames(&message.bytes) {
             match frame {
                 Ok(Frame::Lane(frame)) => {
                     if self.trace {
                         println!("{:?} node {who}: {}", self.now, short(&format!("{frame:?}")));
                     }
-                    let taken = other.connections.handle_frame(&frame, &mut other.pool, self.now);
-                    assert!(taken.is_ok(), "{frame:?} breaks the protocol");
+                    match other.connections.handle_frame(&frame, &mut other.pool, self.now) {
+                        Ok(()) => {}
+                        Err(Fault::NoRoom) => {
+                            self.no_room += 1;
+                            taken = false;
+                            break;
+                        }
+                        Err(Fault::Malformed) => panic!("{frame:?} breaks the protocol"),
+                    }
                 }
                 Ok(frame) => panic!("{frame:?} is no frame of a lane"),
                 Err(malformed) => panic!("{malformed:?}"),
@@ -310,8 +321,14 @@ impl Bench {
             assert!(other.pool.promised <= other.pool.size, "more is promised than there is");
         }
         other.drain(self.now);
-        if !message.given_up {
-            self.nodes[who].arrived.push_back(message.pieces);
+        let node = &mut self.nodes[who];
+        match (message.given_up, taken) {
+            (true, _) => {}
+            (false, true) => node.arrived.push_back(message.pieces),
+            (false, false) => {
+                message.pieces.into_iter().for_each(|piece| node.connections.on_lost(piece));
+                node.drain(self.now);
+            }
         }
     }
 

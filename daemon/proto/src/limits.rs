@@ -140,6 +140,10 @@ pub const MEMORY_DEFAULT: usize = 64 * 1024 * 1024;
 pub const LANE_CREDIT_FIRST: usize = 512 * 1024;
 /// Least that a split connection is promised; with less left, new connections are plain
 pub const LANE_CREDIT_MIN: usize = 8 * 1024;
+/// What a split connection that is silent keeps of its promise in each direction, in bytes
+pub const LANE_REST: u64 = 4 * 1024;
+/// Time without a byte in either direction after which it is silent
+pub const LANE_REST_AFTER: Duration = Duration::from_secs(5);
 /// Most that a lane's receiver may be ahead of what its kernel acknowledged
 pub const LANE_CREDIT_MAX: u64 = 1 << 30;
 /// Time after which an acknowledgement of a kernel is told to the other node, where nothing hurries

@@ -27,6 +27,9 @@ pub enum Refusal {
     /// The first MAC is wrong: the sender does not know our public key and the network key
     #[error("wrong first MAC")]
     NoMac,
+    /// There is no memory for what a split connection brings that was silent; it will be sent again
+    #[error("no memory")]
+    NoRoom,
     /// An inner packet for which no peer is known
     #[error("no route")]
     NoRoute,
@@ -55,13 +58,14 @@ pub enum Refusal {
 
 impl Refusal {
     /// All refusals, in the order of their counters
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::BadSeal,
         Self::Cookie,
         Self::Handshake,
         Self::Limited,
         Self::Malformed,
         Self::NoMac,
+        Self::NoRoom,
         Self::NoRoute,
         Self::NotMember,
         Self::Replayed,
@@ -81,6 +85,7 @@ impl Refusal {
             Self::Limited => "limited",
             Self::Malformed => "malformed",
             Self::NoMac => "no-mac",
+            Self::NoRoom => "no-room",
             Self::NoRoute => "no-route",
             Self::NotMember => "not-member",
             Self::Replayed => "replayed",

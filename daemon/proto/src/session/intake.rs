@@ -10,6 +10,7 @@ use crate::limits::{ACK_DELAY, PATHS_MAX};
 use crate::node::{Ecn, Refusal, Way};
 use crate::path::quality::Progress;
 use crate::path::{Content, Item, Path};
+use crate::tcp::Fault;
 use crate::time::Instant;
 use crate::wire::frame::{Ack, Frame, frames};
 use crate::wire::message::{DataHeader, count_of, path_of};
@@ -31,7 +32,8 @@ impl Session {
     /// Opens a message that was sent to an index of this session, in place, and takes it
     ///
     /// # Errors
-    /// If the seal does not open, the number was used before, or a frame is malformed.
+    /// If the seal does not open, the number was used before, a frame is malformed, or there is no memory for
+    /// it.
     pub fn handle_message(
         &mut self,
         header: DataHeader,
@@ -93,6 +95,10 @@ impl Session {
         }
         // Whoever sends what we do not know may want to hear that it arrived.
         eliciting |= frames.unknown() > 0;
+        if result == Err(Refusal::NoRoom) {
+            // As if it was lost: what is not acknowledged is sent again.
+            return result;
+        }
         if let Some(inbound) = self.inbound.get_mut(path) {
             let mut pause = ACK_DELAY;
             if eliciting && inbound.received.asks_pause(count) {
@@ -221,9 +227,13 @@ impl Session {
             }
             Frame::Lane(frame) => {
                 self.tcp.stance = self.stance(shared);
-                if self.tcp.handle_frame(frame, &mut shared.pool, now).is_err() {
-                    self.output.push_back(Output::Closed(Goodbye::ForGood));
-                    return Err(Refusal::Malformed);
+                match self.tcp.handle_frame(frame, &mut shared.pool, now) {
+                    Ok(()) => {}
+                    Err(Fault::NoRoom) => return Err(Refusal::NoRoom),
+                    Err(Fault::Malformed) => {
+                        self.output.push_back(Output::Closed(Goodbye::ForGood));
+                        return Err(Refusal::Malformed);
+                    }
                 }
             }
         }

@@ -11,12 +11,14 @@
 
 use std::collections::VecDeque;
 
+use super::Fault;
 use super::acks::Acks;
 use super::far::{Due, Far, News, Outgoing};
 use super::near::Near;
 use super::options::{Offer, sack};
 use super::pieces::{Part, Pieces};
 use super::pool::Pool;
+use super::rest::Rest;
 use super::segment::{ACK, Ends, FIN, PSH, RST, SYN, Segment, URG};
 use super::seq::{offset_of, seq_of};
 use crate::ip::Parcel;
@@ -62,6 +64,8 @@ pub(super) struct Connection {
     probing: bool,
     /// When the state is told at the latest
     state_at: Option<Instant>,
+    /// When what is promised is given back for want of use
+    rest: Rest,
     /// When the present stage ends by itself
     pub(super) stage_ends: Option<Instant>,
     /// Whether the lane was said to have something to send
@@ -147,6 +151,7 @@ impl Connection {
             seen_edge,
             probing: false,
             state_at: None,
+            rest: Rest::default(),
             stage_ends: Some(now + LANE_OPENING),
             awake: false,
             scheduled: None,
@@ -283,12 +288,17 @@ impl Connection {
     /// Takes bytes from the other node
     ///
     /// # Errors
-    /// If they break the rules of the lane.
-    pub(super) fn on_data(&mut self, seq: u32, marks: Marks, data: &[u8]) -> Result<(), Malformed> {
+    /// If they break the rules of the lane, or there is no memory for them.
+    pub(super) fn on_data(
+        &mut self,
+        (seq, data): (u32, &[u8]),
+        marks: Marks,
+        pool: &mut Pool,
+    ) -> Result<(), Fault> {
         if !self.confirm() {
             return Ok(());
         }
-        self.far.on_data(seq, data, marks.fin, marks.starved)?;
+        self.far.on_data((seq, data), (marks.fin, marks.starved), pool)?;
         if let Some(urgent) = marks.urgent {
             self.far.on_urgent(urgent);
         }
@@ -409,6 +419,7 @@ impl Connection {
         self.acks = Acks::default();
         self.greeting = Vec::new();
         self.state_at = None;
+        self.rest = Rest::default();
         // One that the other node never had is over with us.
         self.peer_closed |= opening;
         let linger = if stage == Stage::Closed { PEER_LINGER } else { KERNEL_LINGER };
@@ -449,6 +460,10 @@ impl Connection {
                 }
             }
         }
+        if self.rest.take_due(now) {
+            self.near.rest(pool);
+            self.far.rest(pool);
+        }
         if self.state_at.is_some_and(|at| now >= at) {
             self.state_at = None;
             self.owed.state = true;
@@ -466,7 +481,8 @@ impl Connection {
 
     /// Returns when [`Connection::handle_timeout`] is due
     pub(super) fn deadline(&self) -> Option<Instant> {
-        [self.stage_ends, self.state_at, self.acks.deadline(), self.far.deadline()]
+        let rest = self.rest.deadline();
+        [self.stage_ends, self.state_at, self.acks.deadline(), self.far.deadline(), rest]
             .into_iter()
             .flatten()
             .min()
@@ -571,6 +587,8 @@ impl Connection {
             return;
         }
         self.near.follow(pool);
+        let streams = [&self.near.kept, &self.far.kept];
+        self.rest.on_streams(streams.map(|kept| (kept.base(), kept.edge())), now);
         while let Some(next) = self.far.next_segment(now) {
             let packet = self.segment_for(next, pool);
             out.push_back(packet);

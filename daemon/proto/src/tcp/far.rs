@@ -7,17 +7,18 @@
 //!
 //! # Contract
 //!
-//! What the other node may send is promised out of the node's [`Pool`] and never taken back; more is
-//! promised only as the kernel takes what came.
+//! What the other node may send is promised out of the node's [`Pool`]; more is promised only as the kernel
+//! takes what came. Credit is never taken back. The memory behind it is, where the lane is silent for long
+//! ([`Far::rest`]), and taken again when it is not; what there is no memory for by then counts as lost.
 
+use super::Fault;
 use super::assembly::Assembly;
 use super::chunks::CHUNK;
 use super::pool::Pool;
 use super::seq::{offset_of, seq_of};
 use crate::ip::SHARES_MAX;
-use crate::limits::LANE_GIVE_UP;
+use crate::limits::{LANE_GIVE_UP, LANE_REST};
 use crate::time::{Duration, Instant};
-use crate::wire::frame::Malformed;
 
 /// The stream from the other node to our kernel
 #[derive(Debug)]
@@ -44,8 +45,10 @@ pub(super) struct Far {
     pub(super) scale: u8,
     /// Largest segment that the kernel takes
     pub(super) mss: usize,
-    /// Offset before which we accept from the other node; from the base on it is promised
+    /// Offset before which we accept from the other node
     pub(super) credit: u64,
+    /// Offset before which there is memory, from the base on: the credit, unless the lane rests
+    reserved: u64,
     limit: u64,
     /// Acknowledgement and credit as told last
     told: (u64, u64),
@@ -121,6 +124,7 @@ impl Far {
             scale: 0,
             mss: MSS_LEAST,
             credit: 1 + limit,
+            reserved: 1 + limit,
             limit,
             told: (1, 1 + limit),
             wanted: false,
@@ -155,26 +159,29 @@ impl Far {
     /// Takes bytes of the lane
     ///
     /// # Errors
-    /// If they go beyond what was promised, or contradict the end of the stream.
+    /// If they go beyond what was promised, or contradict the end of the stream; or if there is no memory for
+    /// them any more, as the lane was silent.
     pub(super) fn on_data(
         &mut self,
-        seq: u32,
-        data: &[u8],
-        fin: bool,
-        starved: bool,
-    ) -> Result<(), Malformed> {
+        (seq, data): (u32, &[u8]),
+        (fin, starved): (bool, bool),
+        pool: &mut Pool,
+    ) -> Result<(), Fault> {
         let Some(offset) = offset_of(self.isn, seq, self.kept.edge()) else {
-            return Err(Malformed);
+            return Err(Fault::Malformed);
         };
         let end = offset + data.len() as u64;
         let beyond = self.fin.is_some_and(|fin| end > fin);
         let short = fin && (self.kept.edge() > end || self.kept.runs().any(|(_, run)| run > end));
         if end > self.credit || beyond || short || self.fin.is_some_and(|at| fin && at != end) {
-            return Err(Malformed);
+            return Err(Fault::Malformed);
+        }
+        if end > self.reserved {
+            self.wake(end, pool)?;
         }
         self.kept.insert(offset, data);
         if self.kept.gaps() > GAPS_LEAST + (self.limit / GAP_EACH) as usize {
-            return Err(Malformed);
+            return Err(Fault::Malformed);
         }
         if fin {
             self.fin = Some(end);
@@ -257,6 +264,9 @@ impl Far {
     /// Promises the other node what is free again, and more where it waits for that and the kernel
     /// takes what comes
     pub(super) fn promise(&mut self, pool: &mut Pool) {
+        if self.reserved < self.credit {
+            return;
+        }
         let base = self.kept.base();
         let behind = self.kept.edge() - base;
         // What lies beyond a gap waits for the lane and not for the kernel: it must not keep the
@@ -269,18 +279,32 @@ impl Far {
             self.grown_at = reached;
             self.wanted = false;
         }
-        let target = base + self.limit;
-        if target > self.credit {
-            pool.take(target - self.credit);
-            self.credit = target;
+        self.credit += pool.take_free((base + self.limit).saturating_sub(self.credit));
+        self.reserved = self.credit;
+    }
+
+    /// Reserves again what the other node may send, as it does: all before `end` at least
+    fn wake(&mut self, end: u64, pool: &mut Pool) -> Result<(), Fault> {
+        self.reserved += pool.take_free(end - self.reserved);
+        self.reserved += pool.take_spare(self.credit - self.reserved);
+        if end > self.reserved { Err(Fault::NoRoom) } else { Ok(()) }
+    }
+
+    /// Gives back what is promised to a lane that is silent, but for what a keystroke needs
+    pub(super) fn rest(&mut self, pool: &mut Pool) {
+        let least = self.kept.end() + LANE_REST;
+        if self.reserved > least {
+            pool.give(self.reserved - least);
+            self.reserved = least;
         }
     }
 
     /// Gives all promises back
     pub(super) fn release(&mut self, pool: &mut Pool) {
-        pool.give(self.credit.saturating_sub(self.kept.base()));
+        pool.give(self.reserved.saturating_sub(self.kept.base()));
         self.kept.clear();
         self.credit = self.kept.base();
+        self.reserved = self.credit;
         self.limit = 0;
         self.timer.at = None;
     }
@@ -516,7 +540,7 @@ mod tests {
             let mut far = Far::new(0, 200_000, &mut pool);
             far.on_opened(mss, 7, 60_000);
             far.on_ack(1, 60_000, true, &mut pool, now);
-            far.on_data(1, &[7; 150_000], false, false).unwrap();
+            far.on_data((1, &[7; 150_000]), (false, false), &mut pool).unwrap();
 
             let mut written = 0;
             while let Some(next) = far.next_segment(now) {

@@ -34,6 +34,7 @@ mod passed;
 mod pieces;
 mod pool;
 mod rejoin;
+mod rest;
 #[cfg(test)]
 mod restart_tests;
 mod resume;
@@ -130,6 +131,21 @@ pub struct Written {
     pub piece: Piece,
     /// Times that it was sent before, and lost
     pub losses: u8,
+}
+
+/// Why a frame was not taken
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// It breaks the protocol
+    Malformed,
+    /// There is no memory for it at present: its message is as if it was lost, to be said again
+    NoRoom,
+}
+
+impl From<Malformed> for Fault {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
 }
 
 /// What becomes of a packet from the TUN
@@ -298,13 +314,13 @@ impl Connections {
     /// Takes a frame from the other node
     ///
     /// # Errors
-    /// If it breaks the protocol.
+    /// If it breaks the protocol, or there is no memory for it.
     pub fn handle_frame(
         &mut self,
         frame: &LaneFrame<'_>,
         pool: &mut Pool,
         now: Instant,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Fault> {
         pool.enter(self.held, self.useful);
         let result = self.take_frame(frame, pool, now);
         self.held = pool.leave();
@@ -316,14 +332,14 @@ impl Connections {
         frame: &LaneFrame<'_>,
         pool: &mut Pool,
         now: Instant,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), Fault> {
         let Some(conv) = frame.conv() else { return Ok(()) };
         if let LaneFrame::Open { conv: _, credit, packet } = *frame {
             if self.draining {
                 // Its kernel says it again, and then we are there again, or gone.
                 return Ok(());
             }
-            return self.on_open(conv, credit, packet, pool, now);
+            return Ok(self.on_open(conv, credit, packet, pool, now)?);
         }
         if let LaneFrame::Resume { conv: _, delivered, acked, addrs, ports, memory } = *frame {
             self.on_resume(
@@ -343,11 +359,13 @@ impl Connections {
         let out = &mut self.packets;
         let result = match *frame {
             LaneFrame::Accept { conv: _, credit, packet } => {
-                connection.on_accept(credit, packet, out)
+                connection.on_accept(credit, packet, out).map_err(Fault::from)
             }
-            LaneFrame::Data { conv: _, seq, marks, data } => connection.on_data(seq, marks, data),
+            LaneFrame::Data { conv: _, seq, marks, data } => {
+                connection.on_data((seq, data), marks, pool)
+            }
             LaneFrame::State { conv: _, ack, credit, closed } => {
-                connection.on_state((ack, credit), closed, pool, out, now)
+                connection.on_state((ack, credit), closed, pool, out, now).map_err(Fault::from)
             }
             LaneFrame::Reset { conv: _, opened } => {
                 if opened {

@@ -7,13 +7,15 @@
 //!
 //! # Contract
 //!
-//! - Room is promised to the kernel as window, out of the node's [`Pool`], and never taken back.
+//! - Room is promised to the kernel as window, out of the node's [`Pool`]. A window is never taken back; the
+//!   memory behind it is, where the kernel is silent for long ([`Near::rest`]), and taken again when it speaks.
+//!   What there is no memory for by then is as if it was lost, and said again.
 //! - All the lane sends lies between [`Near::delivered`] and the credit of the other node.
 
 use super::assembly::Assembly;
 use super::pool::Pool;
 use super::seq::{offset_of, seq_of};
-use crate::limits::LANE_CREDIT_MAX;
+use crate::limits::{LANE_CREDIT_MAX, LANE_REST};
 use crate::wire::frame::Malformed;
 
 /// The stream from our kernel to the other node
@@ -46,6 +48,8 @@ pub(super) struct Near {
     limited: bool,
     /// Shift of the windows that we show: the remote end's
     pub(super) scale: u8,
+    /// Whether less is promised than the kernel was told, as it is silent
+    resting: bool,
     /// Offset after the last urgent byte
     pub(super) urgent: Option<u64>,
     /// Whether nothing more is taken from the kernel, nor promised to it
@@ -71,6 +75,7 @@ impl Near {
             limit,
             limited: true,
             scale: 0,
+            resting: false,
             urgent: None,
             frozen: false,
         }
@@ -88,6 +93,7 @@ impl Near {
     ///
     /// What the rounding of a window let the kernel send on top is promised now.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
+        self.wake(pool);
         // One who fills gaps cleverly must not get ever more by rounding.
         let most = self.kept.base() + self.limit + (1 << self.scale);
         let allowed = self.shown.max(self.told.min(most));
@@ -95,7 +101,7 @@ impl Near {
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
         let fits = self.fin.is_none_or(|fin| offset + data.len() as u64 <= fin);
-        if fits && self.kept.gaps() < GAPS_MAX {
+        if !data.is_empty() && fits && self.kept.gaps() < GAPS_MAX {
             self.kept.insert(offset, data);
             let end = offset + data.len() as u64;
             pool.take(end.saturating_sub(self.shown));
@@ -160,17 +166,42 @@ impl Near {
     /// It may be ahead of us by [`QUEUE`] only: what it sends faster than we read would wait in the TUN, and
     /// all others' packets behind it.
     pub(super) fn follow(&mut self, pool: &mut Pool) {
-        if self.frozen {
+        if self.frozen || self.resting {
             return;
         }
         let (most, useful) =
             (self.kept.base() + self.limit, self.credit.min(self.kept.edge() + QUEUE));
         self.limited = most <= useful;
-        let target = most.min(useful);
-        if target > self.shown {
-            pool.take(target - self.shown);
-            self.shown = target;
+        self.reserve(most.min(useful), pool);
+    }
+
+    /// Gives back what is promised to a kernel that is silent, but for what a keystroke needs
+    pub(super) fn rest(&mut self, pool: &mut Pool) {
+        let least = self.kept.end() + LANE_REST;
+        if self.shown > least {
+            pool.give(self.shown - least);
+            self.shown = least;
+            self.resting = true;
         }
+    }
+
+    /// Promises again what the kernel was told, as it speaks
+    fn wake(&mut self, pool: &mut Pool) {
+        if core::mem::replace(&mut self.resting, false) {
+            self.shown += pool.take_spare(self.told.saturating_sub(self.shown));
+            // What it was told beyond that counts no more.
+            self.told = self.told.min(self.shown);
+        }
+    }
+
+    /// Promises what lies before an offset, as far as there is memory
+    fn reserve(&mut self, target: u64, pool: &mut Pool) {
+        self.shown += pool.take_free(target.saturating_sub(self.shown));
+    }
+
+    /// Returns the offset before which the kernel may think that it may send
+    fn open(&self) -> u64 {
+        if self.resting { self.told.max(self.shown) } else { self.shown }
     }
 
     /// Gives all promises back
@@ -179,13 +210,14 @@ impl Near {
         self.kept.clear();
         self.shown = self.kept.base();
         self.limit = 0;
+        self.resting = false;
     }
 
     /// Returns the window to show in a segment now
     ///
     /// Rounded up, so that its right edge does not move left.
     pub(super) fn window(&self) -> u16 {
-        let open = self.shown.saturating_sub(self.kept.edge());
+        let open = self.open().saturating_sub(self.kept.edge());
         let field = (open + (1 << self.scale) - 1) >> self.scale;
         u16::try_from(field).unwrap_or(u16::MAX)
     }
@@ -199,7 +231,7 @@ impl Near {
     /// Returns the offset before which a window shown now lets the kernel send
     pub(super) fn right_edge(&self) -> u64 {
         let most = u64::from(u16::MAX) << self.scale;
-        self.shown.min(self.kept.edge() + most)
+        self.open().min(self.kept.edge() + most)
     }
 
     /// Returns the sequence number that the kernel is to see acknowledged
@@ -295,6 +327,19 @@ mod tests {
             acknowledge(&mut near, &mut pool);
             assert!(near.shown - near.kept.edge() <= 1 << 20);
         }
+    }
+
+    #[test]
+    fn what_lies_beyond_the_window_is_promised_nothing() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        let (promised, shown) = (pool.promised, near.shown);
+
+        for beyond in [0, 1, 1 << 20, 1 << 30] {
+            assert!(!near.on_data(shown + beyond, &[7; 1000], &mut pool));
+        }
+
+        assert_eq!((pool.promised, near.shown), (promised, shown));
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! A byte of a connection may be kept only where it was promised before: as credit to the other
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
-//! what is kept. One node of many that asks for more than others gets no more than what it leaves free.
+//! what is kept. Connections that are silent for long give back what they have, and take it again when they
+//! are not. One node of many that asks for more than others gets no more than what it leaves free.
 
 use crate::buffers::Buffers;
 use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_DEFAULT};
@@ -103,6 +104,18 @@ impl Pool {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
         self.promised = self.promised.saturating_add(bytes);
         self.own = self.own.saturating_add(bytes);
+    }
+
+    /// Takes as many bytes as there are, and returns how many
+    pub(super) fn take_free(&mut self, bytes: u64) -> u64 {
+        let bytes = bytes.min(self.free() as u64);
+        self.take(bytes);
+        bytes
+    }
+
+    /// Takes as many bytes as leave enough to others, and returns how many
+    pub(super) fn take_spare(&mut self, bytes: u64) -> u64 {
+        self.take_free(bytes.min(self.room(self.own) as u64))
     }
 
     pub(super) fn give(&mut self, bytes: u64) {

@@ -14,6 +14,8 @@ pub(super) struct Pair {
     /// Segments that a kernel was written, and that no test has looked at
     pub(super) written: [VecDeque<Seen>; 2],
     pub(super) ends: Ends,
+    /// Messages that came when there was no memory for them
+    pub(super) refused: u32,
     /// Lanes that may have more to send
     awake: [VecDeque<u32>; 2],
 }
@@ -64,6 +66,7 @@ impl Pair {
                 local: "10.0.0.1:1000".parse().unwrap(),
                 remote: "10.0.0.2:80".parse().unwrap(),
             },
+            refused: 0,
             awake: Default::default(),
         }
     }
@@ -125,15 +128,20 @@ impl Pair {
             let mut out = Vec::new();
             while let Some(written) = self.nodes[at].write_frame(conv, 1300, &mut out, self.now) {
                 any = true;
-                if heard {
-                    for frame in frames(&out) {
-                        self.hear(1 - at, frame.unwrap()).unwrap();
-                    }
-                    self.nodes[at].on_acked(written.piece, self.now);
-                } else {
+                let taken = !heard || {
+                    let mut frames = frames(&out);
+                    frames.all(|frame| match self.hear(1 - at, frame.unwrap()) {
+                        Ok(()) => true,
+                        Err(Fault::NoRoom) => false,
+                        Err(Fault::Malformed) => panic!("{frame:?} breaks the protocol"),
+                    })
+                };
+                if !heard || !taken {
                     self.nodes[at].on_lost(written.piece);
-                    return true;
+                    self.refused += u32::from(!taken);
+                    return taken;
                 }
+                self.nodes[at].on_acked(written.piece, self.now);
                 out.clear();
             }
             self.awake[at].pop_front();
@@ -146,7 +154,7 @@ impl Pair {
         any
     }
 
-    pub(super) fn hear(&mut self, at: usize, frame: Frame<'_>) -> Result<(), Malformed> {
+    pub(super) fn hear(&mut self, at: usize, frame: Frame<'_>) -> Result<(), Fault> {
         let Frame::Lane(frame) = frame else { panic!("{frame:?}") };
         let result = self.nodes[at].handle_frame(&frame, &mut self.pools[at], self.now);
         self.collect(at);
