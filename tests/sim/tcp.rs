@@ -155,6 +155,30 @@ fn stalled_reader_stops_its_writer_and_nobody_else() {
 }
 
 #[test]
+fn hundreds_of_silent_connections_slow_nobody_down() {
+    let silent =
+        Work::Talk { rounds: 3, request: 100, answer: 2_000, pause: Duration::from_secs(60) };
+    let load = Work::Bulk(20_000_000);
+    let [alone, beside] = [0, 300].map(|count| {
+        let mut world = world(2_014);
+        let (peer, hub) = world.pair(clean(100).rate(mbit(100)).queue(ms(100)));
+        let others: Vec<_> = (0..count).map(|_| world.tcp(peer, hub, silent)).collect();
+        world.run(secs(20));
+
+        let bulk = world.tcp(peer, hub, load);
+        let took = world.run_until_over(&[bulk], secs(60));
+
+        assert_complete(&world, bulk, load);
+        // They speak again, all at once.
+        world.run_until_over(&others, secs(200));
+        others.into_iter().for_each(|id| assert_complete(&world, id, silent));
+        took
+    });
+    println!("alone {alone:?}, beside silent ones {beside:?}");
+    assert!(beside < alone + alone / 10, "{alone:?}, {beside:?}");
+}
+
+#[test]
 fn idle_connection_outlives_a_blackout_of_ten_minutes() {
     let mut world = world(2_015);
     let (peer, hub) = world.pair(clean(50));

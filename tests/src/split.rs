@@ -98,6 +98,11 @@ impl Bench {
         Self { now, nodes, couples, trouble, chance, trace, no_room: 0 }
     }
 
+    /// Returns how many messages came when there was no memory left for them
+    pub fn no_room(&self) -> u32 {
+        self.no_room
+    }
+
     /// Lets so many random things happen
     pub fn disturb(&mut self, steps: usize) {
         for _ in 0..steps {
