@@ -22,6 +22,7 @@ use fastvpn_proto::wire::frame::{Frame, frames};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::world::Side;
 use crate::world::tcp::{Couple, TcpPlan, Work, describe};
 
 /// Two nodes, their kernels, and what is under way between them
@@ -34,6 +35,8 @@ pub struct Bench {
     trouble: u32,
     /// Whether all that happens is printed
     trace: bool,
+    /// Bytes of memory that each node has, when nobody takes it away
+    memory: usize,
     /// Messages that came when there was no memory left for them
     no_room: u32,
 }
@@ -95,7 +98,7 @@ impl Bench {
         let couples = couples.collect();
         let nodes = [node(Parity::Even), node(Parity::Odd)];
         let trace = std::env::var_os("FASTVPN_SPLIT_TRACE").is_some();
-        Self { now, nodes, couples, trouble, chance, trace, no_room: 0 }
+        Self { now, nodes, couples, trouble, chance, trace, memory, no_room: 0 }
     }
 
     /// Returns how many messages came when there was no memory left for them
@@ -116,7 +119,10 @@ impl Bench {
                 8 => self.acknowledge(who),
                 9 => self.trouble(who),
                 10 => self.deliver_plain(who),
-                _ => self.pass_time(),
+                _ => {
+                    self.pass_time();
+                    self.squeeze(who);
+                }
             }
         }
     }
@@ -127,6 +133,7 @@ impl Bench {
     /// If it is not after an hour, or something is left.
     pub fn finish(&mut self) {
         let end = self.now + Duration::from_secs(3_600);
+        self.nodes.iter_mut().for_each(|node| node.pool.size = self.memory);
         self.trouble = 0;
         loop {
             self.settle();
@@ -215,6 +222,21 @@ impl Bench {
         };
         self.timeouts(0);
         self.timeouts(1);
+    }
+
+    /// Leaves a node nothing that it has not promised, or gives it back
+    ///
+    /// Not while connections are opened: one that was to be split first and plain then may be both.
+    fn squeeze(&mut self, who: usize) {
+        let mut halves = self
+            .couples
+            .iter()
+            .flat_map(|couple| [Side::Opener, Side::Acceptor].map(|side| couple.half(side)));
+        let open = halves.all(|half| half.opened.is_some());
+        if open && self.trouble > 0 && self.chance.next_u32().is_multiple_of(16) {
+            let pool = &mut self.nodes[who].pool;
+            pool.size = if pool.size == self.memory { 0 } else { self.memory };
+        }
     }
 
     fn timeouts(&mut self, who: usize) {
@@ -323,7 +345,7 @@ impl Bench {
                 Ok(frame) => panic!("{frame:?} is no frame of a lane"),
                 Err(malformed) => panic!("{malformed:?}"),
             }
-            assert!(other.pool.promised <= other.pool.size, "more is promised than there is");
+            assert!(other.pool.promised <= self.memory, "more is promised than there is");
         }
         other.drain(self.now);
         let node = &mut self.nodes[who];

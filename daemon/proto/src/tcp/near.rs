@@ -48,7 +48,7 @@ pub(super) struct Near {
     limited: bool,
     /// Shift of the windows that we show: the remote end's
     pub(super) scale: u8,
-    /// Whether less is promised than the kernel was told, as it is silent
+    /// Whether nothing more is promised, as the kernel is silent
     resting: bool,
     /// Offset after the last urgent byte
     pub(super) urgent: Option<u64>,
@@ -96,7 +96,8 @@ impl Near {
         self.wake(pool);
         // One who fills gaps cleverly must not get ever more by rounding.
         let most = self.kept.base() + self.limit + (1 << self.scale);
-        let allowed = self.shown.max(self.told.min(most));
+        let told = if self.is_short() { self.shown } else { self.told.min(most) };
+        let allowed = self.shown.max(told);
         let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
         let data = &data[..data.len().min(room)];
@@ -189,8 +190,6 @@ impl Near {
     fn wake(&mut self, pool: &mut Pool) {
         if core::mem::replace(&mut self.resting, false) {
             self.shown += pool.take_spare(self.told.saturating_sub(self.shown));
-            // What it was told beyond that counts no more.
-            self.told = self.told.min(self.shown);
         }
     }
 
@@ -199,9 +198,9 @@ impl Near {
         self.shown += pool.take_free(target.saturating_sub(self.shown));
     }
 
-    /// Returns the offset before which the kernel may think that it may send
-    fn open(&self) -> u64 {
-        if self.resting { self.told.max(self.shown) } else { self.shown }
+    /// Tells whether less is promised than the kernel was told, and that not for rounding alone
+    fn is_short(&self) -> bool {
+        self.told >= self.shown + (1 << self.scale)
     }
 
     /// Gives all promises back
@@ -215,10 +214,15 @@ impl Near {
 
     /// Returns the window to show in a segment now
     ///
-    /// Rounded up, so that its right edge does not move left.
+    /// Rounded up, so that its right edge does not move left; down where that would tell more than the kernel
+    /// was told before.
     pub(super) fn window(&self) -> u16 {
-        let open = self.open().saturating_sub(self.kept.edge());
-        let field = (open + (1 << self.scale) - 1) >> self.scale;
+        let edge = self.kept.edge();
+        let field = if self.is_short() {
+            (self.told - edge) >> self.scale
+        } else {
+            self.shown.saturating_sub(edge).div_ceil(1 << self.scale)
+        };
         u16::try_from(field).unwrap_or(u16::MAX)
     }
 
@@ -231,7 +235,8 @@ impl Near {
     /// Returns the offset before which a window shown now lets the kernel send
     pub(super) fn right_edge(&self) -> u64 {
         let most = u64::from(u16::MAX) << self.scale;
-        self.open().min(self.kept.edge() + most)
+        let open = if self.is_short() { self.told } else { self.shown };
+        open.min(self.kept.edge() + most)
     }
 
     /// Returns the sequence number that the kernel is to see acknowledged

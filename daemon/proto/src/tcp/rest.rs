@@ -106,7 +106,8 @@ mod tests {
         let mut pair = chatter(MEMORY_DEFAULT, 1);
         let ask = |pair: &mut Pair| {
             // A segment of old is answered at once.
-            let say = Say { seq: ISN[0], ack: ISN[1].wrapping_add(1), flags: ACK, ..Say::default() };
+            let say =
+                Say { seq: ISN[0], ack: ISN[1].wrapping_add(1), flags: ACK, ..Say::default() };
             pair.say(CLIENT, Say { data: &[7], ..say });
             pair.last(CLIENT).unwrap().window
         };
