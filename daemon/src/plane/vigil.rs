@@ -23,6 +23,10 @@ pub(super) struct Vigil {
     off_until: Instant,
     /// Turns in a row that followed quickly and brought little
     quick: u32,
+    /// Times that others used the processor for long, since they did not for a while
+    crowded: u32,
+    /// Offers since the last of these that took little time
+    calm: u32,
 }
 
 impl Vigil {
@@ -56,10 +60,17 @@ impl Vigil {
     /// Records that the processor was offered to others at one time and came back at another
     pub(super) fn on_yield(&mut self, from: Instant, to: Instant) {
         let gone = to.since(from);
-        if gone > CROWDED {
-            self.quick = 0;
-            self.off_until = self.off_until.max(to + gone * CROWDED_PAUSE);
+        if gone <= CROWDED {
+            self.calm += 1;
+            if self.calm >= CALM {
+                (self.calm, self.crowded) = (0, 0);
+            }
+            return;
         }
+        self.quick = 0;
+        self.off_until = self.off_until.max(to + gone * 2_u32.pow(self.crowded));
+        self.crowded = (self.crowded + 1).min(DOUBLINGS);
+        self.calm = 0;
     }
 
     /// Returns until when it is worth to look again before sleeping
@@ -76,8 +87,11 @@ const LITTLE: usize = 4096;
 const MUCH: Duration = Duration::from_millis(20);
 /// Time without the processor that is long: whoever asks or answers takes a tenth of it
 const CROWDED: Duration = Duration::from_micros(300);
-/// For how many times as long there is no vigil then: so little of the time is lost by trying
-const CROWDED_PAUSE: u32 = 20;
+/// How often the time without vigil after that, as long again at first, is doubled: so little is lost by one
+/// who runs now and then, and by trying beside one who always does
+const DOUBLINGS: u32 = 5;
+/// Offers in a row that cost little after which that begins anew
+const CALM: u32 = 100;
 /// Such turns after which more of them are expected
 const QUICK: u32 = 3;
 
@@ -137,7 +151,19 @@ mod tests {
 
         assert!(vigil.until().is_none());
         assert!(!after(&mut vigil, start + slice, 10, soon, 60));
-        assert!(!after(&mut vigil, start + slice * 15, 10, soon, 60));
-        assert!(after(&mut vigil, start + slice * 22, 10, soon, 60));
+        assert!(after(&mut vigil, start + slice * 2, 10, soon, 60), "as long again");
+
+        let mut at = start + slice * 2;
+        for times in [2, 4, 8, 16, 32, 32] {
+            vigil.on_yield(at, at + slice);
+            at += slice * (1 + times);
+            assert!(!after(&mut vigil, at - slice, 10, soon, 60), "{times}");
+            assert!(after(&mut vigil, at, 10, soon, 60), "{times}");
+        }
+        for _ in 0..CALM {
+            vigil.on_yield(at, at + soon);
+        }
+        vigil.on_yield(at, at + slice);
+        assert!(after(&mut vigil, at + slice * 2, 10, soon, 60), "forgotten");
     }
 }
