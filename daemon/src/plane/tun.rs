@@ -187,8 +187,7 @@ pub(super) struct Tun {
     kernel: Kernel,
     /// Whether each packet has a header
     headers: bool,
-    /// Whether the kernel cuts super-packets of UDP
-    cuts_udp: bool,
+    uncut: Uncut,
     /// What is cut here is written from
     space: Vec<u8>,
 }
@@ -201,7 +200,7 @@ impl Tun {
 
     fn on(fd: OwnedFd, kernel: Kernel) -> Self {
         let headers = describe(&fd).is_some_and(|(_, flags)| flags & HEADERS != 0);
-        Self { fd, kernel, headers, cuts_udp: true, space: Vec::new() }
+        Self { fd, kernel, headers, uncut: Uncut::default(), space: Vec::new() }
     }
 
     /// Reads one packet into `buffer`; returns its length and how it is to be cut, or nothing if none
@@ -241,16 +240,21 @@ impl Tun {
     pub(super) fn write(&mut self, packet: &Parcel) -> io::Result<bool> {
         let header = vnet::write(packet);
         let udp = vnet::cuts_udp(header);
-        let whole = !packet.is_super() || self.headers && (self.cuts_udp || !udp);
+        let whole = !packet.is_super() || self.headers && (!udp || self.uncut.asks());
         if whole {
             match self.put(&header, packet.pieces())? {
-                Put::Taken => return Ok(true),
-                Put::Refused(Errno::INVAL) if udp => {
-                    debug!("the kernel cuts no UDP; it is cut here");
-                    self.cuts_udp = false;
+                Put::Taken => {
+                    if udp {
+                        self.uncut = Uncut::default();
+                    }
+                    return Ok(true);
                 }
+                Put::Refused(Errno::INVAL) if udp => {}
                 Put::Refused(_) => return Ok(false),
             }
+        }
+        if udp && self.headers {
+            self.uncut.on_refused();
         }
         self.put_cut(packet)
     }
@@ -303,6 +307,27 @@ impl Tun {
     }
 }
 
+/// Super-packets of UDP in a row that the kernel did not cut
+///
+/// One may be odd, and no reason to cut all others here.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Uncut(u32);
+
+impl Uncut {
+    /// Tells whether the kernel is given the next one
+    fn asks(self) -> bool {
+        self.0 < UNCUT || self.0.is_multiple_of(UNCUT_RETRY)
+    }
+
+    /// Records that it did not take one, or was not asked
+    fn on_refused(&mut self) {
+        self.0 = self.0.wrapping_add(1);
+        if self.0 == UNCUT {
+            debug!("the kernel cuts no UDP; it is cut here");
+        }
+    }
+}
+
 /// What became of a packet
 enum Put {
     Taken,
@@ -320,6 +345,10 @@ fn gone(error: Errno) -> bool {
     matches!(error, Errno::BADFD | Errno::BADF | Errno::NODEV | Errno::PIPE)
 }
 
+/// Such super-packets after which a kernel is believed to cut none
+const UNCUT: u32 = 8;
+/// Of how many of them one is tried all the same
+const UNCUT_RETRY: u32 = 1024;
 /// Flag of a device that puts a header before each packet
 const HEADERS: libc::c_short = libc::IFF_VNET_HDR as libc::c_short;
 /// What the kernel may leave to us, the most first: checksums, segments of TCP, of UDP (Linux 6.2)

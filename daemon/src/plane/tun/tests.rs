@@ -74,6 +74,21 @@ fn packet_in_as_many_pieces_as_there_can_be_arrives_whole() {
 }
 
 #[test]
+fn kernel_that_cuts_no_datagrams_is_asked_rarely_and_one_that_refuses_some_as_before() {
+    let mut uncut = Uncut::default();
+    let mut asked = 0;
+    for _ in 0..100_000 {
+        asked += u32::from(uncut.asks());
+        uncut.on_refused();
+    }
+
+    assert!((50..150).contains(&asked), "{asked}");
+    let mut odd = Uncut::default();
+    (1..UNCUT).for_each(|_| odd.on_refused());
+    assert!(odd.asks());
+}
+
+#[test]
 fn device_that_is_down_takes_nothing_and_is_not_lost_for_that() {
     in_namespace(|| async {
         for (number, (lacking, kernel)) in KERNELS.into_iter().enumerate() {
@@ -113,10 +128,14 @@ fn bytes_come_through_two_devices_right_whatever_either_kernel_lacks() {
                 assert_eq!(seen.streams > 0, has(libc::TUN_F_TSO4), "without {lacking}: {seen:?}");
                 assert_eq!(seen.trains > 0, has(TUN_F_USO4), "without {lacking}: {seen:?}");
             }
-            // Who was given trains and cannot cut them has refused the first, and was given no more.
+            // Who was given trains and cannot cut them has refused them.
             for (other, tun) in seen.iter().rev().zip(&tuns) {
                 let able = tun.kernel.offload & TUN_F_USO4 != 0;
-                assert_eq!(tun.cuts_udp, able || other.trains == 0 || !tun.headers, "{lacking}");
+                assert_eq!(
+                    tun.uncut == Uncut::default(),
+                    able || other.trains == 0 || !tun.headers,
+                    "{lacking}"
+                );
             }
         }
     }
