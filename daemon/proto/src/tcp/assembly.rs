@@ -69,9 +69,20 @@ impl Assembly {
         }
     }
 
+    /// Keeps only the memory that the bytes need which are there
+    pub(super) fn trim(&mut self) {
+        self.bytes.trim();
+    }
+
     /// Forgets everything
     pub(super) fn clear(&mut self) {
         *self = Self::new(self.edge);
+    }
+
+    /// Returns how much memory the bytes have
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.bytes.room()
     }
 
     /// Returns the offset before which all is done with

@@ -107,6 +107,28 @@ impl Chunks {
         }
     }
 
+    /// Keeps only the memory that the bytes need which are there: nothing is promised for more any longer
+    pub(super) fn trim(&mut self) {
+        self.free = Vec::new();
+        self.peak = self.len;
+        if self.len >= CHUNK {
+            return;
+        }
+        let mut bytes = vec![0; self.len];
+        for (index, piece) in self.list.iter().enumerate() {
+            let inside = |place: usize| place.saturating_sub(self.skip).min(self.len);
+            let (start, end) = (index * CHUNK, index * CHUNK + piece.len());
+            let (from, upto) = (inside(start), inside(end));
+            let first = self.skip.saturating_sub(start).min(piece.len());
+            bytes[from..upto].copy_from_slice(&piece[first..first + upto - from]);
+        }
+        self.skip = 0;
+        self.list = VecDeque::new();
+        if !bytes.is_empty() {
+            self.list.push_back(bytes.into());
+        }
+    }
+
     /// Returns a piece to write into, with room for `len` bytes
     fn piece(&mut self, index: usize, len: usize) -> &mut [u8] {
         let had = self.list[index].len();
@@ -129,6 +151,12 @@ impl Chunks {
             _ => self.peak.div_ceil(CHUNK).min(FREE_BULK),
         };
         if self.passed >= BULK { pieces } else { 0 }
+    }
+
+    /// Returns how much memory there is
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.list.iter().chain(&self.free).map(|piece| piece.len()).sum()
     }
 
     /// Returns how many bytes there are, gaps included
@@ -262,9 +290,45 @@ mod tests {
         assert!(chunks.list.is_empty() && chunks.free.len() <= FREE_BULK);
     }
 
-    /// Returns how much memory a window has
     fn room(chunks: &Chunks) -> usize {
-        chunks.list.iter().chain(&chunks.free).map(|piece| piece.len()).sum()
+        chunks.room()
+    }
+
+    #[test]
+    fn window_that_is_trimmed_has_the_same_bytes_and_little_more_memory() {
+        for (skip, len) in
+            [(0, 0), (0, 1), (CHUNK - 1, 2), (CHUNK - 1, 1), (700, 9000), (9, 3 * CHUNK)]
+        {
+            let mut chunks = Chunks::default();
+            for _ in 0..20 {
+                chunks.write(chunks.len(), &[1; 100_000]);
+                chunks.advance(100_000 - CHUNK + chunks.len() % 7);
+            }
+            chunks.advance(usize::MAX);
+            let data: Vec<u8> = (0..skip + len).map(|byte| (byte * 7) as u8).collect();
+            chunks.write(0, &data);
+            chunks.advance(skip);
+            // Beyond a gap.
+            chunks.write(len + 300, &[9; 20]);
+            assert!(room(&chunks) > 0);
+
+            chunks.trim();
+
+            let mut seen = Vec::new();
+            chunks.read(0, len, &mut seen);
+            assert!(seen == data[skip..], "{skip}, {len}");
+            seen.clear();
+            chunks.read(len + 300, len + 320, &mut seen);
+            assert_eq!(seen, [9; 20]);
+            assert_eq!(chunks.len(), len + 320);
+            let most = if len < CHUNK { chunks.len() } else { chunks.len() + 2 * CHUNK };
+            assert!(room(&chunks) <= most, "{skip}, {len}: {}", room(&chunks));
+            chunks.write(len, &[8; 300]);
+            chunks.advance(len);
+            seen.clear();
+            chunks.read(0, 320, &mut seen);
+            assert!(seen[..300] == [8; 300] && seen[300..] == [9; 20]);
+        }
     }
 
     #[test]

@@ -298,11 +298,12 @@ impl Connection {
         if !self.confirm() {
             return Ok(());
         }
+        // A part of it may be taken even where there is no memory for all.
+        self.unsettled = true;
         self.far.on_data((seq, data), (marks.fin, marks.starved), pool)?;
         if let Some(urgent) = marks.urgent {
             self.far.on_urgent(urgent);
         }
-        self.unsettled = true;
         Ok(())
     }
 
@@ -588,7 +589,8 @@ impl Connection {
         }
         self.near.follow(pool);
         let streams = [&self.near.kept, &self.far.kept];
-        self.rest.on_streams(streams.map(|kept| (kept.base(), kept.edge())), now);
+        let spare = self.near.has_spare() || self.far.has_spare();
+        self.rest.on_streams(streams.map(|kept| (kept.base(), kept.edge())), spare, now);
         while let Some(next) = self.far.next_segment(now) {
             let packet = self.segment_for(next, pool);
             out.push_back(packet);

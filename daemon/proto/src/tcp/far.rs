@@ -48,8 +48,8 @@ pub(super) struct Far {
     /// Offset before which we accept from the other node
     pub(super) credit: u64,
     /// Offset before which there is memory, from the base on: the credit, unless the lane rests
-    reserved: u64,
-    limit: u64,
+    pub(super) reserved: u64,
+    pub(super) limit: u64,
     /// Acknowledgement and credit as told last
     told: (u64, u64),
     /// The other node would send more with more credit
@@ -177,11 +177,16 @@ impl Far {
             return Err(Fault::Malformed);
         }
         if end > self.reserved {
-            self.wake(end, pool)?;
+            self.wake(end, pool);
         }
-        self.kept.insert(offset, data);
+        // Of what is too much a part is taken, or a large piece might never be.
+        let room = usize::try_from(self.reserved.saturating_sub(offset)).unwrap_or(usize::MAX);
+        self.kept.insert(offset, &data[..data.len().min(room)]);
         if self.kept.gaps() > GAPS_LEAST + (self.limit / GAP_EACH) as usize {
             return Err(Fault::Malformed);
+        }
+        if end > self.reserved {
+            return Err(Fault::NoRoom);
         }
         if fin {
             self.fin = Some(end);
@@ -237,7 +242,7 @@ impl Far {
         self.una = ack;
         let base = self.kept.base();
         self.kept.advance(ack);
-        pool.give(self.kept.base() - base);
+        self.free(self.kept.base() - base, pool);
         self.next = self.next.max(ack);
         self.timer.on_progress(ack, now);
         self.flow.on_progress(ack, newly, self.mss as u64, self.next);
@@ -259,6 +264,17 @@ impl Far {
             self.timer.timed = None;
             self.next = self.una;
         }
+    }
+
+    /// Gives back the memory of bytes that are done with, but for what is promised in their place
+    ///
+    /// Others, who lack some, would take it first: then nothing might ever tell the other node of new credit.
+    pub(super) fn free(&mut self, bytes: u64, pool: &mut Pool) {
+        let most = self.credit.max(self.kept.base() + self.limit);
+        let stays = most.saturating_sub(self.reserved).min(bytes);
+        self.reserved += stays;
+        self.credit = self.credit.max(self.reserved);
+        pool.give(bytes - stays);
     }
 
     /// Promises the other node what is free again, and more where it waits for that and the kernel
@@ -283,11 +299,15 @@ impl Far {
         self.reserved = self.credit;
     }
 
-    /// Reserves again what the other node may send, as it does: all before `end` at least
-    fn wake(&mut self, end: u64, pool: &mut Pool) -> Result<(), Fault> {
+    /// Reserves again what the other node may send, as it does: all before `end` if there is memory
+    fn wake(&mut self, end: u64, pool: &mut Pool) {
         self.reserved += pool.take_free(end - self.reserved);
         self.reserved += pool.take_spare(self.credit - self.reserved);
-        if end > self.reserved { Err(Fault::NoRoom) } else { Ok(()) }
+    }
+
+    /// Tells whether more is promised than a lane keeps that is silent
+    pub(super) fn has_spare(&self) -> bool {
+        self.reserved > self.kept.end() + LANE_REST
     }
 
     /// Gives back what is promised to a lane that is silent, but for what a keystroke needs
@@ -297,6 +317,7 @@ impl Far {
             pool.give(self.reserved - least);
             self.reserved = least;
         }
+        self.kept.trim();
     }
 
     /// Gives all promises back
@@ -531,6 +552,74 @@ const RTO_MAX: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NOW: Instant = Instant::ZERO;
+
+    /// Begins a stream, of which a little has come and was taken, and which is silent since
+    fn silent(pool: &mut Pool) -> Far {
+        let mut far = Far::new(0, 512 * 1024, pool);
+        far.on_opened(1000, 7, 60_000);
+        far.on_data((1, &[7; 100]), (false, false), pool).unwrap();
+        take_all(&mut far, pool);
+        far.rest(pool);
+        far
+    }
+
+    /// Has the kernel acknowledge all that has come
+    fn take_all(far: &mut Far, pool: &mut Pool) {
+        far.next = far.kept.edge();
+        far.on_ack(seq_of(far.isn, far.kept.edge()), 60_000, true, pool, NOW);
+    }
+
+    #[test]
+    fn stream_goes_on_though_others_have_all_memory_and_pieces_are_large() {
+        let mut pool = Pool::new(64 << 20);
+        let mut far = silent(&mut pool);
+        pool.take(2 * pool.size as u64);
+
+        for piece in 0..100 {
+            let at = far.kept.edge();
+            let data = vec![piece; (far.credit - at).min(16_000) as usize];
+            let said = (0..10).position(|_| {
+                let taken = far.on_data((at as u32, &data), (false, false), &mut pool);
+                take_all(&mut far, &mut pool);
+                taken.is_ok()
+            });
+            assert!(!data.is_empty() && said.is_some(), "piece {piece}");
+        }
+    }
+
+    #[test]
+    fn credit_goes_on_where_more_is_promised_than_there_is() {
+        let mut pool = Pool::new(64 << 20);
+        let mut far = Far::new(0, 512 * 1024, &mut pool);
+        far.on_opened(1000, 7, 60_000);
+        pool.take(2 * pool.size as u64);
+        let mut at = 1_u32;
+
+        for _ in 0..1000 {
+            let len = (far.credit - far.kept.edge()).min(10_000) as usize;
+            far.on_data((at, &vec![7; len]), (false, false), &mut pool).unwrap();
+            at += len as u32;
+            take_all(&mut far, &mut pool);
+        }
+
+        assert_eq!(far.credit - far.kept.base(), 512 * 1024);
+    }
+
+    #[test]
+    fn end_of_a_stream_counts_only_once_all_before_it_has_found_memory() {
+        let mut pool = Pool::new(64 << 20);
+        let mut far = silent(&mut pool);
+        pool.take(2 * pool.size as u64);
+
+        let said = (101, &[7; 6000][..]);
+        assert_eq!(far.on_data(said, (true, false), &mut pool), Err(Fault::NoRoom));
+        assert!(far.fin.is_none() && far.kept.edge() == 101 + LANE_REST);
+        take_all(&mut far, &mut pool);
+        far.on_data(said, (true, false), &mut pool).unwrap();
+        assert_eq!(far.fin, Some(6101));
+    }
 
     #[test]
     fn kernel_that_takes_the_largest_segments_gets_packets_that_there_are() {

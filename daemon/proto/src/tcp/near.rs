@@ -91,23 +91,21 @@ impl Near {
 
     /// Takes data of a segment; tells whether all of it was in order and new
     ///
-    /// What the rounding of a window let the kernel send on top is promised now.
+    /// What it was told and is not promised, for rounding or as it was silent, is promised now, as far as there
+    /// is memory.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
         self.wake(pool);
         // One who fills gaps cleverly must not get ever more by rounding.
         let most = self.kept.base() + self.limit + (1 << self.scale);
-        let told = if self.is_short() { self.shown } else { self.told.min(most) };
-        let allowed = self.shown.max(told);
-        let room = usize::try_from(allowed.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
-        let data = &data[..data.len().min(room)];
-        let fits = self.fin.is_none_or(|fin| offset + data.len() as u64 <= fin);
-        if !data.is_empty() && fits && self.kept.gaps() < GAPS_MAX {
-            self.kept.insert(offset, data);
-            let end = offset + data.len() as u64;
-            pool.take(end.saturating_sub(self.shown));
-            self.shown = self.shown.max(end);
+        let end = (offset + data.len() as u64).min(self.shown.max(self.told.min(most)));
+        let fits = self.fin.is_none_or(|fin| end <= fin) && self.kept.gaps() < GAPS_MAX;
+        if offset >= end || !fits {
+            return false;
         }
+        self.reserve(end, pool);
+        let room = usize::try_from(self.shown.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
+        self.kept.insert(offset, &data[..data.len().min(room)]);
         whole
     }
 
@@ -144,21 +142,26 @@ impl Near {
         let delivered = ack.min(self.kept.edge());
         self.certain = self.certain.max(delivered);
         self.kept.advance(delivered);
-        pool.give(self.kept.base() - base);
+        let freed = self.kept.base() - base;
+        if freed > 0 {
+            // The kernel may wait for a larger window, and say nothing until then.
+            self.wake(pool);
+        }
         let fin = self.fin_sent && self.fin.is_some_and(|fin| ack > fin);
         let fin_acked = fin && !core::mem::replace(&mut self.fin_acked, fin);
-        self.promise(pool);
+        self.promise(freed, pool);
         Ok(Progress { fin_acked })
     }
 
-    /// Promises the kernel what is free again, and more where the lane waits for the kernel
-    pub(super) fn promise(&mut self, pool: &mut Pool) {
+    /// Promises the kernel what is free again, as `freed` bytes are, and more where the lane waits for the kernel
+    fn promise(&mut self, freed: u64, pool: &mut Pool) {
         let base = self.kept.base();
         let short = base + self.limit < self.credit && self.unsent() < STARVED;
         let used = self.limited && self.kept.edge() + self.limit / 4 > self.shown;
-        if short && used && !self.frozen {
+        if short && used && !self.frozen && !self.resting {
             self.limit += pool.growth(self.limit as usize, self.limit as usize) as u64;
         }
+        self.free(freed, pool);
         self.follow(pool);
     }
 
@@ -170,10 +173,28 @@ impl Near {
         if self.frozen || self.resting {
             return;
         }
-        let (most, useful) =
-            (self.kept.base() + self.limit, self.credit.min(self.kept.edge() + QUEUE));
+        let (most, useful) = self.aims();
         self.limited = most <= useful;
         self.reserve(most.min(useful), pool);
+    }
+
+    /// Returns the offsets before which the kernel may be let send, and before which that is of use
+    fn aims(&self) -> (u64, u64) {
+        (self.kept.base() + self.limit, self.credit.min(self.kept.edge() + QUEUE))
+    }
+
+    /// Gives back the memory of bytes that are done with, but for what is promised in their place at once
+    fn free(&mut self, bytes: u64, pool: &mut Pool) {
+        let (most, useful) = self.aims();
+        let wanted = if self.frozen { 0 } else { most.min(useful).saturating_sub(self.shown) };
+        let stays = wanted.min(bytes);
+        self.shown += stays;
+        pool.give(bytes - stays);
+    }
+
+    /// Tells whether more is promised than a kernel keeps that is silent
+    pub(super) fn has_spare(&self) -> bool {
+        self.shown > self.kept.end() + LANE_REST
     }
 
     /// Gives back what is promised to a kernel that is silent, but for what a keystroke needs
@@ -184,6 +205,7 @@ impl Near {
             self.shown = least;
             self.resting = true;
         }
+        self.kept.trim();
     }
 
     /// Promises again what the kernel was told, as it speaks
@@ -332,6 +354,53 @@ mod tests {
             acknowledge(&mut near, &mut pool);
             assert!(near.shown - near.kept.edge() <= 1 << 20);
         }
+    }
+
+    #[test]
+    fn limit_does_not_grow_while_nothing_moves() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        near.follow(&mut pool);
+        assert!(near.limited);
+
+        near.rest(&mut pool);
+        for _ in 0..5 {
+            acknowledge(&mut near, &mut pool);
+        }
+
+        assert_eq!(near.limit, FIRST as u64);
+    }
+
+    #[test]
+    fn kernel_that_waits_for_a_larger_window_gets_it_though_it_was_silent() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        let len = FIRST - 5000;
+        near.on_data(1, &vec![7; len], &mut pool);
+        near.sent = near.kept.edge();
+        near.on_told();
+        near.rest(&mut pool);
+        assert!(near.resting);
+
+        acknowledge(&mut near, &mut pool);
+
+        assert!(near.right_edge() >= near.kept.edge() + 30_000, "{}", near.right_edge());
+    }
+
+    #[test]
+    fn rounding_of_large_windows_takes_no_memory_that_there_is_not() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        near.scale = 14;
+        near.on_data(1, &[7; 100], &mut pool);
+        near.rest(&mut pool);
+        near.told = near.shown + (1 << 14) - 1;
+        pool.take(pool.size as u64);
+        let promised = pool.promised;
+
+        assert!(!near.on_data(101, &[7; 30_000], &mut pool));
+
+        assert_eq!((pool.promised, near.kept.edge()), (promised, near.shown));
     }
 
     #[test]

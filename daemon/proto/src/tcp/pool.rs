@@ -107,8 +107,12 @@ impl Pool {
     }
 
     /// Takes as many bytes as there are, and returns how many
+    ///
+    /// The last eighth of all is for nodes that have less than that.
     pub(super) fn take_free(&mut self, bytes: u64) -> u64 {
-        let bytes = bytes.min(self.free() as u64);
+        let eighth = self.size / 8;
+        let left = if self.own < eighth { 0 } else { eighth };
+        let bytes = bytes.min(self.free().saturating_sub(left) as u64);
         self.take(bytes);
         bytes
     }
@@ -211,6 +215,20 @@ mod tests {
         assert_eq!(pool.growth(near / 2, usize::MAX), near / 2);
         pool.enter(0, None);
         assert_eq!(pool.growth(near, usize::MAX), far - near);
+    }
+
+    #[test]
+    fn node_that_has_much_leaves_the_last_eighth_to_those_that_have_little() {
+        let mut pool = Pool::default();
+        let eighth = pool.size as u64 / 8;
+
+        let mut greedy = 0;
+        while pool.take_free(1000) == 1000 {
+            greedy += 1;
+        }
+        assert!(greedy * 1000 > 6 * eighth && pool.free() as u64 >= eighth);
+        pool.enter(0, None);
+        assert_eq!(pool.take_free(eighth), eighth);
     }
 
     #[test]

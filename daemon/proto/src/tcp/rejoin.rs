@@ -173,7 +173,7 @@ impl Far {
         let base = self.kept.base();
         self.kept.advance(self.una);
         self.sole = edge;
-        pool.give(self.kept.base() - base);
+        self.free(self.kept.base() - base, pool);
         self.promise(pool);
         true
     }

@@ -18,9 +18,10 @@ pub(super) struct Rest {
 }
 
 impl Rest {
-    /// Records where the streams stand: the first byte that is kept of each, and the one after the last
-    pub(super) fn on_streams(&mut self, streams: [(u64, u64); 2], now: Instant) {
-        if streams != self.stood {
+    /// Records where the streams stand, the first byte that is kept of each, and the one after the last; and
+    /// whether any of them has something to give back
+    pub(super) fn on_streams(&mut self, streams: [(u64, u64); 2], spare: bool, now: Instant) {
+        if streams != self.stood || spare && self.at.is_none() {
             self.stood = streams;
             self.since = now;
             // It is not moved with each message: that would cost more than to look once too often.
@@ -102,6 +103,54 @@ mod tests {
     }
 
     #[test]
+    fn memory_of_silent_connections_is_no_more_than_what_they_are_promised() {
+        let mut pair = chatter(MEMORY_DEFAULT, 1);
+        let mut said = 100;
+        for _ in 0..40 {
+            for piece in 0..60 {
+                pair.says(CLIENT, said + piece * 1000, 0, &[7; 1000]);
+            }
+            said += 60_000;
+            pair.pump();
+            pair.says(SERVER, 0, said, &[]);
+            pair.pump();
+        }
+        let room = |pair: &Pair| {
+            let lanes = pair.nodes.iter().flat_map(|node| node.lanes.values());
+            lanes.map(|lane| lane.near.kept.room() + lane.far.kept.room()).sum::<usize>()
+        };
+        assert!(room(&pair) > 4 * LANE_REST as usize, "{}", room(&pair));
+
+        pair.pass(LONG);
+
+        assert_eq!(room(&pair), 0);
+    }
+
+    #[test]
+    fn what_a_connection_gets_without_a_word_is_given_back_too() {
+        let mut pair = chatter(MEMORY_DEFAULT, 1);
+        let free = (MEMORY_DEFAULT - pair.pools[SERVER].promised) as u64;
+        pair.pools[SERVER].take(free);
+        let conv = *pair.nodes[SERVER].lanes.keys().next().unwrap();
+        let lane = pair.nodes[SERVER].lanes.get_mut(&conv).unwrap();
+        // It was promised less than it might be, as there was no memory.
+        lane.far.limit += 1 << 20;
+        pair.pass(LONG);
+        pair.pools[SERVER].give(free);
+        let lane = pair.nodes[SERVER].lanes.get_mut(&conv).unwrap();
+        lane.far.credit = lane.far.reserved;
+        let before = pair.pools[SERVER].promised;
+
+        // Its kernel shows that it is there.
+        pair.says(SERVER, u32::MAX, 100, &[]);
+        assert!(pair.pools[SERVER].promised > before + (1 << 20));
+        pair.pass(LONG);
+
+        assert!(pair.pools[SERVER].promised <= before + 100, "{before}");
+        assert!(pair.nodes.iter().all(|node| node.deadline().is_none()));
+    }
+
+    #[test]
     fn window_does_not_shrink_while_a_connection_rests() {
         let mut pair = chatter(MEMORY_DEFAULT, 1);
         let ask = |pair: &mut Pair| {
@@ -172,18 +221,20 @@ mod tests {
         let mut rest = Rest::default();
         let start = Instant::ZERO + Duration::from_secs(1);
         for byte in 1..=100 {
-            rest.on_streams([(1, byte), (1, 1)], start + Duration::from_millis(byte));
+            rest.on_streams([(1, byte), (1, 1)], true, start + Duration::from_millis(byte));
         }
         let last = start + Duration::from_millis(100);
 
         assert_eq!(rest.deadline(), Some(start + Duration::from_millis(1) + LANE_REST_AFTER));
         assert!(!rest.take_due(rest.deadline().unwrap()));
         assert_eq!(rest.deadline(), Some(last + LANE_REST_AFTER));
-        rest.on_streams([(1, 100), (1, 1)], last + Duration::from_secs(1));
+        rest.on_streams([(1, 100), (1, 1)], true, last + Duration::from_secs(1));
         assert!(!rest.take_due(last + LANE_REST_AFTER - Duration::from_nanos(1)));
         assert!(rest.take_due(last + LANE_REST_AFTER));
         assert!(rest.deadline().is_none() && !rest.take_due(last + LANE_REST_AFTER * 9));
-        rest.on_streams([(2, 100), (1, 1)], last + LANE_REST_AFTER * 10);
+        rest.on_streams([(1, 100), (1, 1)], false, last + LANE_REST_AFTER * 9);
+        assert_eq!(rest.deadline(), None);
+        rest.on_streams([(2, 100), (1, 1)], false, last + LANE_REST_AFTER * 10);
         assert_eq!(rest.deadline(), Some(last + LANE_REST_AFTER * 11));
     }
 }
