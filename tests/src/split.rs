@@ -335,9 +335,9 @@ impl Bench {
                     match other.connections.handle_frame(&frame, &mut other.pool, self.now) {
                         Ok(()) => {}
                         Err(Fault::NoRoom) => {
+                            // What else came with it is taken.
                             self.no_room += 1;
                             taken = false;
-                            break;
                         }
                         Err(Fault::Malformed) => panic!("{frame:?} breaks the protocol"),
                     }

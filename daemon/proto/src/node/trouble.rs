@@ -2,6 +2,10 @@
 
 use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs};
 use super::*;
+use crate::ip::{checksum, numbers};
+use crate::limits::LANE_REST;
+use crate::wire::frame::Frame;
+use crate::wire::lane::{LaneFrame, Marks};
 
 #[test]
 fn a_peer_that_was_removed_while_nobody_heard_it_comes_anew() {
@@ -429,4 +433,73 @@ fn way_on_which_the_kernel_cuts_no_trains_is_told_of_and_no_other_suffers() {
     );
     assert_eq!(told.count(), 1);
     assert!(!works(&net, peer) && works(&net, hub));
+}
+
+/// Makes a segment of port 5000 for port 80, or back, without data and options
+fn segment([from, to]: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
+    let mut bytes = packet(overlay(from), overlay(to), 0);
+    bytes.truncate(40);
+    bytes[2..4].copy_from_slice(&40_u16.to_be_bytes());
+    (bytes[8], bytes[9]) = (64, numbers::TCP);
+    let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
+    for (at, port) in [20, 22].into_iter().zip(ports) {
+        bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
+    }
+    for (at, number) in [24, 28].into_iter().zip(numbers) {
+        bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+    }
+    (bytes[32], bytes[33]) = (0x50, flags);
+    bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
+    let sum = checksum::pseudo(overlay(from), overlay(to), numbers::TCP, 20);
+    let sum = checksum::finish(checksum::add(sum, &bytes[20..]));
+    bytes[36..38].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn what_comes_with_bytes_for_which_there_is_no_memory_is_taken() {
+    let mut net = Net::triangle();
+    net.run(secs(1));
+    net.send(1, 2, 7);
+    net.run(secs(1));
+    let say = |net: &mut Net, way: [usize; 2], numbers, flags| {
+        net.nodes[way[0]].handle_packet(&segment(way, numbers, flags), None, net.now);
+        net.drain(way[0]);
+        net.run(millis(200));
+    };
+    say(&mut net, [1, 2], [100, 0], numbers::SYN);
+    say(&mut net, [2, 1], [900, 101], numbers::SYN | numbers::ACK);
+    say(&mut net, [1, 2], [101, 901], numbers::ACK);
+    net.run(secs(8));
+    net.command(2, Command::Configure(Engine { memory: 0, ..Engine::default() }));
+    net.packets[2].clear();
+    // Which of the two the lane is nobody asks; the other one is over, if it ever was.
+    let data = |at: u32, len: usize| {
+        let (mut frames, marks, data) = (Vec::new(), Marks::default(), &vec![7; len][..]);
+        for conv in [0, 1] {
+            Frame::Lane(LaneFrame::Data { conv, seq: 101 + at, marks, data }).encode(&mut frames);
+        }
+        frames
+    };
+    let refused = |net: &Net| net.nodes[2].stats(net.now).refusals.of(Refusal::NoRoom);
+
+    for at in 0..8 {
+        let message = net.forge(1, 2, &data(at * 500, 500));
+        net.inject(net.addrs[1], 2, &message);
+    }
+    assert_eq!(refused(&net), 0);
+    let mut frames = data(4000, 500);
+    let mut datagram = packet(overlay(1), overlay(2), 9);
+    datagram.truncate(100);
+    datagram[3] = 100;
+    datagram[2] = 0;
+    Frame::Datagram(&datagram).encode(&mut frames);
+    let message = net.forge(1, 2, &frames);
+    net.inject(net.addrs[1], 2, &message);
+
+    assert_eq!(refused(&net), 1);
+    assert_eq!(net.received(2).iter().filter(|id| **id == 9).count(), 1);
+    // And of the bytes what there is memory for.
+    let bytes = net.packets[2].iter().filter(|packet| packet[9] == numbers::TCP);
+    assert_eq!(bytes.map(|packet| packet.len() - 40).sum::<usize>(), LANE_REST as usize);
 }

@@ -88,9 +88,14 @@ impl Session {
                 break;
             };
             eliciting |= frame.is_eliciting();
-            result = self.on_frame(&frame, intake.way, shared, now);
-            if result.is_err() {
-                break;
+            match self.on_frame(&frame, intake.way, shared, now) {
+                Ok(()) => {}
+                // What else came with it does not wait for memory, and some of it is said only once.
+                Err(Refusal::NoRoom) => result = Err(Refusal::NoRoom),
+                Err(refusal) => {
+                    result = Err(refusal);
+                    break;
+                }
             }
         }
         // Whoever sends what we do not know may want to hear that it arrived.

@@ -129,11 +129,12 @@ impl Pair {
             while let Some(written) = self.nodes[at].write_frame(conv, 1300, &mut out, self.now) {
                 any = true;
                 let taken = !heard || {
-                    let mut frames = frames(&out);
-                    frames.all(|frame| match self.hear(1 - at, frame.unwrap()) {
-                        Ok(()) => true,
-                        Err(Fault::NoRoom) => false,
-                        Err(Fault::Malformed) => panic!("{frame:?} breaks the protocol"),
+                    frames(&out).fold(true, |taken, frame| {
+                        match self.hear(1 - at, frame.unwrap()) {
+                            Ok(()) => taken,
+                            Err(Fault::NoRoom) => false,
+                            Err(Fault::Malformed) => panic!("{frame:?} breaks the protocol"),
+                        }
                     })
                 };
                 if !heard || !taken {
