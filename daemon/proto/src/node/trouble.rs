@@ -494,9 +494,16 @@ fn what_comes_with_bytes_for_which_there_is_no_memory_is_taken() {
     datagram[3] = 100;
     datagram[2] = 0;
     Frame::Datagram(&datagram).encode(&mut frames);
+    net.run(millis(100));
     let message = net.forge(1, 2, &frames);
+    net.tape = Some(Vec::new());
     net.inject(net.addrs[1], 2, &message);
+    net.run(millis(60));
 
+    assert!(
+        net.tape.take().unwrap().iter().all(|(from, ..)| *from != net.addrs[2]),
+        "nothing is said"
+    );
     assert_eq!(refused(&net), 1);
     assert_eq!(net.received(2).iter().filter(|id| **id == 9).count(), 1);
     // And of the bytes what there is memory for.

@@ -31,6 +31,9 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Writes bytes at a place, which may lie beyond the end
     pub(super) fn write(&mut self, at: usize, mut data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
         let mut place = self.skip + at;
         self.len = self.len.max(at + data.len());
         self.peak = self.peak.max(self.len);
@@ -241,6 +244,14 @@ mod tests {
                 prop_assert!(chunks.free.len() <= FREE_MAX);
             }
         }
+    }
+
+    #[test]
+    fn nothing_that_is_written_beyond_the_end_is_nothing() {
+        let mut chunks = Chunks::default();
+        chunks.write(1, &[]);
+
+        assert_eq!((chunks.len(), chunks.room()), (0, 0));
     }
 
     #[test]

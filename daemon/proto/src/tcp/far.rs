@@ -590,6 +590,18 @@ mod tests {
     }
 
     #[test]
+    fn one_that_ends_while_it_rests_gives_back_what_it_has_and_no_more() {
+        let mut pool = Pool::new(64 << 20);
+        pool.take(1 << 20);
+        let mut far = silent(&mut pool);
+        assert_eq!(pool.promised as u64, (1 << 20) + LANE_REST);
+
+        far.release(&mut pool);
+
+        assert_eq!(pool.promised, 1 << 20);
+    }
+
+    #[test]
     fn credit_goes_on_where_more_is_promised_than_there_is() {
         let mut pool = Pool::new(64 << 20);
         let mut far = Far::new(0, 512 * 1024, &mut pool);
