@@ -41,7 +41,9 @@ fn kernel_that_loses_what_it_cuts_is_noticed_and_costs_hardly_any_speed() {
 
     let lost = star.lab.wire.counters(star.peer_ports[0], star.peer_ports[1]).lost.items;
     assert!(lost > 0, "no train was cut");
-    assert!(star.peers[0].logs_soon("UDP segmentation offload is refused here, or mangles or loses"));
+    assert!(
+        star.peers[0].logs_soon("UDP segmentation offload is refused here, or mangles or loses")
+    );
     star.peers[0]
         .await_peer("peer2", "without offload", LONG, |peer| peer["path"]["offload"] == false)
         .unwrap();
