@@ -402,6 +402,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_window_let_the_kernel_send_by_rounding_is_taken_where_there_is_memory() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        near.scale = 7;
+        let room = near.shown - 1;
+        near.told = near.shown + 100;
+
+        assert!(near.on_data(1, &vec![7; room as usize + 100], &mut pool));
+        assert_eq!(near.kept.edge(), 1 + room + 100);
+    }
+
+    #[test]
+    fn kernel_from_which_nothing_more_is_taken_is_promised_nothing() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        fill(&mut near, &mut pool);
+        near.frozen = true;
+        let shown = near.shown;
+
+        acknowledge(&mut near, &mut pool);
+
+        assert_eq!((near.shown, pool.promised as u64), (shown, shown - near.kept.base()));
+    }
+
+    #[test]
     fn rounding_of_large_windows_takes_no_memory_that_there_is_not() {
         let mut pool = Pool::new(256 << 20);
         let mut near = begin(&mut pool);

@@ -154,10 +154,11 @@ mod tests {
     fn window_does_not_shrink_while_a_connection_rests() {
         let mut pair = chatter(MEMORY_DEFAULT, 1);
         let ask = |pair: &mut Pair| {
-            // A segment of old is answered at once.
+            // A segment of old is answered at once, and wakes nobody: it brings nothing.
             let say =
                 Say { seq: ISN[0], ack: ISN[1].wrapping_add(1), flags: ACK, ..Say::default() };
-            pair.say(CLIENT, Say { data: &[7], ..say });
+            pair.say(CLIENT, say);
+            pair.nodes[CLIENT].flush(&mut pair.pools[CLIENT], pair.now);
             pair.last(CLIENT).unwrap().window
         };
         let before = ask(&mut pair);
