@@ -68,7 +68,9 @@ impl Vigil {
             return;
         }
         self.quick = 0;
-        self.off_until = self.off_until.max(to + gone * 2_u32.pow(self.crowded));
+        // A machine that slept meanwhile was not crowded all night.
+        let pause = (gone * 2_u32.pow(self.crowded)).min(CROWDED_MOST);
+        self.off_until = self.off_until.max(to + pause);
         self.crowded = (self.crowded + 1).min(DOUBLINGS);
         self.calm = 0;
     }
@@ -87,6 +89,8 @@ const LITTLE: usize = 4096;
 const MUCH: Duration = Duration::from_millis(20);
 /// Time without the processor that is long: whoever asks or answers takes a tenth of it
 const CROWDED: Duration = Duration::from_micros(300);
+/// Longest time without a vigil for that
+const CROWDED_MOST: Duration = Duration::from_secs(1);
 /// How often the time without vigil after that, as long again at first, is doubled: so little is lost by one
 /// who runs now and then, and by trying beside one who always does
 const DOUBLINGS: u32 = 5;
@@ -165,5 +169,16 @@ mod tests {
         }
         vigil.on_yield(at, at + slice);
         assert!(after(&mut vigil, at + slice * 2, 10, soon, 60), "forgotten");
+    }
+
+    #[test]
+    fn machine_that_slept_in_a_vigil_keeps_others_a_second_later() {
+        let start = Instant::from_nanos(1_000_000_000);
+        let (soon, night) = (Duration::from_micros(40), Duration::from_secs(8 * 3600));
+        let mut vigil = Vigil::default();
+
+        vigil.on_yield(start, start + night);
+
+        assert!(after(&mut vigil, start + night + CROWDED_MOST, 10, soon, 60));
     }
 }
