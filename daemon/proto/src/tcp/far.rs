@@ -15,9 +15,10 @@ use super::Fault;
 use super::assembly::Assembly;
 use super::chunks::CHUNK;
 use super::pool::Pool;
+use super::rest;
 use super::seq::{offset_of, seq_of};
 use crate::ip::SHARES_MAX;
-use crate::limits::{LANE_GIVE_UP, LANE_REST};
+use crate::limits::LANE_GIVE_UP;
 use crate::time::{Duration, Instant};
 
 /// The stream from the other node to our kernel
@@ -307,17 +308,12 @@ impl Far {
 
     /// Tells whether more is promised than a lane keeps that is silent
     pub(super) fn has_spare(&self) -> bool {
-        self.reserved > self.kept.end() + LANE_REST
+        rest::has_spare(&self.kept, self.reserved)
     }
 
     /// Gives back what is promised to a lane that is silent, but for what a keystroke needs
     pub(super) fn rest(&mut self, pool: &mut Pool) {
-        let least = self.kept.end() + LANE_REST;
-        if self.reserved > least {
-            pool.give(self.reserved - least);
-            self.reserved = least;
-        }
-        self.kept.trim();
+        rest::give_spare(&mut self.kept, &mut self.reserved, pool);
     }
 
     /// Gives all promises back
@@ -552,6 +548,7 @@ const RTO_MAX: Duration = Duration::from_secs(60);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::LANE_REST;
 
     const NOW: Instant = Instant::ZERO;
 

@@ -14,8 +14,9 @@
 
 use super::assembly::Assembly;
 use super::pool::Pool;
+use super::rest;
 use super::seq::{offset_of, seq_of};
-use crate::limits::{LANE_CREDIT_MAX, LANE_REST};
+use crate::limits::LANE_CREDIT_MAX;
 use crate::wire::frame::Malformed;
 
 /// The stream from our kernel to the other node
@@ -194,18 +195,12 @@ impl Near {
 
     /// Tells whether more is promised than a kernel keeps that is silent
     pub(super) fn has_spare(&self) -> bool {
-        self.shown > self.kept.end() + LANE_REST
+        rest::has_spare(&self.kept, self.shown)
     }
 
     /// Gives back what is promised to a kernel that is silent, but for what a keystroke needs
     pub(super) fn rest(&mut self, pool: &mut Pool) {
-        let least = self.kept.end() + LANE_REST;
-        if self.shown > least {
-            pool.give(self.shown - least);
-            self.shown = least;
-            self.resting = true;
-        }
-        self.kept.trim();
+        self.resting |= rest::give_spare(&mut self.kept, &mut self.shown, pool);
     }
 
     /// Promises again what the kernel was told, as it speaks

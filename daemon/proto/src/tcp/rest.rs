@@ -3,7 +3,9 @@
 //! Most connections are silent most of the time, and what all of them were promised when they had much to
 //! carry would leave nothing to those that have now.
 
-use crate::limits::LANE_REST_AFTER;
+use super::assembly::Assembly;
+use super::pool::Pool;
+use crate::limits::{LANE_REST, LANE_REST_AFTER};
 use crate::time::Instant;
 
 /// Watches whether the two streams of a connection move
@@ -45,6 +47,23 @@ impl Rest {
     }
 }
 
+/// Tells whether more of a stream is promised, all before an offset, than one keeps that is silent
+pub(super) fn has_spare(kept: &Assembly, promised: u64) -> bool {
+    promised > kept.end() + LANE_REST
+}
+
+/// Gives that back, and memory with it: what is left is what a keystroke needs; tells whether there was any
+pub(super) fn give_spare(kept: &mut Assembly, promised: &mut u64, pool: &mut Pool) -> bool {
+    let spare = has_spare(kept, *promised);
+    if spare {
+        let least = kept.end() + LANE_REST;
+        pool.give(*promised - least);
+        *promised = least;
+    }
+    kept.trim();
+    spare
+}
+
 #[cfg(test)]
 mod tests {
     use core::time::Duration;
@@ -52,7 +71,7 @@ mod tests {
     use super::super::segment::ACK;
     use super::super::testing::{CLIENT, ISN, Pair, SERVER, Say};
     use super::*;
-    use crate::limits::{LANE_CREDIT_FIRST, LANE_REST, MEMORY_DEFAULT};
+    use crate::limits::{LANE_CREDIT_FIRST, MEMORY_DEFAULT};
 
     const LONG: Duration = Duration::from_secs(8);
 
