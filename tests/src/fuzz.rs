@@ -10,7 +10,7 @@ use fastvpn_proto::control::{Message, Register, Reply};
 use fastvpn_proto::crypto::{Cipher, NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::handshake::{Established, Initiator, Local};
 use fastvpn_proto::ip::merge::merge;
-use fastvpn_proto::ip::{Gso, Inner, Packet, Prefix};
+use fastvpn_proto::ip::{Gso, Inner, Packet, Parcel, Prefix};
 use fastvpn_proto::node::{
     Admission, Arrival, BootId, Carrier, Choice, Command, Contact, Ecn, Event, Node, NodeConfig,
     PeerConfig,
@@ -109,13 +109,13 @@ pub fn fuzz_packet(data: &[u8]) {
     node.handle_packet(data, None, now);
     let mut inner = Inner::from(data.to_vec());
     let _ = merge(&mut inner, data);
-    inner.each(&mut Vec::new(), |_| {});
+    Parcel::from(inner).each(&mut Vec::new(), |_| {});
     for (size, transport) in [(1, 20), (100, 20), (1, 40), (100, 40)] {
         let gso = Some(Gso { size, transport });
         node.handle_packet(data, gso, now);
         let mut inner = Inner { bytes: data.to_vec(), gso };
         let _ = merge(&mut inner, data);
-        inner.each(&mut Vec::new(), |_| {});
+        Parcel::from(inner).each(&mut Vec::new(), |_| {});
     }
     drain_into_nothing(&mut node, now);
 }

@@ -34,23 +34,6 @@ impl From<Vec<u8>> for Inner {
     }
 }
 
-impl Inner {
-    /// Goes through the packets that it consists of; `space` is reused
-    pub fn each(&self, space: &mut Vec<u8>, mut each: impl FnMut(&[u8])) {
-        let Some(gso) = self.gso else { return each(&self.bytes) };
-        let Some(mut cutter) = Cutter::new(&self.bytes, gso) else { return };
-        while cutter.next(space) {
-            each(space);
-        }
-    }
-
-    /// Returns how many packets it consists of
-    pub fn packets(&self) -> usize {
-        let cutter = self.gso.and_then(|gso| Cutter::new(&self.bytes, gso));
-        cutter.map_or(1, |cutter| cutter.segments())
-    }
-}
-
 /// Cuts a super-packet into its packets, one after the other
 #[derive(Clone, Debug)]
 pub struct Cutter<'a> {
@@ -312,6 +295,7 @@ pub(crate) mod testing {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Parcel;
     use super::super::numbers::{ACK, ICMP};
     use super::testing::{is_whole, packet};
     use super::*;
@@ -319,9 +303,10 @@ mod tests {
     fn cut(bytes: &[u8], size: u16) -> Vec<Vec<u8>> {
         let transport = if bytes[0] >> 4 == 4 { 20 } else { 40 };
         let inner = Inner { bytes: bytes.to_vec(), gso: Some(Gso { size, transport }) };
+        let parcel = Parcel::from(inner);
         let mut out = Vec::new();
-        inner.each(&mut Vec::new(), |packet| out.push(packet.to_vec()));
-        assert_eq!(out.len(), inner.packets());
+        parcel.each(&mut Vec::new(), |packet| out.push(packet.to_vec()));
+        assert_eq!(out.len(), parcel.packets());
         out
     }
 

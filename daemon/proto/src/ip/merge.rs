@@ -163,6 +163,7 @@ const SEGMENTS_MAX: usize = 64;
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::Parcel;
     use super::super::gso::testing::{is_whole, packet};
     use super::*;
 
@@ -181,7 +182,8 @@ mod tests {
     fn cut(queue: &[Inner]) -> Vec<Vec<u8>> {
         let mut out = Vec::new();
         for inner in queue {
-            inner.each(&mut Vec::new(), |packet| out.push(packet.to_vec()));
+            let parcel = Parcel::from(inner.clone());
+            parcel.each(&mut Vec::new(), |packet| out.push(packet.to_vec()));
         }
         out
     }
@@ -219,7 +221,8 @@ mod tests {
 
             let queue = joined(&packets);
 
-            assert_eq!(queue.iter().map(Inner::packets).collect::<Vec<_>>(), [4, 1]);
+            let packets = queue.iter().map(|inner| Parcel::from(inner.clone()).packets());
+            assert_eq!(packets.collect::<Vec<_>>(), [4, 1]);
             assert_eq!(cut(&queue).len(), 5);
             assert!(cut(&queue).iter().all(|packet| is_whole(packet)));
         }
@@ -277,7 +280,7 @@ mod tests {
                 one.gso = Some(Gso { size, transport });
                 let _ = merge(&mut one, &other);
                 let mut pieces = 0;
-                one.each(&mut Vec::new(), |_| pieces += 1);
+                Parcel::from(one).each(&mut Vec::new(), |_| pieces += 1);
                 prop_assert!(pieces <= 90);
             }
         }

@@ -224,7 +224,8 @@ mod tests {
                 let bytes = packet(v6, TCP, 5, ACK | PSH, &row(4321));
                 let whole = Inner { bytes, gso };
                 let mut expected = Vec::new();
-                whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
+                let parcel = Parcel::from(whole.clone());
+                parcel.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
 
                 for (head, most) in [(header.into(), 1000), (header.into(), 5000), (100, 900)] {
                     let parcel = apart(&whole, head, most);

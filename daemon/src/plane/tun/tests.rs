@@ -40,7 +40,7 @@ fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
     let mut tun = Tun::new(near);
     let whole = super_packet(2500);
     let mut expected = Vec::new();
-    whole.each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
+    Parcel::from(whole.clone()).each(&mut Vec::new(), |packet| expected.push(packet.to_vec()));
     let mut bytes = [0; 2000];
 
     for packet in [whole.clone().into(), in_pieces(&whole)] {
