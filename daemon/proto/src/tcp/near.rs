@@ -96,9 +96,7 @@ impl Near {
     /// is memory.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
         self.wake(pool);
-        // One who fills gaps cleverly must not get ever more by rounding.
-        let most = self.kept.base() + self.limit + (1 << self.scale);
-        let end = (offset + data.len() as u64).min(self.shown.max(self.told.min(most)));
+        let end = (offset + data.len() as u64).min(self.shown.max(self.told.min(self.most())));
         let fits = self.fin.is_none_or(|fin| end <= fin) && self.kept.gaps() < GAPS_MAX;
         if offset >= end || !fits {
             return false;
@@ -217,7 +215,18 @@ impl Near {
 
     /// Tells whether less is promised than the kernel was told, and that not for rounding alone
     fn is_short(&self) -> bool {
-        self.told >= self.shown + (1 << self.scale)
+        self.told >= self.shown + self.unit()
+    }
+
+    /// Returns the offset before which anything may be taken: one who fills gaps cleverly must not get ever more
+    /// by rounding
+    fn most(&self) -> u64 {
+        self.kept.base() + self.limit + self.unit()
+    }
+
+    /// Returns of how many bytes all windows are multiples
+    fn unit(&self) -> u64 {
+        1 << self.scale
     }
 
     /// Gives all promises back
@@ -232,13 +241,17 @@ impl Near {
     /// Returns the window to show in a segment now
     ///
     /// Rounded up, so that its right edge does not move left; down where that would tell more than the kernel
-    /// was told before.
+    /// was told before. It is not shut before all has come that the kernel was told it may send: where there was
+    /// no memory for that it is as if it was lost, and a kernel that probes a window which was shut behind it may
+    /// not say it again.
     pub(super) fn window(&self) -> u16 {
         let edge = self.kept.edge();
         let field = if self.is_short() {
             (self.told - edge) >> self.scale
         } else {
-            self.shown.saturating_sub(edge).div_ceil(1 << self.scale)
+            // One that is told more than is ever taken would give the connection up.
+            let least = self.told > edge && edge + self.unit() <= self.most();
+            self.shown.saturating_sub(edge).div_ceil(self.unit()).max(least.into())
         };
         u16::try_from(field).unwrap_or(u16::MAX)
     }
@@ -406,6 +419,54 @@ mod tests {
 
         assert!(near.on_data(1, &vec![7; room as usize + 100], &mut pool));
         assert_eq!(near.kept.edge(), 1 + room + 100);
+    }
+
+    #[test]
+    fn window_does_not_shut_before_what_rounding_let_the_kernel_send_is_taken() {
+        for (scale, more) in [(5, 1), (7, 100), (14, (1 << 14) - 1)] {
+            let mut pool = Pool::new(256 << 20);
+            let mut near = begin(&mut pool);
+            near.scale = scale;
+            near.told = near.shown + more;
+            let free = pool.size - pool.promised;
+            pool.take(free as u64);
+            let (shown, promised) = (near.shown, pool.promised);
+            let data = vec![7; FIRST + more as usize];
+            let right = |near: &Near| near.kept.edge() + (u64::from(near.window()) << near.scale);
+
+            // It says the rest time and again.
+            for _ in 0..5 {
+                assert!(!near.on_data(1, &data, &mut pool));
+                assert_eq!((near.kept.edge(), pool.promised), (shown, promised));
+                assert!(near.window() > 0 && right(&near) >= shown + more, "{scale}");
+                near.on_told();
+                assert!(near.told <= shown + (1 << scale), "{scale}");
+            }
+            pool.give(free as u64);
+
+            assert!(near.on_data(shown, &data[FIRST..], &mut pool));
+            assert_eq!(near.kept.edge(), shown + more);
+        }
+    }
+
+    #[test]
+    fn kernel_that_uses_all_rounding_is_promised_no_more_than_one_unit_of_it() {
+        let mut pool = Pool::new(256 << 20);
+        let mut near = begin(&mut pool);
+        near.scale = 7;
+        let most = near.kept.base() + near.limit + (1 << 7);
+
+        // The other kernel takes nothing.
+        for step in 0..20_000 {
+            near.on_told();
+            let room = near.told - near.kept.edge();
+            let len = room.min(step % 200 + 1) as usize;
+            near.on_data(near.kept.edge(), &vec![7; len], &mut pool);
+            near.follow(&mut pool);
+            assert!(near.shown <= most && near.told <= most);
+        }
+
+        assert_eq!(pool.promised as u64, near.shown - near.kept.base());
     }
 
     #[test]
