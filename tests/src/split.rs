@@ -200,7 +200,7 @@ impl Bench {
     }
 
     fn is_over(&self) -> bool {
-        let forgotten = |node: &Node| node.connections.is_empty() && node.pool.promised == 0;
+        let forgotten = |node: &Node| node.connections.is_empty() && node.pool.promised() == 0;
         self.couples.iter().all(Couple::is_over) && self.nodes.iter().all(forgotten)
     }
 
@@ -345,7 +345,7 @@ impl Bench {
                 Ok(frame) => panic!("{frame:?} is no frame of a lane"),
                 Err(malformed) => panic!("{malformed:?}"),
             }
-            assert!(other.pool.promised <= self.memory, "more is promised than there is");
+            assert!(other.pool.promised() <= self.memory, "more is promised than there is");
         }
         other.drain(self.now);
         let node = &mut self.nodes[who];
@@ -439,7 +439,7 @@ impl std::fmt::Debug for Bench {
                 f,
                 "\n  node: {} connections, {} promised, awake {:?}, deadline {:?}",
                 node.connections.len(),
-                node.pool.promised,
+                node.pool.promised(),
                 node.awake,
                 node.connections.deadline()
             )?;

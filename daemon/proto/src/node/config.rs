@@ -97,6 +97,8 @@ pub enum Command {
     },
     /// Says goodbye in all sessions; the node is of no use afterwards
     Close,
+    /// Says goodbye to those peers to which a relay leads; for shards, before any of them takes [`Command::Close`]
+    CloseRelayed,
     /// Sets the engine anew
     Configure(Engine),
     /// Takes nothing more from the kernels of split connections; once [`super::Node::is_drained`] says

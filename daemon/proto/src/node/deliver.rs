@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::parked::Parked;
 use super::{
-    Carrier, DownReason, Ecn, Event, Node, Outgoing, Peer, Reason, Refusal, Transmit, Way,
+    Carrier, DownReason, Ecn, Event, Node, Outgoing, Owner, Peer, Reason, Refusal, Transmit, Way,
 };
 use crate::crypto::PublicKey;
 use crate::ip::{Parcel, icmp};
@@ -57,12 +57,12 @@ impl Node {
             let (carrier, remote) = match sealed.way {
                 Way::Direct(remote) => (Carrier::Udp, remote),
                 Way::Stream(carrier, remote) => {
-                    self.streams.insert((carrier, remote), *key);
+                    self.streams.insert((carrier, remote), Owner::Peer(*key));
                     (carrier, remote)
                 }
                 Way::Relayed(relay) => {
                     let message = buffer.split_off(start);
-                    self.send_relayed(relay, key, message, now);
+                    self.give_relay(relay, key, message, now);
                     continue;
                 }
             };
@@ -136,7 +136,7 @@ impl Node {
                     self.events.push_back(Event::Pong { peer, id: ping.id, rtt: now.since(sent) });
                 }
             }
-            Output::Ended(ends) => self.flows.close(&ends, key),
+            Output::Ended(ends) => self.close_flow(&ends, key),
             Output::Opened(ends) => self.on_opened(key, ends),
             Output::Offload(way, works) => {
                 self.events.push_back(Event::Offload { peer, way, works });
@@ -182,39 +182,18 @@ impl Node {
         mut message: Vec<u8>,
         now: Instant,
     ) {
-        if self.relay {
-            if !self.may_relay(from) {
-                return self.refuse(Refusal::NotMember);
-            }
-            let len = message.len();
-            let fits = self.may_relay(other);
-            let session =
-                self.peers.get_mut(other).filter(|_| fits).and_then(|peer| peer.session.as_mut());
-            if session.is_some_and(|session| session.send_relayed(*from, message, now)) {
-                self.relayed.count(len);
-                self.dirty.insert(*other);
-            } else {
-                self.dropped += 1;
-            }
-            return;
-        }
-        let trusted = match self.peers.get(other) {
-            Some(peer) => peer.config.relay == Some(*from),
-            None => self.is_hub(from),
-        };
-        if !trusted {
-            return self.refuse(Refusal::NotMember);
-        }
-        let way = Way::Relayed(*from);
-        if let Err(refusal) =
-            self.dispatch(way, (None, Ecn::Incapable), Some(other), &mut message, now)
-        {
-            self.refuse(refusal);
+        if !self.relay {
+            let hub = self.is_hub(from);
+            self.bring(*from, hub, other, &mut message, now);
+        } else if self.may_relay(from) {
+            self.carry_on(from, other, message, now);
+        } else {
+            self.refuse(Refusal::NotMember);
         }
     }
 
     /// Tells whether messages from and for a peer are carried on: one without addresses is no member yet
-    fn may_relay(&self, key: &PublicKey) -> bool {
+    pub(super) fn may_relay(&self, key: &PublicKey) -> bool {
         self.peers.get(key).is_some_and(|peer| !peer.config.prefixes.is_empty())
     }
 
@@ -230,22 +209,13 @@ impl Node {
         let (carrier, remote) = match way {
             Way::Direct(remote) => (Carrier::Udp, remote),
             Way::Stream(carrier, remote) => (carrier, remote),
-            Way::Relayed(relay) => return self.send_relayed(relay, key, bytes, now),
+            Way::Relayed(relay) => return self.give_relay(relay, key, bytes, now),
         };
         // Handshakes tell of no marks.
         let ecn = Ecn::Incapable;
         let (peer, offload) = (*key, true);
         let transmit = Transmit { carrier, peer, remote, local, ecn, segment: None, offload };
         self.outgoing.push_back(Outgoing { transmit, bytes });
-    }
-
-    fn send_relayed(&mut self, relay: PublicKey, to: &PublicKey, message: Vec<u8>, now: Instant) {
-        let session = self.peers.get_mut(&relay).and_then(|peer| peer.session.as_mut());
-        if session.is_some_and(|session| session.send_relayed(*to, message, now)) {
-            self.dirty.insert(relay);
-        } else {
-            self.dropped += 1;
-        }
     }
 
     /// Forgets a session; the peer stays known
@@ -267,7 +237,7 @@ impl Node {
         // Who vouches for what must not get lost with the session.
         while let Some(output) = session.poll_output() {
             match output {
-                Output::Ended(ends) => self.flows.close(&ends, key),
+                Output::Ended(ends) => self.close_flow(&ends, key),
                 Output::Opened(ends) => self.on_opened(key, ends),
                 Output::Closed(_)
                 | Output::Control(_)

@@ -3,8 +3,10 @@
 //! A connection stays with the peer with which it was opened when routes change later: its bytes are
 //! kept there. [`Flows`] knows that peer by the connection's addresses and ports, for packets from the
 //! TUN, and vouches for the source of the packets that the connection itself writes.
+//!
+//! Where routes lead elsewhere by now, other shards cannot know that. They are told of such *strays*, one by one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crypto::PublicKey;
 use crate::ip::Packet;
@@ -14,6 +16,10 @@ use crate::tcp::{Ends, ends_of};
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     peers: BTreeMap<Ends, PublicKey>,
+    /// Those of which other shards were told
+    told: BTreeSet<Ends>,
+    /// Those of other shards of which we were told
+    strays: BTreeMap<Ends, u8>,
 }
 
 impl Flows {
@@ -22,15 +28,45 @@ impl Flows {
         self.peers.entry(ends).or_insert(peer);
     }
 
-    pub(super) fn close(&mut self, ends: &Ends, peer: &PublicKey) {
-        if self.peers.get(ends) == Some(peer) {
-            self.peers.remove(ends);
+    /// Takes a connection from a peer, if that has it; says whether other shards were told of it
+    pub(super) fn close(&mut self, ends: &Ends, peer: &PublicKey) -> bool {
+        let has = self.peers.get(ends) == Some(peer);
+        has && self.peers.remove(ends).is_some() && self.told.remove(ends)
+    }
+
+    /// Finds out which connections have strayed, as `is_routed` says that routes lead here for them no more; returns of
+    /// which others are to be told that they have, or are back or over
+    pub(super) fn stray(&mut self, is_routed: impl Fn(&Ends) -> bool) -> Vec<(Ends, bool)> {
+        let strays: BTreeSet<Ends> =
+            self.peers.keys().filter(|ends| !is_routed(ends)).copied().collect();
+        let new = strays.difference(&self.told).map(|ends| (*ends, true));
+        let back = self.told.difference(&strays).map(|ends| (*ends, false));
+        let news = new.chain(back).collect();
+        self.told = strays;
+        news
+    }
+
+    /// Takes the news that another shard has a stray, or has it no more
+    pub(super) fn on_stray(&mut self, ends: Ends, shard: u8, there: bool) {
+        if there {
+            self.strays.insert(ends, shard);
+        } else if self.strays.get(&ends) == Some(&shard) {
+            self.strays.remove(&ends);
         }
     }
 
-    /// Forgets all connections of a peer
-    pub(super) fn forget(&mut self, peer: &PublicKey) {
+    /// Returns the shard that has the stray that a packet from the TUN belongs to
+    pub(super) fn shard_for(&self, packet: &Packet<'_>) -> Option<u8> {
+        if self.strays.is_empty() {
+            return None;
+        }
+        self.strays.get(&ends_of(packet)?).copied()
+    }
+
+    /// Forgets all connections of a peer; returns those of which other shards were told
+    pub(super) fn forget(&mut self, peer: &PublicKey) -> Vec<Ends> {
         self.peers.retain(|_, owner| owner != peer);
+        self.told.extract_if(.., |ends| !self.peers.contains_key(ends)).collect()
     }
 
     /// Returns the peer whose connection a packet from the TUN belongs to

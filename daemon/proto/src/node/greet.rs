@@ -28,6 +28,10 @@ pub(super) struct Held {
 }
 
 impl Held {
+    pub(super) fn key(&self) -> &PublicKey {
+        &self.received.key
+    }
+
     pub(super) fn expires(&self) -> Instant {
         self.since + TICKET_LIFE
     }
@@ -71,26 +75,40 @@ impl Node {
         if key == self.local.public() || origin.is_some_and(|origin| *origin != key) {
             return Err(Refusal::Handshake);
         }
-        if let Some(peer) = self.peers.get(&key) {
-            if peer.is_replayed(received.boot, received.sequence) {
-                return Err(Refusal::Replayed);
-            }
-            if let Some(response) = peer.half_open.response(&received.digest) {
-                let response = response.to_vec();
-                if let Some(peer) = self.peers.get_mut(&key) {
-                    peer.half_open.on_answered(&received.digest, way);
-                }
-                self.send_way(&key, way, local, response, now);
-                return Ok(());
-            }
+        let held = Held { received, way, local, since: now };
+        if self.shard.keeps(&key) && self.repeat(&held, now)? {
+            return Ok(());
         }
         if !self.gate.member_ok(&key, now) {
             // Who only repeats old inits of that member has no cookie, and cannot lock it out.
             let verdict = self.gate.prove(&self.local, source, bytes, &mut self.rng, now);
             self.obey(verdict, way, local, origin, now)?;
         }
-        let held = Held { received, way, local, since: now };
-        let peer = self.peers.get(&key);
+        self.pass_init(held).map_or(Ok(()), |held| self.decide(held, now))
+    }
+
+    /// Takes an init that another shard has opened
+    pub(super) fn on_opened_init(&mut self, held: Held, now: Instant) -> Result<(), Refusal> {
+        if self.repeat(&held, now)? { Ok(()) } else { self.decide(held, now) }
+    }
+
+    /// Answers an init as before, if it was answered before; says whether it was
+    fn repeat(&mut self, held: &Held, now: Instant) -> Result<bool, Refusal> {
+        let Held { received, way, local, .. } = held;
+        let Some(peer) = self.peers.get_mut(&received.key) else { return Ok(false) };
+        if peer.is_replayed(received.boot, received.sequence) {
+            return Err(Refusal::Replayed);
+        }
+        let Some(response) = peer.half_open.response(&received.digest) else { return Ok(false) };
+        let response = response.to_vec();
+        peer.half_open.on_answered(&received.digest, *way);
+        self.send_way(&received.key, *way, *local, response, now);
+        Ok(true)
+    }
+
+    /// Answers an init, or asks what to do with it
+    fn decide(&mut self, held: Held, now: Instant) -> Result<(), Refusal> {
+        let peer = self.peers.get(held.key());
         let goes_on = peer.and_then(|peer| peer.session.as_ref());
         let goes_on = goes_on
             .is_some_and(|session| session.is_meant(held.received.boot, held.received.incarnation));
@@ -128,7 +146,8 @@ impl Node {
             return Err(Refusal::Undecided);
         }
         let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
+        // Each shard has numbers of its own.
+        self.next_ticket += u64::from(self.shard.count());
         let (hello, way) = (held.received.hello.clone(), held.way);
         self.events.push_back(Event::Stranger { ticket, key, hello, way });
         self.tickets.insert(ticket, held);
@@ -136,6 +155,9 @@ impl Node {
     }
 
     pub(super) fn admit(&mut self, ticket: Ticket, peer: PeerConfig, reply: &[u8], now: Instant) {
+        if !self.shard.keeps(&peer.key) {
+            return self.set_peer(peer, now);
+        }
         let Some(held) = self.tickets.remove(&ticket) else { return };
         if peer.key != held.received.key || reply.len() > REPLY_MAX {
             return self.refuse(Refusal::NotMember);
@@ -449,7 +471,7 @@ impl Node {
 
     fn free_index(&mut self) -> u32 {
         loop {
-            let index = self.rng.next_u32();
+            let index = self.shard.mark(self.rng.next_u32());
             if !self.indices.contains_key(&index) {
                 return index;
             }

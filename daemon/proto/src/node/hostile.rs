@@ -205,7 +205,7 @@ fn a_member_that_sends_rubbish_harms_only_itself() {
             net.run(secs(3));
         }
         let hub = net.nodes[0].public_key();
-        if net.nodes[1].peers.get(&hub).unwrap().session.is_none() {
+        if net.nodes[1].shard_of(&hub).peers.get(&hub).unwrap().session.is_none() {
             net.run(secs(3));
             continue;
         }

@@ -12,13 +12,21 @@
 //!
 //! Handshakes are dispatched in `greet`, the output of sessions in `deliver`, strangers are kept
 //! off in `admission`.
+//!
+//! # Shards
+//!
+//! A node may be divided into several ([`Node::shards`]), each a [`Node`] with some of the peers; see `shard`. They
+//! are told the same commands, and the drain of each then includes [`Node::poll_handover`] and
+//! [`Node::poll_proved`]. A node that is whole has neither.
 
 pub mod admission;
 mod config;
 mod deliver;
 mod event;
+mod fleet;
 mod flows;
 mod greet;
+mod handover;
 #[cfg(test)]
 mod hostile;
 mod parked;
@@ -26,6 +34,9 @@ mod peer;
 mod peers;
 mod pings;
 mod refusal;
+mod shard;
+#[cfg(test)]
+mod shards;
 mod stats;
 #[cfg(test)]
 mod testing;
@@ -47,19 +58,24 @@ use tracing::trace;
 use self::admission::Gate;
 pub use self::config::{Admission, BootId, Command, Contact, NodeConfig, PeerConfig, Ticket};
 pub use self::event::{Arrival, Credential, DownReason, Ecn, Event, Transmit, Why};
+pub use self::fleet::Fleet;
 use self::flows::Flows;
 use self::greet::Held;
+pub use self::handover::Handover;
+use self::handover::Passed;
 use self::parked::{Away, Parked};
 use self::peer::{Peer, Reason};
 use self::peers::Peers;
 use self::pings::{Ping, Pings};
 pub use self::refusal::{Refusal, Refusals};
+use self::shard::Shard;
+pub use self::shard::{SHARD_BITS, SHARDS_MAX, steer};
 pub use self::stats::{Carriage, NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
 use crate::ip::gso::Cutter;
-use crate::ip::{Gso, Packet, Parcel};
+use crate::ip::{Gso, Packet, Parcel, Prefix};
 use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
 use crate::router::Router;
 pub use crate::session::{Engine, TcpMode};
@@ -75,6 +91,7 @@ pub const HELLO_MAX: usize = 800;
 /// One node of one network
 #[derive(Debug)]
 pub struct Node {
+    shard: Shard,
     local: Local,
     admission: Admission,
     relay: bool,
@@ -87,12 +104,16 @@ pub struct Node {
     incarnations: u32,
     gate: Gate,
     peers: Peers,
+    /// What is routed to the peers of other shards
+    elsewhere: BTreeMap<PublicKey, Vec<Prefix>>,
     /// Whose session, attempt or half-open handshake an index of ours names
     indices: BTreeMap<u32, PublicKey>,
     /// Which peer has which split connection
     flows: Flows,
     router: Router,
     router_is_stale: bool,
+    /// Whether packets from the TUN are for peers of this shard at all
+    routed: bool,
     /// Split connections with nodes that are no peers at present
     away: Away,
     /// Whether the node is about to end
@@ -104,7 +125,11 @@ pub struct Node {
     dirty: BTreeSet<PublicKey>,
     schedule: BTreeSet<(Instant, PublicKey)>,
     /// To whom a stream carrier's connection leads
-    streams: BTreeMap<(Carrier, SocketAddr), PublicKey>,
+    streams: BTreeMap<(Carrier, SocketAddr), Owner>,
+    /// Connections of stream carriers that the first shard knows to lead to who should be there
+    witnessed: BTreeSet<(Carrier, SocketAddr)>,
+    proved: VecDeque<(Carrier, SocketAddr)>,
+    handovers: VecDeque<Handover>,
     outgoing: VecDeque<Outgoing>,
     packets: VecDeque<Parcel>,
     events: VecDeque<Event>,
@@ -115,6 +140,13 @@ pub struct Node {
     received: Traffic,
     /// Inner packets of peers that are gone: sent, received
     parted: (Traffic, Traffic),
+}
+
+/// Who sends over a stream carrier's connection
+#[derive(Clone, Copy, Debug)]
+enum Owner {
+    Peer(PublicKey),
+    Shard(u8),
 }
 
 /// A message that is ready to go
@@ -128,33 +160,53 @@ struct Outgoing {
 impl Node {
     /// Makes a node without peers
     pub fn new(config: NodeConfig, now: Instant) -> Self {
+        let shared = Shared::new(config.engine, now);
+        Self::shard(config, Shard::SOLE, shared, now)
+    }
+
+    /// Makes a node without peers in so many shards, [`SHARDS_MAX`] at most
+    pub fn shards(config: &NodeConfig, count: usize, now: Instant) -> Vec<Self> {
+        let shared = Shared::new(config.engine, now);
+        let shard = |shard| Self::shard(config.clone(), shard, shared.share(), now);
+        Shard::all(count).map(shard).collect()
+    }
+
+    fn shard(config: NodeConfig, shard: Shard, shared: Shared, now: Instant) -> Self {
         let mut rng = ChaCha20Rng::from_seed(config.seed);
         let boot = BootId(rng.next_u64().to_be_bytes());
+        // All have the boot id, and nothing else that is drawn.
+        rng.set_stream(shard.index().into());
         let cipher = if config.aes { Cipher::Aes256Gcm } else { Cipher::ChaCha20Poly1305 };
         let local = Local::new(config.private_key, config.network_key, boot, cipher);
         Self {
+            shard,
             gate: Gate::new(now),
             local,
             admission: config.admission,
             relay: config.relay,
             silence: config.silence,
-            shared: Shared::new(config.engine, now),
+            shared,
             rng,
             sequence: 0,
             incarnations: 0,
             peers: Peers::default(),
+            elsewhere: BTreeMap::new(),
             indices: BTreeMap::new(),
             flows: Flows::default(),
             router: Router::default(),
-            router_is_stale: false,
+            router_is_stale: true,
+            routed: false,
             away: Away::default(),
             draining: false,
             tickets: BTreeMap::new(),
-            next_ticket: 0,
+            next_ticket: shard.index().into(),
             pings: Pings::default(),
             dirty: BTreeSet::new(),
             schedule: BTreeSet::new(),
             streams: BTreeMap::new(),
+            witnessed: BTreeSet::new(),
+            proved: VecDeque::new(),
+            handovers: VecDeque::new(),
             outgoing: VecDeque::new(),
             packets: VecDeque::new(),
             events: VecDeque::new(),
@@ -177,6 +229,13 @@ impl Node {
         now: Instant,
     ) -> Credential {
         self.received.count(bytes.len());
+        if self.pass_message(arrival, bytes) {
+            return Credential::Key;
+        }
+        self.take_message(arrival, bytes, now)
+    }
+
+    fn take_message(&mut self, arrival: Arrival, bytes: &mut [u8], now: Instant) -> Credential {
         let way = Way::over(arrival.carrier, arrival.remote);
         let result = self.dispatch(way, (arrival.local, arrival.ecn), None, bytes, now);
         if let Err(refusal) = result {
@@ -187,6 +246,10 @@ impl Node {
 
     /// Takes one inner IP packet from the TUN, or a super-packet
     pub fn handle_packet(&mut self, packet: &[u8], gso: Option<Gso>, now: Instant) {
+        self.take_packet(packet, gso, Passed::Not, now);
+    }
+
+    fn take_packet(&mut self, packet: &[u8], gso: Option<Gso>, passed: Passed, now: Instant) {
         let Ok(view) = Packet::parse(packet) else {
             return self.refuse(Refusal::Malformed);
         };
@@ -197,9 +260,15 @@ impl Node {
         let cutter = cutter.flatten();
         let packets = cutter.as_ref().map_or(1, Cutter::segments);
         let carried = self.flows.peer_for(&view);
+        if passed == Passed::Not && carried.is_none() && self.pass_stray(&view, packet, gso) {
+            return;
+        }
         let Some(key) = carried.or_else(|| self.route(view.dst())) else {
             return self.refuse(Refusal::NoRoute);
         };
+        if self.pass_packet(&key, packet, gso, passed) {
+            return;
+        }
         let parked = carried.and_then(|key| {
             self.serve_parked(&key, now, |tcp, pool| tcp.handle_packet(packet, gso, pool, now))
         });
@@ -230,23 +299,22 @@ impl Node {
         self.dirty.insert(key);
     }
 
-    /// Takes a command of the control side
+    /// Takes a command of the control side; one that concerns another shard's peer changes little here
     pub fn handle_command(&mut self, command: Command, now: Instant) {
         match command {
             Command::Admit { ticket, peer, reply } => self.admit(ticket, peer, &reply, now),
             Command::Close => {
                 // Goodbyes that a relay carries must be with it before it is gone itself.
-                let relayed = |peer: &Peer| matches!(peer.way(), Some(Way::Relayed(_)));
-                let mut keys: Vec<PublicKey> = self.peers.all().map(|(key, _)| *key).collect();
-                keys.sort_by_key(|key| !self.peers.get(key).is_some_and(relayed));
-                for key in keys {
-                    self.remove_peer(&key, Goodbye::ForNow, now);
-                }
+                self.close(|way| way.is_some_and(Way::is_relayed), now);
+                self.close(|_| true, now);
             }
+            Command::CloseRelayed => self.close(|way| way.is_some_and(Way::is_relayed), now),
             Command::Configure(engine) => self.shared.configure(engine, now),
             Command::Drain => self.drain(),
             Command::PathsChanged => self.on_paths_changed(now),
             Command::PeerAway(key) => self.on_away(&key, now),
+            Command::Ping { peer, .. } | Command::Send { peer, .. } if !self.shard.keeps(&peer) => {
+            }
             Command::Ping { peer, id, timeout } => self.ping(peer, id, timeout, now),
             Command::Refuse { ticket } => {
                 if self.tickets.remove(&ticket).is_some() {
@@ -297,11 +365,15 @@ impl Node {
         bytes: usize,
         now: Instant,
     ) {
-        let Some(key) = self.streams.get(&(carrier, remote)) else { return };
-        let session = self.peers.get_mut(key).and_then(|peer| peer.session.as_mut());
+        let key = match self.streams.get(&(carrier, remote)) {
+            None => return,
+            Some(Owner::Shard(to)) => return self.pass_written(*to, (carrier, remote), bytes),
+            Some(Owner::Peer(key)) => *key,
+        };
+        let session = self.peers.get_mut(&key).and_then(|peer| peer.session.as_mut());
         if let Some(session) = session {
             session.on_written(Way::over(carrier, remote), bytes, now);
-            self.dirty.insert(*key);
+            self.dirty.insert(key);
         }
     }
 
@@ -309,6 +381,12 @@ impl Node {
     ///
     /// What was in flight on it is lost; the next message for `remote` asks for a new connection.
     pub fn handle_broken(&mut self, carrier: Carrier, remote: SocketAddr, now: Instant) {
+        self.pass_broken(carrier, remote);
+        self.on_broken(carrier, remote, now);
+    }
+
+    fn on_broken(&mut self, carrier: Carrier, remote: SocketAddr, now: Instant) {
+        self.witnessed.remove(&(carrier, remote));
         self.streams.remove(&(carrier, remote));
         let way = Way::over(carrier, remote);
         for (key, peer) in self.peers.all_mut() {
@@ -382,7 +460,7 @@ impl Node {
             packets_sent,
             packets_received,
             connections: self.peers.all().map(|(_, peer)| peer.connections()).sum(),
-            promised: self.shared.pool.promised,
+            promised: self.shared.pool.promised(),
             peers: self.peers.all().map(|(_, peer)| peer.stats(&self.shared, now)).collect(),
         }
     }
@@ -390,13 +468,15 @@ impl Node {
     fn next_transmit(&mut self, buffer: &mut Vec<u8>, now: Instant) -> Option<Transmit> {
         buffer.clear();
         loop {
-            if let Some(outgoing) = self.outgoing.pop_front() {
+            let transmit = if let Some(outgoing) = self.outgoing.pop_front() {
                 buffer.extend_from_slice(&outgoing.bytes);
-                return Some(outgoing.transmit);
-            }
-            let key = self.dirty.first().copied()?;
-            if let Some(transmit) = self.drain_peer(&key, buffer, now) {
-                return Some(transmit);
+                Some(outgoing.transmit)
+            } else {
+                let key = self.dirty.first().copied()?;
+                self.drain_peer(&key, buffer, now)
+            };
+            if transmit.is_some_and(|transmit| !self.pass_stream(&transmit, buffer)) {
+                return transmit;
             }
         }
     }
@@ -404,6 +484,11 @@ impl Node {
     fn set_peer(&mut self, config: PeerConfig, now: Instant) {
         let key = config.key;
         if key == self.local.public() {
+            return;
+        }
+        if !self.shard.keeps(&key) {
+            let before = self.elsewhere.insert(key, config.prefixes.clone());
+            self.router_is_stale |= before.as_ref() != Some(&config.prefixes);
             return;
         }
         let eager = config.contact == Contact::Always;
@@ -436,12 +521,13 @@ impl Node {
         if goodbye == Goodbye::ForGood {
             self.abandon_tcp(key, now);
         }
+        self.router_is_stale |= self.elsewhere.remove(key).is_some();
         let Some(mut peer) = self.peers.remove(key) else { return };
         self.parted.0.add(peer.sent);
         self.parted.1.add(peer.received);
         match peer.parked.take() {
             Some(parked) => self.away.insert(*key, parked),
-            None => self.flows.forget(key),
+            None => self.forget_flows(key),
         }
         self.incarnations += 1;
         if let Some((at, _)) = peer.scheduled {
@@ -463,6 +549,13 @@ impl Node {
             }
             self.events.push_back(Event::SessionDown { peer: *key, reason: DownReason::Removed });
         }
+    }
+
+    /// Says goodbye to peers to which such a way leads, or none at all, and forgets them
+    fn close(&mut self, such: impl Fn(Option<Way>) -> bool, now: Instant) {
+        let closed = self.peers.all().filter(|(_, peer)| such(peer.way()));
+        let keys: Vec<PublicKey> = closed.map(|(key, _)| *key).collect();
+        keys.iter().for_each(|key| self.remove_peer(key, Goodbye::ForNow, now));
     }
 
     fn drain(&mut self) {
@@ -559,12 +652,33 @@ impl Node {
         self.router.route(dst)
     }
 
+    /// Tells whether a peer belongs to this shard
+    pub fn keeps(&self, peer: &PublicKey) -> bool {
+        self.shard.keeps(peer)
+    }
+
+    /// Tells whether packets from the TUN are for peers of this shard, or for nobody and this is the first shard: others
+    /// need no queue of it
+    pub fn is_routed(&mut self) -> bool {
+        self.refresh_router();
+        self.routed
+    }
+
     fn refresh_router(&mut self) {
         if core::mem::take(&mut self.router_is_stale) {
-            let routes = self.peers.all().flat_map(|(_, peer)| {
-                peer.config.prefixes.iter().map(|prefix| (*prefix, peer.config.key))
-            });
+            let ours = self.peers.all().map(|(key, peer)| (*key, &peer.config.prefixes));
+            let others = self.elsewhere.iter().map(|(key, prefixes)| (*key, prefixes));
+            // In the order of keys, as if there were no shards: of equal prefixes the first one counts.
+            let all: BTreeMap<_, _> = ours.chain(others).collect();
+            let routes = all
+                .iter()
+                .flat_map(|(key, prefixes)| prefixes.iter().map(|prefix| (*prefix, *key)));
             self.router = Router::new(routes);
+            let mut keys = all.iter().filter(|(_, prefixes)| !prefixes.is_empty());
+            let nobody = keys.clone().next().is_none();
+            self.routed =
+                keys.any(|(key, _)| self.shard.keeps(key)) || nobody && self.shard.is_first();
+            self.tell_strays();
         }
     }
 

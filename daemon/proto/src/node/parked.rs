@@ -106,7 +106,7 @@ impl Node {
         while let Some(change) = tcp.poll_change() {
             match change {
                 Change::Opened(ends) => self.on_opened(key, ends),
-                Change::Closed(ends) => self.flows.close(&ends, key),
+                Change::Closed(ends) => self.close_flow(&ends, key),
             }
         }
     }

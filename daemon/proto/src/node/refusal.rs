@@ -110,6 +110,11 @@ impl Refusals {
         }
     }
 
+    /// Adds what was counted elsewhere
+    pub(super) fn add(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// Returns how often `refusal` happened
     pub fn of(&self, refusal: Refusal) -> u64 {
         Refusal::ALL.iter().position(|known| *known == refusal).map_or(0, |slot| self.0[slot])

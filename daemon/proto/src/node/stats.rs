@@ -30,6 +30,28 @@ pub struct NodeStats {
     pub peers: Vec<PeerStats>,
 }
 
+impl NodeStats {
+    /// Returns the numbers of a whole node, from those of its shards
+    pub fn of_shards(shards: impl IntoIterator<Item = Self>) -> Self {
+        let mut whole = Self::default();
+        for shard in shards {
+            whole.refusals.add(&shard.refusals);
+            whole.dropped += shard.dropped;
+            whole.relayed.add(shard.relayed);
+            whole.sent.add(shard.sent);
+            whole.received.add(shard.received);
+            whole.packets_sent.add(shard.packets_sent);
+            whole.packets_received.add(shard.packets_received);
+            whole.connections += shard.connections;
+            // Memory is common to all.
+            whole.promised = whole.promised.max(shard.promised);
+            whole.peers.extend(shard.peers);
+        }
+        whole.peers.sort_unstable_by_key(|peer| peer.key);
+        whole
+    }
+}
+
 /// Numbers of one peer; counters run on through all its sessions
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PeerStats {

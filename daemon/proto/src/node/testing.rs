@@ -12,7 +12,7 @@ type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
 /// A few nodes and the wire between them
 pub(super) struct Net {
     pub(super) now: Instant,
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<Fleet>,
     pub(super) addrs: Vec<SocketAddr>,
     pub(super) wire: BTreeMap<(Instant, u64), OnWire>,
     pub(super) sent: u64,
@@ -82,7 +82,7 @@ impl Net {
     }
 
     pub(super) fn command(&mut self, at: usize, command: Command) {
-        self.nodes[at].handle_command(command, self.now);
+        self.nodes[at].handle_command(&command, self.now);
         self.drain(at);
     }
 
@@ -134,7 +134,7 @@ impl Net {
                     peer.endpoints.clear();
                     let reply = b"welcome".to_vec();
                     let admit = Command::Admit { ticket: *ticket, peer, reply };
-                    self.nodes[at].handle_command(admit, self.now);
+                    self.nodes[at].handle_command(&admit, self.now);
                     self.drain(at);
                 }
             }
@@ -148,18 +148,20 @@ impl Net {
 
     /// Nothing is left over in the tables of a node
     fn check(&self, at: usize) {
-        let node = &self.nodes[at];
-        assert!(node.dirty.is_empty(), "not drained");
-        let visited = node.peers.visited.get();
-        let places = node.peers.all().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
-        assert_eq!(node.schedule, places.collect(), "schedule of node {at}");
-        node.away.check();
-        let mut indices = BTreeMap::new();
-        for (key, peer) in node.peers.all() {
-            indices.extend(peer.indices().map(|index| (index, *key)));
+        for node in self.nodes[at].shards() {
+            assert!(node.dirty.is_empty() && node.handovers.is_empty(), "not drained");
+            let visited = node.peers.visited.get();
+            let places = node.peers.all().filter_map(|(key, peer)| Some((peer.scheduled?.0, *key)));
+            assert_eq!(node.schedule, places.collect(), "schedule of node {at}");
+            node.away.check();
+            let mut indices = BTreeMap::new();
+            for (key, peer) in node.peers.all() {
+                assert!(node.keeps(key), "peer of another shard");
+                indices.extend(peer.indices().map(|index| (index, *key)));
+            }
+            assert_eq!(node.indices, indices, "indices of node {at}");
+            node.peers.visited.set(visited);
         }
-        assert_eq!(node.indices, indices, "indices of node {at}");
-        node.peers.visited.set(visited);
     }
 
     /// Brings a message to a node, whoever sent it, and wherever it claims to come from
@@ -173,7 +175,8 @@ impl Net {
     /// Returns a message with these frames as node `from` may seal it for node `to`
     pub(super) fn forge(&mut self, from: usize, to: usize, frames: &[u8]) -> Vec<u8> {
         let key = self.nodes[to].public_key();
-        let session = self.nodes[from].peers.get_mut(&key).unwrap().session.as_mut().unwrap();
+        let shard = self.nodes[from].shard_of(&key);
+        let session = shard.peers.get_mut(&key).unwrap().session.as_mut().unwrap();
         session.forge(frames, self.now)
     }
 
@@ -189,7 +192,7 @@ impl Net {
                 break;
             }
             idle = if next == self.now { idle + 1 } else { 0 };
-            let deadlines: Vec<_> = self.nodes.iter().map(Node::deadline).collect();
+            let deadlines: Vec<_> = self.nodes.iter().map(Fleet::deadline).collect();
             assert!(idle < 1000, "busy at {next:?}: {deadlines:?}");
             self.now = next;
             while let Some(entry) = self.wire.first_entry().filter(|entry| entry.key().0 <= next) {
@@ -240,7 +243,7 @@ impl Net {
     }
 }
 
-pub(super) fn node(id: u8, seed: u8, hub: bool) -> Node {
+pub(super) fn node(id: u8, seed: u8, hub: bool) -> Fleet {
     let config = NodeConfig {
         private_key: PrivateKey::from_bytes([id + 1; 32]),
         network_key: NetworkKey::default(),
@@ -251,7 +254,12 @@ pub(super) fn node(id: u8, seed: u8, hub: bool) -> Node {
         silence: Duration::from_secs(15),
         engine: Engine::default(),
     };
-    Node::new(config, Instant::ZERO)
+    Fleet::new(&config, shards(), Instant::ZERO)
+}
+
+/// Returns in how many shards nodes are
+fn shards() -> usize {
+    std::env::var("FASTVPN_SHARDS").map_or(1, |count| count.parse().unwrap())
 }
 
 pub(super) fn overlay(id: usize) -> IpAddr {

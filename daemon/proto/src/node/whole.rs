@@ -28,7 +28,8 @@ impl Net {
     /// Has the first node's kernel send a super-packet, on a path over which those travel whole
     fn send_super(&mut self, packet: &Inner) {
         let key = self.nodes[2].public_key();
-        let session = self.nodes[1].peers.get_mut(&key).unwrap().session.as_mut().unwrap();
+        let shard = self.nodes[1].shard_of(&key);
+        let session = shard.peers.get_mut(&key).unwrap().session.as_mut().unwrap();
         session.always_whole = true;
         self.nodes[1].handle_packet(&packet.bytes, packet.gso, self.now);
         self.drain(1);

@@ -10,15 +10,24 @@
 //! - All that leaves is counted ([`Shaper::on_sent`]), but only load has to ask ([`Shaper::ask`]),
 //!   and asks before each message. So acknowledgements and probes take from what is left to load,
 //!   and never wait.
+//! - Shards of one node have one account ([`Shaper::share`]). Where there are no bounds nobody looks at it.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::meter::time_of;
 use crate::time::{Duration, Instant};
 
 /// Bounds of what one node sends
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Shaper {
     rate: Option<u64>,
     packet_rate: Option<u32>,
+    account: Arc<Mutex<Account>>,
+}
+
+/// What was sent
+#[derive(Debug)]
+struct Account {
     /// When the bytes that were sent have passed
     bytes_pass: Instant,
     /// When the messages that were sent have passed
@@ -34,15 +43,22 @@ pub struct Slot {
 impl Shaper {
     /// Begins without bounds
     pub fn new(now: Instant) -> Self {
-        Self { rate: None, packet_rate: None, bytes_pass: now, messages_pass: now }
+        let account = Account { bytes_pass: now, messages_pass: now };
+        Self { rate: None, packet_rate: None, account: Arc::new(Mutex::new(account)) }
+    }
+
+    /// Returns the same bounds for another shard of the node: what one sends, the other may not
+    #[must_use]
+    pub fn share(&self) -> Self {
+        let account = Arc::clone(&self.account);
+        Self { rate: self.rate, packet_rate: self.packet_rate, account }
     }
 
     /// Sets the bounds: bytes and messages a second
     pub fn set(&mut self, rate: Option<u64>, packet_rate: Option<u32>, now: Instant) {
         self.rate = rate.map(|rate| rate.max(1));
         self.packet_rate = packet_rate.map(|rate| rate.max(1));
-        self.bytes_pass = now;
-        self.messages_pass = now;
+        *self.account() = Account { bytes_pass: now, messages_pass: now };
     }
 
     /// Asks whether load may leave now; whoever may not gets a slot, and may when that has come
@@ -65,7 +81,8 @@ impl Shaper {
         // The slot was for a message of usual size.
         self.charge(bytes.saturating_sub(MESSAGE), 0, Instant::FAR, now);
         if let Some(rate) = self.rate {
-            self.bytes_pass = self.bytes_pass - time_of(MESSAGE.saturating_sub(bytes), rate);
+            let mut account = self.account();
+            account.bytes_pass = account.bytes_pass - time_of(MESSAGE.saturating_sub(bytes), rate);
         }
     }
 
@@ -82,22 +99,39 @@ impl Shaper {
 
     /// Counts what leaves, but not beyond `most`
     fn charge(&mut self, bytes: u64, messages: u64, most: Instant, now: Instant) {
+        if !self.is_bounded() {
+            return;
+        }
+        let mut account = self.account();
         if let Some(rate) = self.rate {
-            let pass = self.bytes_pass.max(now) + time_of(bytes, rate);
-            self.bytes_pass = pass.min(most.max(self.bytes_pass));
+            let pass = account.bytes_pass.max(now) + time_of(bytes, rate);
+            account.bytes_pass = pass.min(most.max(account.bytes_pass));
         }
         if let Some(rate) = self.packet_rate {
-            let pass = self.messages_pass.max(now) + time_of(messages, rate.into());
-            self.messages_pass = pass.min(most.max(self.messages_pass));
+            let pass = account.messages_pass.max(now) + time_of(messages, rate.into());
+            account.messages_pass = pass.min(most.max(account.messages_pass));
         }
     }
 
     /// Returns when a message may leave for which nothing was reserved
     fn open_at(&self) -> Instant {
-        let bytes = self.rate.map(|rate| self.bytes_pass - ahead(time_of(MESSAGE, rate)));
+        if !self.is_bounded() {
+            return Instant::default();
+        }
+        let account = self.account();
+        let bytes = self.rate.map(|rate| account.bytes_pass - ahead(time_of(MESSAGE, rate)));
         let messages =
-            self.packet_rate.map(|rate| self.messages_pass - ahead(time_of(1, rate.into())));
+            self.packet_rate.map(|rate| account.messages_pass - ahead(time_of(1, rate.into())));
         bytes.max(messages).unwrap_or_default()
+    }
+
+    fn is_bounded(&self) -> bool {
+        self.rate.is_some() || self.packet_rate.is_some()
+    }
+
+    fn account(&self) -> MutexGuard<'_, Account> {
+        // It is whole between any two statements above, whoever panicked.
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -187,6 +221,18 @@ mod tests {
         }
 
         assert!(sent.iter().all(|sent| (330..=336).contains(sent)), "{sent:?}");
+    }
+
+    #[test]
+    fn shards_have_one_rate_together() {
+        let mut one = Shaper::new(at(0));
+        one.set(Some(100_000), None, at(0));
+        let other = one.share();
+
+        one.on_sent(20_000, None, at(0));
+
+        assert_eq!(other.turn_at(&None, at(0)), one.turn_at(&None, at(0)));
+        assert!(other.turn_at(&None, at(0)) > at(100));
     }
 
     #[test]

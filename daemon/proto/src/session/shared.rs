@@ -1,4 +1,4 @@
-//! What all sessions of a node share.
+//! What all sessions of a node share, or those of one of its shards.
 
 use crate::buffers::Buffers;
 use crate::limits::MEMORY_DEFAULT;
@@ -76,6 +76,17 @@ impl Shared {
         };
         shared.configure(engine, now);
         shared
+    }
+
+    /// Makes what the sessions of another shard of the same node share: memory and bounds are the same
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self {
+            engine: self.engine,
+            pool: self.pool.share(),
+            shaper: self.shaper.share(),
+            buffers: Buffers::new(BUFFERS),
+        }
     }
 
     /// Takes other settings

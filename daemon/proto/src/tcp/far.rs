@@ -591,11 +591,11 @@ mod tests {
         let mut pool = Pool::new(64 << 20);
         pool.take(1 << 20);
         let mut far = silent(&mut pool);
-        assert_eq!(pool.promised as u64, (1 << 20) + LANE_REST);
+        assert_eq!(pool.promised() as u64, (1 << 20) + LANE_REST);
 
         far.release(&mut pool);
 
-        assert_eq!(pool.promised, 1 << 20);
+        assert_eq!(pool.promised(), 1 << 20);
     }
 
     #[test]

@@ -3,7 +3,10 @@
 //! A byte of a connection may be kept only where it was promised before: as credit to the other
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
 //! what is kept. Connections that are silent for long give back what they have, and take it again when they
-//! are not. One node of many that asks for more than others gets no more than what it leaves free.
+//! are not. All shards of a node share one pool. One node of many that asks for more than others gets no more than what it leaves free.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::buffers::Buffers;
 use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_DEFAULT};
@@ -13,8 +16,8 @@ use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_
 pub struct Pool {
     /// Bytes in all
     pub size: usize,
-    /// Bytes that were promised
-    pub promised: usize,
+    /// Bytes that were promised, by all shards of the node
+    promised: Arc<AtomicUsize>,
     /// Those of them that are for connections with the node that is served now
     own: usize,
     /// Bytes of promise beyond which a connection with it gains nothing, as far as known
@@ -32,7 +35,19 @@ impl Default for Pool {
 impl Pool {
     /// Begins with so many bytes, all free
     pub fn new(size: usize) -> Self {
-        Self { size, promised: 0, own: 0, useful: usize::MAX, buffers: Buffers::new(BUFFERS) }
+        let promised = Arc::default();
+        Self { size, promised, own: 0, useful: usize::MAX, buffers: Buffers::new(BUFFERS) }
+    }
+
+    /// Makes the pool of another shard of the same node: what one promises is missing to the other
+    #[must_use]
+    pub fn share(&self) -> Self {
+        Self { promised: Arc::clone(&self.promised), ..Self::new(self.size) }
+    }
+
+    /// Returns how many bytes were promised, by all shards together
+    pub fn promised(&self) -> usize {
+        self.promised.load(Ordering::Relaxed)
     }
 
     /// Serves connections with a node that were promised so much, and of which each gains nothing by more
@@ -69,7 +84,7 @@ impl Pool {
     /// Tells whether half of what one node may have is in use, whoever has it, or a new connection with a node
     /// that was promised `held` would get nothing on top of its first credit
     pub(super) fn is_short(&self, held: usize) -> bool {
-        self.promised > self.half() || self.room(held) < self.size / 4
+        self.promised() > self.half() || self.room(held) < self.size / 4
     }
 
     /// Half of what one node may have
@@ -82,7 +97,7 @@ impl Pool {
     /// While it is the only one, seven eighths of all; as soon as another one has any, no more than it
     /// leaves free. So whoever comes later always finds something.
     fn room(&self, own: usize) -> usize {
-        let alone = self.promised <= own;
+        let alone = self.promised() <= own;
         let factor = if alone { 7 } else { 1 };
         let free = self.free();
         (factor * (free / (factor + 1))).saturating_sub(own / (factor + 1))
@@ -100,9 +115,14 @@ impl Pool {
         wanted.min(spare).min(largest)
     }
 
+    #[cfg(test)]
+    pub(super) fn set_promised(&mut self, bytes: usize) {
+        self.promised.store(bytes, Ordering::Relaxed);
+    }
+
     pub(super) fn take(&mut self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.promised = self.promised.saturating_add(bytes);
+        self.promised.fetch_add(bytes, Ordering::Relaxed);
         self.own = self.own.saturating_add(bytes);
     }
 
@@ -112,9 +132,17 @@ impl Pool {
     pub(super) fn take_free(&mut self, bytes: u64) -> u64 {
         let eighth = self.size / 8;
         let left = if self.own < eighth { 0 } else { eighth };
-        let bytes = bytes.min(self.free().saturating_sub(left) as u64);
-        self.take(bytes);
-        bytes
+        let mut taken = 0;
+        // Another shard may take some at the same time.
+        let take = |promised: usize| {
+            let free = self.size.saturating_sub(promised).saturating_sub(left);
+            taken = free.min(usize::try_from(bytes).unwrap_or(usize::MAX));
+            Some(promised + taken)
+        };
+        // It always says how much.
+        let _ = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        self.own = self.own.saturating_add(taken);
+        taken as u64
     }
 
     /// Takes as many bytes as leave enough to others, and returns how many
@@ -124,12 +152,13 @@ impl Pool {
 
     pub(super) fn give(&mut self, bytes: u64) {
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.promised = self.promised.saturating_sub(bytes);
+        let give = |promised: usize| Some(promised.saturating_sub(bytes));
+        let _ = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
         self.own = self.own.saturating_sub(bytes);
     }
 
     fn free(&self) -> usize {
-        self.size.saturating_sub(self.promised)
+        self.size.saturating_sub(self.promised())
     }
 }
 
@@ -153,7 +182,7 @@ mod tests {
 
         assert!(credits.is_sorted_by(|one, next| one >= next));
         assert_eq!(credits.last(), Some(&LANE_CREDIT_MIN));
-        assert!(pool.promised <= pool.size && credits.len() > 500, "{}", credits.len());
+        assert!(pool.promised() <= pool.size && credits.len() > 500, "{}", credits.len());
     }
 
     /// Takes all that one node gets, in connections of which each grows as far as it may
@@ -202,7 +231,7 @@ mod tests {
         pool.take(eighth as u64 / 2);
         pool.enter(0, None);
         pool.take(3 * eighth as u64);
-        assert!(pool.promised < pool.size / 2);
+        assert!(pool.promised() < pool.size / 2);
         assert!(pool.is_short(pool.leave()) && !pool.is_short(0));
     }
 
@@ -232,6 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn shards_of_one_node_promise_no_more_than_there_is() {
+        let mut one = Pool::new(1 << 20);
+        let mut other = one.share();
+
+        one.take(1 << 19);
+        let rest = other.take_free(u64::MAX);
+
+        assert_eq!((rest, other.take_free(1), one.take_free(1)), (1 << 19, 0, 0));
+        assert_eq!([one.promised(), other.promised()], [1 << 20; 2]);
+        one.give(1 << 19);
+        assert_eq!(other.promised(), 1 << 19);
+    }
+
+    #[test]
     fn two_greedy_nodes_leave_something_to_a_third() {
         let mut pool = Pool::default();
         let mut held = [0; 3];
@@ -240,6 +283,6 @@ mod tests {
             *held = take_all(&mut pool);
         }
 
-        assert!(held[2] >= 2 * LANE_CREDIT_MIN && pool.promised <= pool.size, "{held:?}");
+        assert!(held[2] >= 2 * LANE_CREDIT_MIN && pool.promised() <= pool.size, "{held:?}");
     }
 }

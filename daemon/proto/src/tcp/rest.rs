@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn silent_connections_leave_their_memory_to_others() {
         let mut pair = chatter(MEMORY_DEFAULT, 200);
-        assert!(pair.pools.iter().all(|pool| pool.promised > MEMORY_DEFAULT / 4 * 3));
+        assert!(pair.pools.iter().all(|pool| pool.promised() > MEMORY_DEFAULT / 4 * 3));
 
         pair.pass(LONG);
 
         let most = 200 * 2 * LANE_REST as usize;
-        assert!(pair.pools.iter().all(|pool| pool.promised <= most));
+        assert!(pair.pools.iter().all(|pool| pool.promised() <= most));
         assert_eq!(pair.pools[CLIENT].first(), Some(LANE_CREDIT_FIRST));
         assert!(pair.nodes.iter().all(|node| node.deadline().is_none()), "nothing is left to do");
     }
@@ -106,9 +106,9 @@ mod tests {
     #[test]
     fn connection_that_rested_goes_on_at_once_with_what_it_had() {
         let mut pair = chatter(MEMORY_DEFAULT, 1);
-        let before = [pair.pools[CLIENT].promised, pair.pools[SERVER].promised];
+        let before = [pair.pools[CLIENT].promised(), pair.pools[SERVER].promised()];
         pair.pass(LONG);
-        assert!(pair.pools[SERVER].promised < before[SERVER] / 50);
+        assert!(pair.pools[SERVER].promised() < before[SERVER] / 50);
 
         for piece in 0..300 {
             pair.says(CLIENT, 100 + piece * 1000, 0, &[piece as u8; 1000]);
@@ -117,8 +117,8 @@ mod tests {
         pair.pump();
 
         assert!(pair.bytes(SERVER).starts_with(&[0; 1000]));
-        assert!(pair.pools[CLIENT].promised >= before[CLIENT] / 2);
-        assert!(pair.pools[SERVER].promised >= before[SERVER] / 2);
+        assert!(pair.pools[CLIENT].promised() >= before[CLIENT] / 2);
+        assert!(pair.pools[SERVER].promised() >= before[SERVER] / 2);
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
     #[test]
     fn what_a_connection_gets_without_a_word_is_given_back_too() {
         let mut pair = chatter(MEMORY_DEFAULT, 1);
-        let free = (MEMORY_DEFAULT - pair.pools[SERVER].promised) as u64;
+        let free = (MEMORY_DEFAULT - pair.pools[SERVER].promised()) as u64;
         pair.pools[SERVER].take(free);
         let conv = *pair.nodes[SERVER].lanes.keys().next().unwrap();
         let lane = pair.nodes[SERVER].lanes.get_mut(&conv).unwrap();
@@ -158,14 +158,14 @@ mod tests {
         pair.pools[SERVER].give(free);
         let lane = pair.nodes[SERVER].lanes.get_mut(&conv).unwrap();
         lane.far.credit = lane.far.reserved;
-        let before = pair.pools[SERVER].promised;
+        let before = pair.pools[SERVER].promised();
 
         // Its kernel shows that it is there.
         pair.says(SERVER, u32::MAX, 100, &[]);
-        assert!(pair.pools[SERVER].promised > before + (1 << 20));
+        assert!(pair.pools[SERVER].promised() > before + (1 << 20));
         pair.pass(LONG);
 
-        assert!(pair.pools[SERVER].promised <= before + 100, "{before}");
+        assert!(pair.pools[SERVER].promised() <= before + 100, "{before}");
         assert!(pair.nodes.iter().all(|node| node.deadline().is_none()));
     }
 
@@ -192,7 +192,7 @@ mod tests {
         let mut pair = chatter(MEMORY, 1);
         pair.pass(LONG);
         // Others take all there is at the far node.
-        let free = (MEMORY - pair.pools[SERVER].promised) as u64;
+        let free = (MEMORY - pair.pools[SERVER].promised()) as u64;
         pair.pools[SERVER].take(free);
 
         let data: Vec<u8> = (0..20_u8).flat_map(|piece| [piece; 1000]).collect();
@@ -200,7 +200,7 @@ mod tests {
             pair.says(CLIENT, 100 + piece as u32 * 1000, 0, data);
         }
         pair.pump();
-        assert!(pair.refused > 0 && pair.pools[SERVER].promised <= MEMORY);
+        assert!(pair.refused > 0 && pair.pools[SERVER].promised() <= MEMORY);
         pair.pools[SERVER].give(free);
         let mut came = Vec::new();
         for _ in 0..10 {
@@ -217,7 +217,7 @@ mod tests {
         const MEMORY: usize = 2 << 20;
         let mut pair = chatter(MEMORY, 1);
         pair.pass(LONG);
-        let free = (MEMORY - pair.pools[CLIENT].promised) as u64;
+        let free = (MEMORY - pair.pools[CLIENT].promised()) as u64;
         pair.pools[CLIENT].take(free);
 
         for piece in 0..20 {
@@ -225,7 +225,7 @@ mod tests {
         }
         let acked = pair.last(CLIENT).unwrap().ack.wrapping_sub(ISN[0].wrapping_add(1));
         assert!((1000..10_000).contains(&acked), "{acked}");
-        let more = pair.pools[CLIENT].promised.saturating_sub(MEMORY);
+        let more = pair.pools[CLIENT].promised().saturating_sub(MEMORY);
         assert!(more <= 1 << 7, "{more}, {acked} bytes");
         pair.pools[CLIENT].give(free);
 

@@ -9,7 +9,7 @@ use crate::time::Duration;
 fn restart(pair: &mut Pair) {
     let stance = pair.nodes[SERVER].stance;
     pair.nodes[SERVER] = Connections { stance, ..Connections::new(Parity::Odd) };
-    pair.pools[SERVER].promised = 0;
+    pair.pools[SERVER].set_promised(0);
     pair.written.iter_mut().for_each(VecDeque::clear);
     let now = pair.now;
     pair.nodes[CLIENT].resume(&mut pair.pools[CLIENT], now);
@@ -60,7 +60,7 @@ fn idle_connection_goes_on_as_plain_packets_where_the_restarted_node_does_not_sp
 
     assert_eq!((pair.last(CLIENT), pair.last(SERVER)), (None, None));
     assert!(pair.nodes.iter().all(Connections::is_empty));
-    assert_eq!(pair.pools[CLIENT].promised, 0);
+    assert_eq!(pair.pools[CLIENT].promised(), 0);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn connection_whose_bytes_died_with_a_node_is_reset_at_both_ends() {
     let [client, server] = [pair.last(CLIENT).unwrap(), pair.last(SERVER).unwrap()];
     assert_eq!((client.flags, client.seq), (RST | ACK, ISN[1] + 1));
     assert_eq!((server.flags, server.seq), (RST | ACK, ISN[0].wrapping_add(1)));
-    assert_eq!(pair.pools[CLIENT].promised, 0);
+    assert_eq!(pair.pools[CLIENT].promised(), 0);
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn ends_of_streams_outlive_a_restart() {
         let last = pair.last(SERVER).unwrap();
         assert_eq!((last.flags & RST, last.ack), (0, ISN[1] + 4), "acknowledged: {acked}");
         assert!(pair.nodes.iter().all(Connections::is_empty));
-        assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
+        assert_eq!(pair.pools.each_ref().map(|pool| pool.promised()), [0, 0]);
     }
 }
 

@@ -56,7 +56,7 @@ fn refused_is_refused_with_the_right_numbers() {
 
     let seen = pair.last(CLIENT).unwrap();
     assert_eq!((seen.ack, seen.flags), (ISN[0].wrapping_add(1), RST | ACK));
-    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
+    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised()), [0, 0]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn node_without_memory_or_that_declines_leaves_a_connection_plain() {
             assert_eq!(pair.say(CLIENT, say), Handling::Plain);
         }
         assert!(pair.nodes.iter().all(Connections::is_empty));
-        assert_eq!(pair.pools[CLIENT].promised, 0);
+        assert_eq!(pair.pools[CLIENT].promised(), 0);
     }
 }
 
@@ -112,7 +112,7 @@ fn sparing_node_splits_its_own_while_memory_is_plenty_and_the_others_as_long_as_
         pair.nodes[side].stance = Stance::Sparing;
         if short {
             // More than half of it is in use for others.
-            pair.pools[side].promised = pair.pools[side].size / 3 * 2;
+            pair.pools[side].set_promised(pair.pools[side].size / 3 * 2);
         }
 
         let taken = syn(&mut pair, &OPTIONS);
@@ -217,7 +217,7 @@ fn simultaneous_open_is_left_to_the_kernels() {
         assert_eq!((seen.seq, seen.flags), (ISN[1 - at], SYN));
         let say = Say { seq: ISN[at], ack: 9, flags: SYN | ACK, ..Say::default() };
         assert_eq!(pair.say(at, say), Handling::Plain);
-        assert_eq!(pair.pools[at].promised, 0);
+        assert_eq!(pair.pools[at].promised(), 0);
     }
 }
 
@@ -331,7 +331,7 @@ fn both_ends_forget_a_connection_that_ended_well() {
     pair.pass(Duration::from_secs(10));
 
     assert!(pair.nodes.iter().all(Connections::is_empty));
-    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
+    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised()), [0, 0]);
 }
 
 #[test]
@@ -346,7 +346,7 @@ fn reset_overtakes_data_and_names_what_the_kernel_expects() {
 
     let seen = pair.last(SERVER).unwrap();
     assert_eq!((seen.flags, seen.seq), (RST | ACK, ISN[0].wrapping_add(10)));
-    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
+    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised()), [0, 0]);
     pair.pass(Duration::from_secs(200));
     assert!(pair.nodes.iter().all(Connections::is_empty));
 }
@@ -467,7 +467,7 @@ fn kernel_that_answers_nothing_is_given_up_at_both_ends() {
 
     assert_eq!(pair.last(SERVER).unwrap().flags, RST | ACK);
     assert_eq!(pair.last(CLIENT).unwrap().flags, RST | ACK);
-    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised), [0, 0]);
+    assert_eq!(pair.pools.each_ref().map(|pool| pool.promised()), [0, 0]);
 }
 
 #[test]
@@ -524,7 +524,7 @@ fn ten_thousand_stalled_readers_stay_within_the_pool() {
         }
         pair.pump();
         pair.written.iter_mut().for_each(VecDeque::clear);
-        assert!(pair.pools.iter().all(|pool| pool.promised <= MEMORY));
+        assert!(pair.pools.iter().all(|pool| pool.promised() <= MEMORY));
     }
     assert!(split > 25, "{split}");
     for node in &pair.nodes {
@@ -608,7 +608,7 @@ fn connections_with_a_node_that_is_gone_are_reset() {
     pair.collect(CLIENT);
 
     assert_eq!(pair.last(CLIENT).unwrap().flags, RST | ACK);
-    assert_eq!(pair.pools[CLIENT].promised, 0);
+    assert_eq!(pair.pools[CLIENT].promised(), 0);
     assert!(pair.nodes[CLIENT].is_empty() && pair.nodes[CLIENT].deadline().is_none());
 }
 

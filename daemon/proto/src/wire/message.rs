@@ -43,6 +43,13 @@ pub fn parse_kind(bytes: &[u8]) -> Result<Kind, Refusal> {
     }
 }
 
+/// Returns the index in a message that its receiver gave away, where the message is long enough for one; an init
+/// has none
+pub fn receiver(bytes: &[u8]) -> Option<u32> {
+    let (_, at) = RECEIVERS.into_iter().find(|(kind, _)| bytes.first() == Some(kind))?;
+    bytes.get(at..)?.first_chunk().map(|index| u32::from_be_bytes(*index))
+}
+
 /// The parts of an init
 #[derive(Clone, Copy, Debug)]
 pub struct Init<'a> {
@@ -330,6 +337,9 @@ fn incarnation(bytes: &[u8]) -> u32 {
     bytes.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
+/// First bytes of the messages that have the index of their receiver, each with the place of the index
+pub const RECEIVERS: [(u8, usize); 3] = [(RESPONSE, 8), (COOKIE, 4), (DATA, 4)];
+
 /// Feature: AES-256-GCM for data; wanted in an init, chosen in a response
 pub const FEATURE_AES: u32 = 1;
 
@@ -399,6 +409,18 @@ mod tests {
             assert_eq!(of_length(shortest - 1), Err(Refusal::Truncated));
             assert_eq!(of_length(longest + 1), Err(Refusal::Truncated));
         }
+    }
+
+    #[test]
+    fn receiver_is_where_views_find_it() {
+        let response = Response::start(7, 8, RESPONSE_PAYLOAD_MIN);
+        assert_eq!(receiver(&response), Some(Response::parse(&response).unwrap().receiver));
+        let cookie = CookieReply { receiver: 9, nonce: &[0; 32], sealed: &[0; 32] }.encode();
+        assert_eq!(receiver(&cookie), Some(9));
+        assert_eq!(receiver(&DataHeader { receiver: 10, number: 0 }.encode()), Some(10));
+        assert_eq!(receiver(&Init::start(7)), None);
+        assert_eq!(receiver(&[DATA, 0, 0, 0, 1, 2, 3]), None);
+        assert_eq!(receiver(&[]), None);
     }
 
     #[test]
