@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use fastvpn_proto::node::{Arrival, Carrier, Command, Event, Node, Transmit};
+use fastvpn_proto::node::{Arrival, Carrier, Command, Event, Fleet, Transmit};
 use fastvpn_proto::time::{Duration, Instant};
 
 use super::host::Power;
@@ -130,7 +130,7 @@ impl World {
 
     /// Mutates a host's node once, then drains it, carries out what follows, and asks for its
     /// deadline
-    pub(super) fn drive(&mut self, id: HostId, act: impl FnOnce(&mut Node, Instant)) {
+    pub(super) fn drive(&mut self, id: HostId, act: impl FnOnce(&mut Fleet, Instant)) {
         if self.hosts[id.0].power != Power::On {
             return;
         }
@@ -145,7 +145,7 @@ impl World {
         loop {
             if let Some(next) = todo.pop_front() {
                 match next {
-                    Todo::Command(command) => node.handle_command(command, local),
+                    Todo::Command(command) => node.handle_command(&command, local),
                     Todo::TooBig(to, len) => node.handle_too_big(&to.peer, to.remote, len),
                 }
             } else if let Some((due, why)) = node.deadline().filter(|(due, _)| *due <= local) {
@@ -168,7 +168,7 @@ impl World {
         self.hosts[id.0].node = Some(node);
     }
 
-    fn drain(&mut self, id: HostId, node: &mut Node, local: Instant, todo: &mut VecDeque<Todo>) {
+    fn drain(&mut self, id: HostId, node: &mut Fleet, local: Instant, todo: &mut VecDeque<Todo>) {
         let mut buffer = Vec::new();
         while let Some(transmit) = node.poll_transmit(&mut buffer, local) {
             self.send_all(id, transmit, &buffer, todo);

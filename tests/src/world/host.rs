@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::node::{
-    Admission, Choice, Command, Contact, Engine, Event, Node, NodeConfig, PeerConfig, Ticket,
+    Admission, Choice, Command, Contact, Engine, Event, Fleet, NodeConfig, PeerConfig, Ticket,
     Traffic,
 };
 use fastvpn_proto::time::{Duration, Instant};
@@ -131,7 +131,7 @@ pub(super) struct Host {
     pub(super) site: SiteId,
     pub(super) power: Power,
     /// Nothing while it is off, and while the node is being driven
-    pub(super) node: Option<Node>,
+    pub(super) node: Option<Fleet>,
     pub(super) private_key: PrivateKey,
     pub(super) key: PublicKey,
     /// Difference between the host's clock and the world's

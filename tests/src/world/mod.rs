@@ -1,10 +1,10 @@
 //! Hosts and wires in virtual time.
 //!
-//! A [`World`] runs real [`fastvpn_proto::node::Node`]s against emulated links: a minute of link time takes
+//! A [`World`] runs real nodes ([`fastvpn_proto::node::Fleet`]) against emulated links: a minute of link time takes
 //! milliseconds, and the same seed gives the same minute. Tests add hosts, shape links, send packets
 //! and run time forward; `oracle` judges each step, so that a test only says what is special to it.
 //!
-//! On failure the seed and the state of all hosts are printed; `FASTVPN_SEED` replays.
+//! On failure the seed and the state of all hosts are printed; `FASTVPN_SEED` replays. `FASTVPN_SHARDS` divides each node.
 //!
 //! # Contract
 //!
@@ -28,7 +28,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
-    Command, Contact, Ecn, Event, NodeStats, PeerConfig, PeerState, PeerStats, Traffic, Way,
+    Command, Contact, Ecn, Event, Fleet, NodeStats, PeerConfig, PeerState, PeerStats, Traffic, Way,
 };
 use fastvpn_proto::time::{Duration, Instant};
 use rand_chacha::ChaCha8Rng;
@@ -338,7 +338,7 @@ impl World {
 
     /// Gives a command to a host's node
     pub fn command(&mut self, host: HostId, command: Command) {
-        self.drive(host, |node, now| node.handle_command(command, now));
+        self.drive(host, |node, now| node.handle_command(&command, now));
     }
 
     // --- wires -------------------------------------------------------------------------------
@@ -521,7 +521,7 @@ impl World {
         let mut seed = [0; 32];
         self.chance.fill_bytes(&mut seed);
         let host = &mut self.hosts[id.0];
-        let node = fastvpn_proto::node::Node::new(host.node_config(seed), host.clock(self.now));
+        let node = Fleet::new(&host.node_config(seed), shards(), host.clock(self.now));
         host.node = Some(node);
         host.power = Power::On;
         let known: Vec<_> = host.known.values().cloned().collect();
@@ -582,4 +582,9 @@ impl Drop for World {
             eprintln!("  wire {:?}", wire.counters());
         }
     }
+}
+
+/// Returns in how many shards each node is: `FASTVPN_SHARDS`, or one
+fn shards() -> usize {
+    std::env::var("FASTVPN_SHARDS").ok().and_then(|count| count.parse().ok()).unwrap_or(1)
 }
