@@ -83,6 +83,7 @@ fn restart(old: &NetworkConfig, new: &NetworkConfig) -> Option<&'static str> {
         .or((old.cipher != new.cipher).then_some("cipher"))
         .or((old.listen != new.listen).then_some("listen"))
         .or((old.interface != new.interface).then_some("interface"))
+        .or((old.threads != new.threads).then_some("threads"))
         .or((old.addresses != new.addresses).then_some("address"))
         .or(role)
 }
@@ -177,13 +178,14 @@ mod tests {
     #[test]
     fn what_sessions_rest_on_needs_a_restart() {
         type Edit = fn(&mut NetworkConfig);
-        let edits: [(Edit, &str); 8] = [
+        let edits: [(Edit, &str); 9] = [
             (|new| new.role = peer("home").role, "role"),
             (|new| new.private_key = PrivateKey::from_bytes([9; 32]), "private_key"),
             (|new| new.network_key = NetworkKey::from_bytes([9; 32]), "network_key_file"),
             (|new| new.cipher = Preference::ChaCha, "cipher"),
             (|new| new.listen.set_port(9), "listen"),
             (|new| new.interface.push('x'), "interface"),
+            (|new| new.threads = Some(3), "threads"),
             (|new| new.addresses.clear(), "address"),
             (|new| hub_of(new).subnets = vec!["10.1.0.0/24".parse().unwrap()], "subnet"),
         ];
@@ -250,6 +252,7 @@ mod tests {
             listen: "[::]:0".parse().unwrap(),
             interface: "fvpn-x".to_owned(),
             mtu: 1400,
+            threads: None,
             addresses: vec!["10.0.0.7/24".parse().unwrap()],
             dns: Some(crate::dns::Suffix::of_network(name)),
             cipher: Preference::Auto,

@@ -11,7 +11,7 @@ use std::path::Path;
 use fastvpn_proto::crypto::{NetworkKey, PrivateKey, PublicKey};
 use fastvpn_proto::ip::Prefix;
 use fastvpn_proto::limits::TUN_MTU_DEFAULT;
-use fastvpn_proto::node::Choice;
+use fastvpn_proto::node::{Choice, SHARDS_MAX};
 
 use super::file::{NetworkFile, Text};
 use super::problem::{Notes, Wrong, quoted};
@@ -65,6 +65,7 @@ pub(super) fn check(
         None => Some(value::interface_default(name.as_str())),
     };
     let mtu = mtu(&file, notes);
+    let threads = threads(&file, notes);
     let addresses = addresses(&file, notes);
     let dns = dns(&name, &file, notes);
     let lines = Lines::of(&file, addresses.as_deref().unwrap_or_default(), notes);
@@ -94,6 +95,7 @@ pub(super) fn check(
             listen: listen?,
             interface: interface?,
             mtu: mtu?,
+            threads: threads?,
             addresses: addresses?.into_iter().map(|own| own.prefix).collect(),
             dns: dns?,
             cipher: cipher?,
@@ -245,6 +247,19 @@ fn mtu(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<u16> {
             let remedy =
                 format!("leave it out for {TUN_MTU_DEFAULT}, which fits nearly every path");
             notes.at(&given.span(), "mtu", Wrong::new(what, remedy));
+            None
+        }
+    }
+}
+
+fn threads(file: &NetworkFile, notes: &mut Notes<'_>) -> Option<Option<usize>> {
+    let Some(given) = &file.threads else { return Some(None) };
+    match usize::try_from(*given.get_ref()) {
+        Ok(count) if (1..=SHARDS_MAX).contains(&count) => Some(Some(count)),
+        _ => {
+            let what = format!("{} is not from 1 to {SHARDS_MAX}", given.get_ref());
+            let remedy = "leave it out for as many as the machine has processors for";
+            notes.at(&given.span(), "threads", Wrong::new(what, remedy));
             None
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct NetworkFile {
     pub(super) listen: Option<Text>,
     pub(super) interface: Option<Text>,
     pub(super) mtu: Option<Spanned<i64>>,
+    pub(super) threads: Option<Spanned<i64>>,
     pub(super) address: Option<Spanned<Vec<Text>>>,
     pub(super) dns: Option<Spanned<bool>>,
     pub(super) dns_suffix: Option<Text>,

@@ -159,6 +159,8 @@ pub struct NetworkConfig {
     pub interface: String,
     /// MTU of the TUN interface, in bytes
     pub mtu: u16,
+    /// Data threads; nothing: as many as are of use on this machine
+    pub threads: Option<usize>,
     /// Overlay addresses with their subnets; none: the hub gives one (peer), or no interface (hub)
     pub addresses: Vec<Prefix>,
     /// Under which domain nodes have names; nothing: they have none

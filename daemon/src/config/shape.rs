@@ -61,6 +61,7 @@ pub(super) static KEYS: &[Key] = &[
     key("cipher", Kind::Text, Owner::Both, "\"auto\""),
     key("carrier", Kind::Text, Owner::Both, "\"auto\""),
     key("tcp", Kind::Text, Owner::Both, "\"auto\""),
+    key("threads", Kind::Number, Owner::Both, "2"),
     key("memory", Kind::Text, Owner::Both, "\"64MiB\""),
     key("rate", Kind::Text, Owner::Both, "\"100mbit\""),
     key("packet_rate", Kind::Number, Owner::Both, "50000"),

@@ -39,6 +39,9 @@ const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// Time for a name to be resolved
 const RESOLVE_LIMIT: Duration = Duration::from_secs(8);
 
+/// Most data threads of a network of which nothing is said: each wakes once a second and has buffers of its own
+const THREADS_MOST: usize = 8;
+
 /// What the names of kept TUNs begin with
 pub(super) const KEPT: &str = "tun-";
 /// The same for the TUN of a network that is up for a caller, who has to ask for it again
@@ -183,7 +186,9 @@ impl Worker {
             engine: start.engine,
         };
         let streams = Streams { runtime: Handle::current(), accept: config.carrier };
-        let started = Plane::start(config.name.as_str(), node, start.listen, Some(&streams));
+        let threads = config.threads.unwrap_or_else(threads);
+        let started =
+            Plane::start(config.name.as_str(), &node, start.listen, Some(&streams), threads);
         let (handle, events, listening) =
             started.map_err(|error| cannot_listen(&error, start.listen))?;
         let (sender, ended) = oneshot::channel();
@@ -320,16 +325,21 @@ async fn make(
     if let Some(reason) = netlink.conflict(plan).await.map_err(|error| refused(&error))? {
         return Err(HandleError::Conflict(reason));
     }
-    let fd = if let Some(fd) = left {
+    let count = plane.threads();
+    let queues = if let Some(fd) = left {
         debug!(network = %name, "going on with the interface of an earlier daemon");
-        fd
+        let more = tun::more_queues(&fd, &plan.interface, count - 1);
+        let mut queues = more.map_err(|error| no_device(&error))?;
+        queues.insert(0, fd);
+        queues
     } else {
-        let fd = tun::open(&plan.interface).map_err(|error| no_device(&error))?;
-        store.keep(&kept, &fd);
-        fd
+        let queues = tun::open_queues(&plan.interface, count).map_err(|error| no_device(&error))?;
+        // The first one is enough for the device to be there.
+        store.keep(&kept, &queues[0]);
+        queues
     };
     let index = netlink.apply(plan).await.map_err(|error| refused(&error))?;
-    plane.send(PlaneCommand::Tun { fd, mtu: plan.mtu });
+    plane.send(PlaneCommand::Tun { queues, mtu: plan.mtu });
     Ok(index)
 }
 
@@ -462,6 +472,11 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], HandleError> {
     Ok(bytes)
 }
 
+/// Returns how many data threads are of use on this machine
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get().min(THREADS_MOST))
+}
+
 fn has_aes() -> bool {
     #[cfg(target_arch = "x86_64")]
     let has = std::arch::is_x86_feature_detected!("aes")
@@ -566,7 +581,7 @@ mod tests {
             engine: fastvpn_proto::node::Engine::default(),
         };
         let (handle, mut events, _) =
-            Plane::start("t", node, "0.0.0.0:0".parse().unwrap(), None).unwrap();
+            Plane::start("t", &node, "0.0.0.0:0".parse().unwrap(), None, 1).unwrap();
         let (sender, ended) = oneshot::channel();
         tokio::spawn(async move {
             while events.recv().await.is_some() {}

@@ -1,11 +1,11 @@
-//! The queue of commands from the control side to the data thread.
+//! The queue of orders to a data thread: commands from the control side, and what other threads hand over.
 //!
 //! # Contract
 //!
-//! - Commands arrive in the order in which they were pushed.
-//! - The descriptor is readable while commands wait, or once the inbox is closed.
+//! - Orders arrive in the order in which they came in.
+//! - The descriptor is readable while orders wait, or once the inbox is closed.
 //! - [`Inbox::push`] waits when the queue is full, but not for long: a thread that takes nothing for
-//!   [`PATIENCE`] is stuck, and its watchdog will say so.
+//!   [`PATIENCE`] is stuck, and its watchdog will say so. [`Inbox::offer`] never waits.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use fastvpn_proto::node::Handover;
 use rustix::event::{EventfdFlags, eventfd};
 use tracing::error;
 
@@ -26,10 +27,30 @@ pub(super) struct Inbox {
     wake: OwnedFd,
 }
 
+/// What a data thread is to do
+#[derive(Debug)]
+pub(super) enum Order {
+    /// For the control side
+    Command(PlaneCommand),
+    /// For another thread, which got what belongs to this one
+    Handover(Handover),
+}
+
 #[derive(Debug, Default)]
 struct Queue {
-    commands: VecDeque<PlaneCommand>,
+    orders: VecDeque<Order>,
+    /// Bytes of what was handed over
+    weight: usize,
     closed: bool,
+}
+
+impl Order {
+    fn weight(&self) -> usize {
+        match self {
+            Self::Command(_) => 0,
+            Self::Handover(handover) => handover.weight(),
+        }
+    }
 }
 
 impl Inbox {
@@ -42,9 +63,9 @@ impl Inbox {
         })
     }
 
-    /// Adds a command and wakes the reader; does nothing once the inbox is closed
-    pub(super) fn push(&self, command: PlaneCommand) {
-        let full = |queue: &mut Queue| queue.commands.len() >= CAPACITY && !queue.closed;
+    /// Adds an order and wakes the reader; does nothing once the inbox is closed
+    pub(super) fn push(&self, order: Order) {
+        let full = |queue: &mut Queue| queue.orders.len() >= CAPACITY && !queue.closed;
         let (mut queue, wait) = self
             .room
             .wait_timeout_while(self.lock(), PATIENCE, full)
@@ -56,26 +77,44 @@ impl Inbox {
             error!("the data thread takes no commands; one was dropped");
             return;
         }
-        queue.commands.push_back(command);
-        if queue.commands.len() == 1 {
+        self.add(&mut queue, order);
+    }
+
+    /// The same if there is room; tells whether there was
+    pub(super) fn offer(&self, order: Order) -> bool {
+        let mut queue = self.lock();
+        // Commands have room beyond.
+        let room = queue.orders.len() < CAPACITY / 2 && queue.weight <= WEIGHT;
+        if room && !queue.closed {
+            self.add(&mut queue, order);
+        }
+        room
+    }
+
+    fn add(&self, queue: &mut Queue, order: Order) {
+        queue.weight += order.weight();
+        queue.orders.push_back(order);
+        if queue.orders.len() == 1 {
             self.wake();
         }
     }
 
-    /// Moves at most `limit` commands to `taken`; returns whether the inbox is closed and empty
-    pub(super) fn take(&self, taken: &mut Vec<PlaneCommand>, limit: usize) -> bool {
+    /// Moves at most `limit` orders to `taken`; returns whether the inbox is closed and empty
+    pub(super) fn take(&self, taken: &mut Vec<Order>, limit: usize) -> bool {
         let mut queue = self.lock();
-        let count = limit.min(queue.commands.len());
-        taken.extend(queue.commands.drain(..count));
-        if queue.commands.is_empty() && !queue.closed {
+        let count = limit.min(queue.orders.len());
+        let first = taken.len();
+        taken.extend(queue.orders.drain(..count));
+        queue.weight -= taken[first..].iter().map(Order::weight).sum::<usize>();
+        if queue.orders.is_empty() && !queue.closed {
             // Nothing to read means that nobody has woken us.
             let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
         }
         self.room.notify_all();
-        queue.closed && queue.commands.is_empty()
+        queue.closed && queue.orders.is_empty()
     }
 
-    /// Takes no more commands; those that wait can still be taken
+    /// Takes no more orders; those that wait can still be taken
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();
@@ -99,8 +138,10 @@ impl AsFd for Inbox {
     }
 }
 
-/// Commands that may wait: a push to each member of a large hub, with room to spare
+/// Orders that may wait: a push to each member of a large hub, with room to spare
 pub(super) const CAPACITY: usize = 4096;
+/// Bytes beyond which nothing more is handed over: what a thread gets done in some milliseconds
+const WEIGHT: usize = 4 << 20;
 /// How long a full queue is waited for
 const PATIENCE: Duration = Duration::from_millis(100);
 
@@ -120,8 +161,8 @@ mod tests {
         let inbox = Inbox::new().unwrap();
         assert!(!readable(&inbox));
 
-        inbox.push(PlaneCommand::Carry(true));
-        inbox.push(PlaneCommand::CloseTun);
+        inbox.push(Order::Command(PlaneCommand::Carry(true)));
+        inbox.push(Order::Command(PlaneCommand::CloseTun));
 
         assert!(readable(&inbox));
         let mut taken = Vec::new();
@@ -129,34 +170,37 @@ mod tests {
         assert!(readable(&inbox), "one command still waits");
         assert!(!inbox.take(&mut taken, 1));
         assert!(!readable(&inbox));
-        assert!(matches!(taken[..], [PlaneCommand::Carry(true), PlaneCommand::CloseTun]));
+        assert!(matches!(
+            taken[..],
+            [Order::Command(PlaneCommand::Carry(true)), Order::Command(PlaneCommand::CloseTun)]
+        ));
     }
 
     #[test]
     fn closed_inbox_wakes_gives_what_waits_and_takes_no_more() {
         let inbox = Inbox::new().unwrap();
-        inbox.push(PlaneCommand::Stop { drain: Duration::ZERO });
+        inbox.push(Order::Command(PlaneCommand::Stop { drain: Duration::ZERO }));
 
         inbox.close();
-        inbox.push(PlaneCommand::Stats);
+        inbox.push(Order::Command(PlaneCommand::Stats));
 
         let mut taken = Vec::new();
         assert!(readable(&inbox));
         assert!(inbox.take(&mut taken, 8));
         assert!(readable(&inbox), "a closed inbox never sleeps");
-        assert!(matches!(taken[..], [PlaneCommand::Stop { .. }]));
+        assert!(matches!(taken[..], [Order::Command(PlaneCommand::Stop { .. })]));
     }
 
     #[test]
     fn full_inbox_makes_the_writer_wait_for_room() {
         let inbox = Arc::new(Inbox::new().unwrap());
         for _ in 0..CAPACITY {
-            inbox.push(PlaneCommand::Stats);
+            inbox.push(Order::Command(PlaneCommand::Stats));
         }
 
         let writer = thread::spawn({
             let inbox = Arc::clone(&inbox);
-            move || inbox.push(PlaneCommand::CloseTun)
+            move || inbox.push(Order::Command(PlaneCommand::CloseTun))
         });
         thread::sleep(PATIENCE / 10);
         let mut taken = Vec::new();
@@ -165,23 +209,38 @@ mod tests {
         inbox.take(&mut taken, CAPACITY);
 
         assert_eq!(taken.len(), CAPACITY + 1);
-        assert!(matches!(taken.last(), Some(PlaneCommand::CloseTun)));
+        assert!(matches!(taken.last(), Some(Order::Command(PlaneCommand::CloseTun))));
     }
 
     #[test]
     fn stuck_reader_does_not_hold_the_writer_for_long() {
         let inbox = Inbox::new().unwrap();
         for _ in 0..CAPACITY {
-            inbox.push(PlaneCommand::Stats);
+            inbox.push(Order::Command(PlaneCommand::Stats));
         }
 
         let start = Instant::now();
-        inbox.push(PlaneCommand::CloseTun);
+        inbox.push(Order::Command(PlaneCommand::CloseTun));
 
         assert!(start.elapsed() < Duration::from_secs(5));
         let mut taken = Vec::new();
         inbox.take(&mut taken, usize::MAX);
         assert_eq!(taken.len(), CAPACITY);
+    }
+
+    #[test]
+    fn what_is_offered_never_waits_and_leaves_room_for_commands() {
+        let inbox = Inbox::new().unwrap();
+        let offer = || inbox.offer(Order::Command(PlaneCommand::Stats));
+
+        let taken = (0..CAPACITY).filter(|_| offer()).count();
+
+        assert_eq!(taken, CAPACITY / 2);
+        inbox.push(Order::Command(PlaneCommand::CloseTun));
+        let mut taken = Vec::new();
+        inbox.take(&mut taken, usize::MAX);
+        assert!(matches!(taken.last(), Some(Order::Command(PlaneCommand::CloseTun))));
+        assert!(offer());
     }
 
     fn readable(inbox: &Inbox) -> bool {

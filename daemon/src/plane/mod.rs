@@ -1,8 +1,9 @@
-//! The data thread: one Node, one UDP socket, one TUN queue, and connections of stream carriers.
+//! The data threads of a network: each has a shard of the node, a UDP socket and a TUN queue; the first one also has
+//! the connections of stream carriers.
 //!
-//! A [`Plane`] owns its thread. The control side holds a [`PlaneHandle`]: commands go through a
-//! bounded queue with a wake-up descriptor, events come back in batches. The thread never waits for
-//! the control side.
+//! A [`Plane`] owns its threads. The control side holds a [`PlaneHandle`]: commands go through
+//! bounded queues with wake-up descriptors, events come back in batches. The threads never wait for
+//! the control side, nor for each other.
 //!
 //! Nothing here decides anything: what arrives goes to the node, what the node has goes out.
 
@@ -11,6 +12,8 @@ mod carrier;
 pub mod clock;
 mod inbox;
 mod outlet;
+mod steering;
+mod threads;
 pub mod tun;
 mod turn;
 mod udp;
@@ -24,7 +27,6 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -32,14 +34,13 @@ use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::node::{
     BootId, Choice, Command as NodeCommand, Event as NodeEvent, Node, NodeConfig, NodeStats,
 };
-use fastvpn_proto::time::Instant;
 use tokio::sync::mpsc;
-use tracing::{error, info_span};
+use tracing::{Span, debug, error, info_span};
 
 use carrier::Carriers;
 pub use carrier::Streams;
-use inbox::Inbox;
-use turn::Turn;
+use threads::Threads;
+use turn::{Place, Turn};
 use udp::Udp;
 
 /// What the control side asks of a plane
@@ -49,20 +50,20 @@ pub enum PlaneCommand {
     Accept(Choice),
     /// For the node
     Node(NodeCommand),
-    /// Serve this TUN queue from now on; replaces the one before
+    /// Serve this TUN from now on; replaces the one before
     Tun {
-        /// Non-blocking descriptor of the device's queue
-        fd: OwnedFd,
+        /// Non-blocking descriptors of the device's queues: one for each thread, or one for all
+        queues: Vec<OwnedFd>,
         /// Its MTU, in bytes
         mtu: u16,
     },
-    /// Stop serving the TUN: its descriptor is closed
+    /// Stop serving the TUN: its descriptors are closed
     CloseTun,
     /// Whether packets of the TUN are carried; `false` reads and drops them (the hub is lost)
     Carry(bool),
     /// Send a [`PlaneEvent::Stats`] soon
     Stats,
-    /// Say goodbye to all peers and end the thread
+    /// Say goodbye to all peers and end the threads
     Stop {
         /// How long to wait until nothing is left here of split connections, for a process that will
         /// be back; at once where nothing is
@@ -84,7 +85,7 @@ pub enum PlaneEvent {
     },
     /// The TUN device is gone or broken
     TunLost(io::Error),
-    /// The thread ended; with an error unless it was told to stop
+    /// The threads ended; with an error unless they were told to stop
     Ended(Option<io::Error>),
 }
 
@@ -108,25 +109,25 @@ pub struct Buffers {
     pub send: u64,
 }
 
-/// The data thread of one network
+/// The data threads of one network
 #[derive(Debug)]
 pub struct Plane;
 
 /// The control side's end of a plane; the plane stops when it is dropped
 #[derive(Debug)]
 pub struct PlaneHandle {
-    inbox: Arc<Inbox>,
-    pulse: Arc<Pulse>,
+    threads: Arc<Threads>,
     public_key: PublicKey,
     boot_id: BootId,
 }
 
 impl Plane {
-    /// Binds to `listen` and starts the thread for network `name`
+    /// Binds to `listen` and starts `count` threads for network `name`, or one where the kernel cannot hand messages
+    /// out to several
     ///
     /// Without `streams` messages travel over UDP alone.
     ///
-    /// Events come in batches through the channel. The last one is [`PlaneEvent::Ended`]; socket and
+    /// Events come in batches through the channel. The last one is [`PlaneEvent::Ended`]; sockets and
     /// TUN are closed by then.
     ///
     /// # Errors
@@ -134,47 +135,81 @@ impl Plane {
     /// threads left.
     pub fn start(
         name: &str,
-        node: NodeConfig,
+        node: &NodeConfig,
         listen: SocketAddr,
         streams: Option<&Streams>,
+        count: usize,
     ) -> io::Result<(PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening)> {
-        let (udp, listening) = Udp::bind(listen)?;
         let span = info_span!("plane", network = name);
+        let (sockets, listening) = span.in_scope(|| bind(listen, count))?;
         let carriers = span.in_scope(|| Carriers::new(streams, listening.addr))?;
         let now = clock::now();
-        let node = Node::new(node, now);
-        let inbox = Arc::new(Inbox::new()?);
-        let pulse = Arc::new(Pulse::new(now));
-        let handle = PlaneHandle {
-            inbox: Arc::clone(&inbox),
-            pulse: Arc::clone(&pulse),
-            public_key: node.public_key(),
-            boot_id: node.boot_id(),
-        };
+        let shards = Node::shards(node, sockets.len(), now);
+        let threads = Arc::new(Threads::new(shards.len(), now)?);
+        let first = &shards[0];
+        let (public_key, boot_id) = (first.public_key(), first.boot_id());
+        let handle = PlaneHandle { threads: Arc::clone(&threads), public_key, boot_id };
         let (sender, events) = mpsc::channel(BATCHES);
-        let turn = Turn::new(node, (udp, carriers), inbox, pulse, sender.clone(), now)?;
-        thread::Builder::new()
-            .name(thread_name(name))
-            .spawn(move || span.in_scope(|| live(turn, &sender)))?;
+        let mut carriers = Some(carriers);
+        for (at, (shard, socket)) in shards.into_iter().zip(sockets).enumerate() {
+            // Those that are with the first thread are all there are.
+            let carriers =
+                carriers.take().map_or_else(|| Carriers::new(None, listening.addr), Ok)?;
+            let place = Place { at, threads: Arc::clone(&threads) };
+            let turn = Turn::new(shard, (socket, carriers), place, sender.clone(), now)?;
+            spawn(name, at, &span, turn, sender.clone())?;
+        }
         Ok((handle, events, listening))
     }
 }
 
+/// Binds to `listen` with a socket for each of `count` threads, or with one
+fn bind(listen: SocketAddr, count: usize) -> io::Result<(Vec<Udp>, Listening)> {
+    let (first, listening) = Udp::bind(listen)?;
+    let mut sockets = vec![first];
+    if count > 1 {
+        match sockets[0].siblings(count - 1) {
+            Ok(siblings) => sockets.extend(siblings),
+            Err(error) => {
+                debug!(%error, "one thread only: the kernel hands nothing out to several")
+            }
+        }
+    }
+    Ok((sockets, listening))
+}
+
+fn spawn(
+    name: &str,
+    at: usize,
+    span: &Span,
+    turn: Turn,
+    events: mpsc::Sender<Vec<PlaneEvent>>,
+) -> io::Result<()> {
+    let span = span.clone();
+    let live = move || span.in_scope(|| live(turn, &events));
+    thread::Builder::new().name(thread_name(name, at)).spawn(live).map(drop)
+}
+
 impl PlaneHandle {
-    /// Gives a command to the thread; does nothing once that has ended
+    /// Gives a command to the threads; does nothing once they have ended
     ///
-    /// Waits only when thousands of commands are in the queue, and then for a tenth of a second at
+    /// Waits only when thousands of commands are in a queue, and then for a tenth of a second at
     /// most.
     pub fn send(&self, command: PlaneCommand) {
-        self.inbox.push(command);
+        self.threads.send(command);
     }
 
-    /// Tells whether the thread made a turn during the last `within`
+    /// Returns how many threads there are, and with that how many queues of a TUN they can serve
+    pub fn threads(&self) -> usize {
+        self.threads.count()
+    }
+
+    /// Tells whether each thread made a turn during the last `within`
     ///
     /// It makes one each second at least. Time that the machine slept counts, so that the answer may
     /// be wrong for an instant after it woke.
     pub fn healthy(&self, within: Duration) -> bool {
-        self.pulse.beat_after(clock::now() - within)
+        self.threads.beat_after(clock::now() - within)
     }
 
     /// Returns the node's public key
@@ -190,7 +225,7 @@ impl PlaneHandle {
 
 impl Drop for PlaneHandle {
     fn drop(&mut self) {
-        self.inbox.close();
+        self.threads.close();
     }
 }
 
@@ -207,40 +242,23 @@ pub(crate) fn spent_by(thread: &str) -> Duration {
     spent.sum()
 }
 
-/// When the thread made its last turn; zero once it has ended
-#[derive(Debug)]
-struct Pulse(AtomicU64);
-
-impl Pulse {
-    fn new(now: Instant) -> Self {
-        Self(AtomicU64::new(now.as_nanos()))
-    }
-
-    fn beat(&self, now: Instant) {
-        self.0.store(now.as_nanos(), Ordering::Relaxed);
-    }
-
-    fn stop(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
-    fn beat_after(&self, limit: Instant) -> bool {
-        let last = self.0.load(Ordering::Relaxed);
-        last > 0 && last >= limit.as_nanos()
-    }
-}
-
-/// What the thread does
+/// What a thread does
 fn live(mut turn: Turn, events: &mpsc::Sender<Vec<PlaneEvent>>) {
     let result = catch_unwind(AssertUnwindSafe(|| turn.run()))
         .unwrap_or_else(|panic| Err(io::Error::other(words_of(&*panic))));
-    if let Err(error) = &result {
-        error!(%error, "the data thread ends");
+    let (last, Place { at, threads }) = turn.end();
+    if let Err(error) = result {
+        error!(%error, "a data thread ends");
+        threads.fail(error);
+        threads.part();
     }
-    let mut last = turn.end();
-    last.push(PlaneEvent::Ended(result.err()));
-    // Only here the thread waits for the control side. If that is gone, nobody wants to know.
+    // What one has, the others cannot do without.
+    threads.close();
+    // Only here threads wait for the control side. If that is gone, nobody wants to know.
     let _ = events.blocking_send(last);
+    if let Some(reason) = threads.leave(at) {
+        let _ = events.blocking_send(vec![PlaneEvent::Ended(reason)]);
+    }
 }
 
 fn words_of(panic: &(dyn Any + Send)) -> String {
@@ -251,9 +269,10 @@ fn words_of(panic: &(dyn Any + Send)) -> String {
     format!("panic in the data thread: {}", words.unwrap_or("no words"))
 }
 
-/// Makes the thread's name: the kernel keeps 15 bytes of it
-fn thread_name(network: &str) -> String {
-    format!("plane-{network}").chars().filter(char::is_ascii_graphic).take(15).collect()
+/// Makes a thread's name: the kernel keeps 15 bytes of it
+fn thread_name(network: &str, at: usize) -> String {
+    let number = if at == 0 { String::new() } else { at.to_string() };
+    format!("plane{number}-{network}").chars().filter(char::is_ascii_graphic).take(15).collect()
 }
 
 /// Batches of events that may wait for the control side; what is more is merged into the next
@@ -290,7 +309,7 @@ mod tests {
         assert!(events.blocking_recv().is_none(), "nothing follows the end");
         assert!(!handle.healthy(Duration::from_secs(3600)));
         handle.send(PlaneCommand::Stats);
-        Plane::start("home", config(), listening.addr, None).unwrap();
+        Plane::start("home", &config(), listening.addr, None, 1).unwrap();
     }
 
     #[test]
@@ -312,7 +331,7 @@ mod tests {
         for _ in 0..50 {
             handle.send(PlaneCommand::Stats);
             thread::sleep(Duration::from_millis(20));
-            if Plane::start("home", config(), listening.addr, None).is_ok() {
+            if Plane::start("home", &config(), listening.addr, None, 1).is_ok() {
                 return;
             }
         }
@@ -323,7 +342,7 @@ mod tests {
     fn busy_port_shows_at_once() {
         let (_handle, _events, listening) = start("home");
 
-        let error = Plane::start("work", config(), listening.addr, None).unwrap_err();
+        let error = Plane::start("work", &config(), listening.addr, None, 1).unwrap_err();
 
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
     }
@@ -333,7 +352,7 @@ mod tests {
         let (handle, mut events, _) = start("home");
         let (far, near) = queue();
         handle.send(PlaneCommand::Carry(false));
-        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
 
         for _ in 0..300 {
             while rustix::io::write(&far, &[0x45; 100]).is_err() {
@@ -356,7 +375,7 @@ mod tests {
     fn tun_that_is_gone_is_told_of_once_and_the_plane_goes_on() {
         let (handle, mut events, _) = start("home");
         let (far, near) = queue();
-        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
 
         drop(far);
 
@@ -373,8 +392,8 @@ mod tests {
         let (first_far, first) = queue();
         let (second_far, second) = queue();
 
-        handle.send(PlaneCommand::Tun { fd: first, mtu: 1400 });
-        handle.send(PlaneCommand::Tun { fd: second, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![first], mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![second], mtu: 1400 });
         assert!(is_let_go(&first_far));
         assert_eq!(rustix::io::write(&second_far, b"x"), Ok(1));
 
@@ -387,7 +406,7 @@ mod tests {
         let (handle, mut events, _) = start("home");
         let file = tempfile::tempfile().unwrap();
 
-        handle.send(PlaneCommand::Tun { fd: file.into(), mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![file.into()], mtu: 1400 });
 
         let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
         assert!(lost.is_some());
@@ -408,46 +427,56 @@ mod tests {
     }
 
     #[test]
-    fn packet_from_one_queue_comes_out_of_the_other() {
-        let (near, mut near_events, near_at) = start_as(1);
-        let (far, mut far_events, far_at) = start_as(2);
-        let (near_tun, near_queue) = queue();
-        let (far_tun, far_queue) = queue();
-        near.send(PlaneCommand::Tun { fd: near_queue, mtu: 1400 });
-        far.send(PlaneCommand::Tun { fd: far_queue, mtu: 1400 });
-        far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
-        near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
-        for events in [&mut near_events, &mut far_events] {
-            let up = wait_for(events, |event| {
-                matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
-            });
-            assert!(up.is_some());
-        }
-
-        for round in 0..4 {
-            // As many as the far queue holds while nobody reads it.
-            let packets: Vec<_> = (0..50).map(|number| packet(round * 50 + number)).collect();
-            for packet in &packets {
-                while rustix::io::write(&near_tun, packet).is_err() {
-                    thread::sleep(Duration::from_millis(1));
-                }
+    fn packet_from_any_queue_comes_out_of_the_other_end_whatever_threads_and_queues_there_are() {
+        for (threads, queues) in [(1, 1), (2, 1), (3, 3), (16, 16)] {
+            let (near, mut near_events, near_at) = start_as(1, threads);
+            let (far, mut far_events, far_at) = start_as(2, threads);
+            assert_eq!((near.threads(), far.threads()), (threads, threads));
+            let (near_tun, far_tun) = (serve(&near, queues), serve(&far, queues));
+            far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
+            near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
+            for events in [&mut near_events, &mut far_events] {
+                let up = wait_for(events, |event| {
+                    matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
+                });
+                assert!(up.is_some());
             }
-            let got: Vec<_> = packets.iter().map_while(|_| read(&far_tun)).collect();
-            assert!(packets.iter().all(|packet| got.contains(packet)), "{} came", got.len());
-        }
 
-        near.send(PlaneCommand::Stop { drain: Duration::ZERO });
-        let down = wait_for(&mut far_events, |event| {
-            matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
-        });
-        assert!(down.is_some(), "the last message is the goodbye");
+            for round in 0..4 {
+                // As many as a far queue holds while nobody reads it.
+                let packets: Vec<_> = (0..50).map(|number| packet(round * 50 + number)).collect();
+                for (packet, tun) in packets.iter().zip(near_tun.iter().cycle()) {
+                    while rustix::io::write(tun, packet).is_err() {
+                        thread::sleep(Duration::from_millis(1));
+                    }
+                }
+                let got: Vec<_> = packets.iter().map_while(|_| read(&far_tun)).collect();
+                assert!(packets.iter().all(|packet| got.contains(packet)), "{} came", got.len());
+            }
+            let seen = wait_for(&mut far_events, |event| match event {
+                PlaneEvent::Stats { node, .. } => {
+                    node.peers.len() == 1 && node.packets_received.packets == 200
+                }
+                _ => false,
+            });
+            assert!(seen.is_some(), "numbers are those of all threads");
+
+            near.send(PlaneCommand::Stop { drain: Duration::ZERO });
+            let down = wait_for(&mut far_events, |event| {
+                matches!(event, PlaneEvent::Node(NodeEvent::SessionDown { .. }))
+            });
+            assert!(down.is_some(), "the last message is the goodbye");
+            let end = wait_for(&mut near_events, |event| matches!(event, PlaneEvent::Ended(_)));
+            assert!(matches!(end, Some(PlaneEvent::Ended(None))));
+            assert!(near_events.blocking_recv().is_none(), "nothing follows the end");
+        }
     }
 
     #[test]
     fn idle_plane_sleeps() {
         let (handle, _events, _) = start("idle");
         let (_far, near) = queue();
-        handle.send(PlaneCommand::Tun { fd: near, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
 
         thread::sleep(Duration::from_millis(1200));
 
@@ -457,8 +486,8 @@ mod tests {
 
     #[test]
     fn name_of_the_thread_fits_into_what_the_kernel_keeps() {
-        assert_eq!(thread_name("home"), "plane-home");
-        assert_eq!(thread_name("a-very-long-one"), "plane-a-very-lo");
+        assert_eq!(thread_name("home", 0), "plane-home");
+        assert_eq!(thread_name("a-very-long-one", 12), "plane12-a-very-");
     }
 
     #[test]
@@ -469,16 +498,27 @@ mod tests {
     }
 
     fn start(name: &str) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
-        Plane::start(name, config(), "127.0.0.1:0".parse().unwrap(), None).unwrap()
+        Plane::start(name, &config(), "127.0.0.1:0".parse().unwrap(), None, 2).unwrap()
     }
 
-    fn start_as(key: u8) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
-        start_with(key, Engine::default())
+    fn start_as(
+        key: u8,
+        threads: usize,
+    ) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
+        start_with(key, Engine::default(), threads)
+    }
+
+    /// Has a plane serve a device with so many queues; returns their other ends
+    fn serve(plane: &PlaneHandle, count: usize) -> Vec<OwnedFd> {
+        let (far, queues) = (0..count).map(|_| queue()).unzip();
+        plane.send(PlaneCommand::Tun { queues, mtu: 1400 });
+        far
     }
 
     pub(super) fn start_with(
         key: u8,
         engine: Engine,
+        threads: usize,
     ) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
         let config = NodeConfig {
             private_key: PrivateKey::from_bytes([key; 32]),
@@ -486,7 +526,7 @@ mod tests {
             engine,
             ..config()
         };
-        Plane::start("home", config, "127.0.0.1:0".parse().unwrap(), None).unwrap()
+        Plane::start("home", &config, "127.0.0.1:0".parse().unwrap(), None, threads).unwrap()
     }
 
     pub(super) fn known(
@@ -521,14 +561,14 @@ mod tests {
     }
 
     /// Reads one packet, or nothing if none comes for a while
-    fn read(tun: &OwnedFd) -> Option<Vec<u8>> {
+    fn read(queues: &[OwnedFd]) -> Option<Vec<u8>> {
         let mut bytes = vec![0; 2000];
-        (0..500).find_map(|_| match rustix::io::read(tun, &mut bytes) {
-            Ok(len) => Some(bytes[..len].to_vec()),
-            Err(_) => {
+        (0..500).find_map(|_| {
+            let len = queues.iter().find_map(|queue| rustix::io::read(queue, &mut bytes).ok());
+            if len.is_none() {
                 thread::sleep(Duration::from_millis(10));
-                None
             }
+            Some(bytes[..len?].to_vec())
         })
     }
 

@@ -16,7 +16,10 @@ use rustix::io::Errno;
 use thiserror::Error;
 use tracing::debug;
 
+pub use self::queues::{more_queues, open_queues};
 use super::vnet;
+
+mod queues;
 
 /// Why a TUN device could not be made
 #[derive(Debug, Error)]
@@ -121,17 +124,18 @@ fn offers(fd: &OwnedFd, offer: libc::c_uint) -> bool {
     unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offer)) == 0 }
 }
 
-/// Takes over the queue of a device that an earlier process made by [`open`]; nothing where it is not
-/// the plain queue of a device with that name
+/// Takes over the queue of a device that an earlier process made by [`open`], or the first of several; nothing where it is not
+/// a plain queue of a device with that name
 pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
     let (name, flags) = describe(&fd)?;
     let plain = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).ok()?;
-    let flags_fit = flags & !HEADERS == plain;
+    let flags_fit = flags & !(HEADERS | QUEUES) == plain;
     if name != interface || !flags_fit {
         debug!(name, flags, "descriptor is no queue of {interface}");
         return None;
     }
     rustix::io::ioctl_fionbio(&fd, true).ok()?;
+    queues::attach(&fd, true);
     if flags & HEADERS != 0 {
         offer(&fd, Kernel::ABLE);
     }
@@ -141,8 +145,7 @@ pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
 /// Returns name and flags of the device that a queue belongs to, if it belongs to one
 #[allow(unsafe_code)]
 fn describe(fd: &OwnedFd) -> Option<(String, libc::c_short)> {
-    // SAFETY: all bytes zero are a valid `ifreq`, of names and numbers only.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request = request();
     // SAFETY: the descriptor is open, and TUNGETIFF fills in one `ifreq`.
     let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETIFF, &raw mut request) };
     if result < 0 {
@@ -153,6 +156,13 @@ fn describe(fd: &OwnedFd) -> Option<(String, libc::c_short)> {
     // SAFETY: TUNGETIFF has written the flags, and any bits are a number.
     let flags = unsafe { request.ifr_ifru.ifru_flags };
     Some((String::from_utf8(name).ok()?, flags))
+}
+
+/// Returns an empty request of names and numbers
+#[allow(unsafe_code)]
+fn request() -> libc::ifreq {
+    // SAFETY: all bytes zero are a valid `ifreq`, of names and numbers only.
+    unsafe { std::mem::zeroed() }
 }
 
 /// Takes the descriptor out of a device
@@ -201,6 +211,13 @@ impl Tun {
     fn on(fd: OwnedFd, kernel: Kernel) -> Self {
         let headers = describe(&fd).is_some_and(|(_, flags)| flags & HEADERS != 0);
         Self { fd, kernel, headers, uncut: Uncut::default(), space: Vec::new() }
+    }
+
+    /// Has the kernel hand packets to this queue, or to the others of the device alone
+    ///
+    /// What waits in a queue that gets no more is lost.
+    pub(super) fn attach(&self, attached: bool) {
+        queues::attach(&self.fd, attached);
     }
 
     /// Reads one packet into `buffer`; returns its length and how it is to be cut, or nothing if none
@@ -351,6 +368,8 @@ const UNCUT: u32 = 8;
 const UNCUT_RETRY: u32 = 1024;
 /// Flag of a device that puts a header before each packet
 const HEADERS: libc::c_short = libc::IFF_VNET_HDR as libc::c_short;
+/// The device may have several queues
+const QUEUES: libc::c_short = libc::IFF_MULTI_QUEUE as libc::c_short;
 /// What the kernel may leave to us, the most first: checksums, segments of TCP, of UDP (Linux 6.2)
 const OFFERS: [libc::c_uint; 4] = [
     libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6,

@@ -1,4 +1,4 @@
-//! One turn of the data thread, again and again.
+//! One turn of a data thread, again and again.
 //!
 //! A turn has one reading of the clock and a fixed order: commands, messages from the network and
 //! from stream carriers, packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
@@ -7,6 +7,8 @@
 //!
 //! The node permits several `handle_*` calls before a drain, so it is drained once for a batch and
 //! not once for a message: acknowledgements then share a message, and messages a system call.
+//!
+//! What other threads hand over comes with the commands, and is taken as if it had come in here.
 //!
 //! # When the socket is full
 //!
@@ -32,31 +34,40 @@ use tracing::{debug, trace};
 use super::buffers::{self, SLOTS, Slots};
 use super::carrier::Carriers;
 use super::clock::{self, Timer};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Order};
 use super::outlet::{Flushed, Outlet};
+use super::threads::{Numbers, Threads};
 use super::tun::Tun;
 use super::udp::{self, Sent, Udp};
 use super::unread::Unread;
 use super::vigil::Vigil;
-use super::{PlaneCommand, PlaneEvent, Pulse};
+use super::{PlaneCommand, PlaneEvent};
 
-/// Everything that the data thread owns
+/// Which of a network's data threads this is
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) at: usize,
+    pub(super) threads: Arc<Threads>,
+}
+
+/// Everything that a data thread owns
 pub(super) struct Turn {
+    place: Place,
     node: Node,
     udp: Udp,
     carriers: Carriers,
     tun: Option<Tun>,
     /// Whether packets of the TUN are carried, or read and dropped
     carry: bool,
-    inbox: Arc<Inbox>,
-    pulse: Arc<Pulse>,
+    /// Whether the kernel hands packets to our queue; nothing where there is one for all
+    attached: Option<bool>,
     outlet: Outlet,
     timer: Timer,
     /// When the next turn begins at the latest
     wake: Instant,
     vigil: Vigil,
     epoll: OwnedFd,
-    commands: Vec<PlaneCommand>,
+    orders: Vec<Order>,
     slots: Slots,
     packet: Box<[u8]>,
     train: Vec<u8>,
@@ -67,6 +78,8 @@ pub(super) struct Turn {
     /// When all numbers are told next, and when they were told last
     stats_at: Instant,
     stats_told: Instant,
+    /// Whether somebody waits for them
+    stats_wanted: bool,
     dropped: Dropped,
     /// Bytes written to the TUN in this turn
     written: usize,
@@ -113,36 +126,41 @@ struct Ready {
     timer: bool,
 }
 
+impl Place {
+    fn inbox(&self) -> &Inbox {
+        self.threads.inbox(self.at)
+    }
+}
+
 impl Turn {
     /// Gathers everything, and watches the descriptors
     pub(super) fn new(
         node: Node,
         (udp, carriers): (Udp, Carriers),
-        inbox: Arc<Inbox>,
-        pulse: Arc<Pulse>,
+        place: Place,
         events: Sender<Vec<PlaneEvent>>,
         now: Instant,
     ) -> io::Result<Self> {
         let timer = Timer::new()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        watch(&epoll, &*inbox, INBOX)?;
+        watch(&epoll, place.inbox(), INBOX)?;
         watch(&epoll, &udp, UDP)?;
         watch(&epoll, &carriers, CARRIERS)?;
         watch(&epoll, &timer, TIMER)?;
         Ok(Self {
+            place,
             node,
             udp,
             carriers,
             tun: None,
             carry: true,
-            inbox,
-            pulse,
+            attached: None,
             outlet: Outlet::new(events),
             timer,
             wake: now,
             vigil: Vigil::default(),
             epoll,
-            commands: Vec::with_capacity(COMMANDS),
+            orders: Vec::with_capacity(ORDERS),
             slots: Slots::new(),
             packet: buffers::packet(),
             train: buffers::train(),
@@ -150,6 +168,7 @@ impl Turn {
             held: false,
             stats_at: now + STATS_EVERY,
             stats_told: now,
+            stats_wanted: false,
             dropped: Dropped::default(),
             written: 0,
             unread: Unread::default(),
@@ -168,11 +187,9 @@ impl Turn {
         Ok(())
     }
 
-    /// Closes everything; returns the events that were not sent
-    pub(super) fn end(self) -> Vec<PlaneEvent> {
-        self.inbox.close();
-        self.pulse.stop();
-        self.outlet.into_waiting()
+    /// Closes everything; returns the events that were not sent, and which thread it was
+    pub(super) fn end(self) -> (Vec<PlaneEvent>, Place) {
+        (self.outlet.into_waiting(), self.place)
     }
 
     fn turn(&mut self) -> io::Result<Next> {
@@ -180,7 +197,7 @@ impl Turn {
         let now = clock::now();
         self.vigil.on_turn(now);
         self.written = 0;
-        self.pulse.beat(now);
+        self.place.threads.beat(self.place.at, now);
         if ready.timer {
             self.timer.clear();
         }
@@ -211,7 +228,7 @@ impl Turn {
             self.stats_told = now;
             self.stats_at = now + STATS_EVERY;
         }
-        if self.drain_until.is_some_and(|until| now >= until || self.node.is_drained(now)) {
+        if self.drain_until.is_some_and(|until| now >= until || self.are_drained(now)) {
             self.say_goodbye(now)?;
             return Ok(Next::End);
         }
@@ -261,44 +278,88 @@ impl Turn {
         Ok(Some(ready))
     }
 
-    /// Does what the control side wants
+    /// Does what the control side wants, and takes what other threads hand over
     fn obey(&mut self, now: Instant) -> io::Result<Next> {
-        let mut commands = std::mem::take(&mut self.commands);
-        let closed = self.inbox.take(&mut commands, COMMANDS);
+        let mut orders = std::mem::take(&mut self.orders);
+        let closed = self.place.inbox().take(&mut orders, ORDERS);
         let mut next = if closed { Next::End } else { Next::Turn };
-        for command in commands.drain(..) {
-            match command {
-                PlaneCommand::Accept(choice) => self.carriers.accept(choice),
-                PlaneCommand::Node(command) => self.node.handle_command(command, now),
-                PlaneCommand::Tun { fd, mtu } => self.serve(fd, mtu)?,
-                PlaneCommand::CloseTun => self.tun = None,
-                PlaneCommand::Carry(carry) => self.carry = carry,
-                PlaneCommand::Stats => self.stats_at = now,
-                PlaneCommand::Stop { drain } if drain.is_zero() => next = Next::End,
-                PlaneCommand::Stop { drain } => {
-                    self.drain_until = Some(now + drain);
-                    self.node.handle_command(Command::Drain, now);
+        for order in orders.drain(..) {
+            match order {
+                Order::Command(PlaneCommand::Stop { drain }) if drain.is_zero() => next = Next::End,
+                Order::Command(command) => self.command(command, now)?,
+                Order::Handover(handover) => {
+                    if handover.is_load() {
+                        self.vigil.on_bytes(handover.weight());
+                    }
+                    self.node.handle_handover(handover, now);
                 }
             }
         }
-        self.commands = commands;
+        self.orders = orders;
+        self.follow_routes();
         self.drain(now)?;
         Ok(next)
     }
 
+    fn command(&mut self, command: PlaneCommand, now: Instant) -> io::Result<()> {
+        match command {
+            PlaneCommand::Accept(choice) => self.carriers.accept(choice),
+            PlaneCommand::Node(command) => self.node.handle_command(command, now),
+            PlaneCommand::Tun { queues, mtu } => self.serve(queues, mtu)?,
+            PlaneCommand::CloseTun => self.tun = None,
+            PlaneCommand::Carry(carry) => self.carry = carry,
+            PlaneCommand::Stats => {
+                self.stats_wanted = true;
+                self.stats_at = now;
+            }
+            PlaneCommand::Stop { drain } => {
+                self.drain_until = Some(now + drain);
+                self.node.handle_command(Command::Drain, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells whether no thread would miss anything if all ended
+    fn are_drained(&self, now: Instant) -> bool {
+        let Place { at, threads } = &self.place;
+        let drained = threads.drain(*at, self.node.is_drained(now));
+        if drained {
+            threads.wake_others(*at);
+        }
+        drained
+    }
+
+    /// Has the kernel hand packets to our queue while there are peers whose they can be
+    fn follow_routes(&mut self) {
+        let routed = self.node.is_routed();
+        if let (Some(tun), Some(attached)) = (&self.tun, &mut self.attached)
+            && std::mem::replace(attached, routed) != routed
+        {
+            tun.attach(routed);
+        }
+    }
+
     /// Serves a TUN queue from now on
-    fn serve(&mut self, fd: OwnedFd, mtu: u16) -> io::Result<()> {
+    fn serve(&mut self, queues: Vec<OwnedFd>, mtu: u16) -> io::Result<()> {
         // The old queue is closed first, and with that no longer watched.
         self.tun = None;
+        self.attached = None;
+        let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
         let added = epoll::add(&self.epoll, &tun, data(TUN), interest(TUN, self.held));
         match added {
             Ok(()) => {
                 debug!(mtu, "serving the TUN");
+                if self.place.threads.have_queues() {
+                    let routed = self.node.is_routed();
+                    tun.attach(routed);
+                    self.attached = Some(routed);
+                }
                 self.tun = Some(tun);
             }
             // It cannot be waited for: whatever it is, it is no TUN that is alive.
-            Err(error) => self.outlet.push(PlaneEvent::TunLost(error.into())),
+            Err(error) => self.lose_tun(error.into()),
         }
         Ok(())
     }
@@ -377,8 +438,17 @@ impl Turn {
         while let Some(event) = self.node.poll_event() {
             if shows_in_stats(&event) {
                 self.stats_at = self.stats_at.min(self.stats_told + STATS_SOON);
+                self.stats_wanted = true;
             }
             self.outlet.push(PlaneEvent::Node(event));
+        }
+        while let Some(handover) = self.node.poll_handover() {
+            if !self.place.threads.hand_over(handover) {
+                self.node.on_lost();
+            }
+        }
+        while let Some((carrier, remote)) = self.node.poll_proved() {
+            self.carriers.on_proved(carrier, remote);
         }
         self.hold()
     }
@@ -441,7 +511,9 @@ impl Turn {
     fn lose_tun(&mut self, error: io::Error) {
         debug!(%error, "the TUN is gone");
         self.tun = None;
-        self.outlet.push(PlaneEvent::TunLost(error));
+        if self.place.threads.lose_tun() {
+            self.outlet.push(PlaneEvent::TunLost(error));
+        }
     }
 
     /// Watches for room in the socket while a train waits for it, and not for packets meanwhile
@@ -487,14 +559,43 @@ impl Turn {
         if let Some(count) = grown(&mut self.dropped.overflowed, overflowed) {
             debug!(count, "messages that the system dropped before we read them");
         }
-        self.outlet.push(PlaneEvent::Stats { node: Box::new(stats), overflowed });
+        let wanted = std::mem::take(&mut self.stats_wanted);
+        let numbers = Numbers { node: stats, overflowed };
+        if let Some(Numbers { node, overflowed }) =
+            self.place.threads.tell(self.place.at, numbers, wanted)
+        {
+            self.outlet.push(PlaneEvent::Stats { node: Box::new(node), overflowed });
+        }
         if let Some(count) = grown(&mut self.dropped.unsent, self.udp.refused()) {
             debug!(count, "messages that the system did not send");
         }
     }
 
+    /// Says goodbye to those behind a relay, and takes what other threads have to say to theirs, before anybody says
+    /// goodbye to a relay
+    fn part(&mut self, now: Instant) -> io::Result<()> {
+        let Place { at, threads } = self.place.clone();
+        if let Some(tun) = self.tun.as_ref().filter(|_| at == 0) {
+            // If the device is kept, what comes meanwhile waits in this queue for the next daemon.
+            tun.attach(true);
+        }
+        self.node.handle_command(Command::CloseRelayed, now);
+        self.drain(now)?;
+        threads.part();
+        for _ in 0..GOODBYE_TRIES {
+            if threads.have_parted() {
+                break;
+            }
+            threads.wake_others(at);
+            std::thread::sleep(GOODBYE_WAIT);
+        }
+        // Its end has come already, whatever it is told.
+        self.obey(now).map(drop)
+    }
+
     /// Closes all sessions; gives the last messages a moment to leave
     fn say_goodbye(&mut self, now: Instant) -> io::Result<()> {
+        self.part(now)?;
         self.node.handle_command(Command::Close, now);
         self.drain(now)?;
         for _ in 0..GOODBYE_TRIES {
@@ -545,8 +646,8 @@ const TUN: u64 = 2;
 const TIMER: u64 = 3;
 const CARRIERS: u64 = 4;
 
-/// Commands in one turn
-const COMMANDS: usize = 256;
+/// Orders in one turn
+const ORDERS: usize = 256;
 /// Bytes received in one turn, more or less
 const RECEIVE_BYTES: usize = 1 << 20;
 /// What a message costs at least, in bytes, however short it is

@@ -3,6 +3,8 @@
 //! Where the machine has IPv6 the socket is dual-stack. The rest of the program never sees that:
 //! IPv4-mapped addresses are turned into IPv4 on the way in and back on the way out.
 //!
+//! Several threads have a socket each, with one address; the kernel hands messages out by [`steering`].
+//!
 //! A send never fails for good. A message that is too big is told to the node; any other error is
 //! one more lost message, counted and traced.
 
@@ -18,7 +20,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tracing::{debug, trace, warn};
 
 use super::buffers::Slots;
-use super::{Buffers, Listening};
+use super::{Buffers, Listening, steering};
 
 /// A bound UDP socket
 #[derive(Debug)]
@@ -77,17 +79,40 @@ impl Udp {
                 Err(error) => return Err(error),
             },
         };
-        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-        if state.may_fragment() {
+        let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
+        let (udp, buffers) = Self::with(socket, family)?;
+        if udp.state.may_fragment() {
             debug!("the kernel may fragment messages");
         }
+        Ok((udp, Listening { addr: plain(addr), fell_back, buffers }))
+    }
+
+    /// Makes as many sockets more with the same address, and has the kernel hand out what arrives
+    ///
+    /// Nobody else can have the address: it was free when the first socket took it, for itself alone.
+    ///
+    /// # Errors
+    /// If the kernel cannot do that.
+    pub(super) fn siblings(&self, count: usize) -> io::Result<Vec<Self>> {
+        let addr = self.socket.local_addr()?;
+        // From here on others of this user could have it as well, if they asked for that.
+        self.socket.set_reuse_port(true)?;
+        let sibling = || {
+            let socket = opened(self.family)?;
+            socket.set_reuse_port(true)?;
+            socket.bind(&addr)?;
+            Ok(Self::with(socket, self.family)?.0)
+        };
+        let siblings = (0..count).map(|_| sibling()).collect::<io::Result<_>>()?;
+        steering::attach(self.as_fd())?;
+        Ok(siblings)
+    }
+
+    fn with(socket: Socket, family: Family) -> io::Result<(Self, Buffers)> {
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
         let buffers = enlarge(&socket);
-        let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let trains = state.max_gso_segments() > 1;
-        Ok((
-            Self { socket, state, family, trains, refused: 0, overflowed: (0, 0) },
-            Listening { addr: plain(addr), fell_back, buffers },
-        ))
+        Ok((Self { socket, state, family, trains, refused: 0, overflowed: (0, 0) }, buffers))
     }
 
     /// Receives one batch; returns how many slots are filled, none if nothing waits
@@ -264,6 +289,12 @@ pub(super) fn plain(addr: SocketAddr) -> SocketAddr {
 }
 
 fn bound(listen: SocketAddr, family: Family) -> io::Result<Socket> {
+    let socket = opened(family)?;
+    socket.bind(&listen.into())?;
+    Ok(socket)
+}
+
+fn opened(family: Family) -> io::Result<Socket> {
     let domain = match family {
         Family::V4 => Domain::IPV4,
         Family::Dual => Domain::IPV6,
@@ -272,7 +303,6 @@ fn bound(listen: SocketAddr, family: Family) -> io::Result<Socket> {
     if family == Family::Dual {
         socket.set_only_v6(false)?;
     }
-    socket.bind(&listen.into())?;
     Ok(socket)
 }
 

@@ -326,9 +326,9 @@ fn device_that_goes_down_is_served_again_when_it_is_up_and_one_that_is_gone_is_t
         let lo = kernel.index("lo").await.unwrap();
         kernel.set(LinkUnspec::new_with_index(lo).up().build()).await;
         let (handle, mut events, _) =
-            Plane::start("t", node(), "127.0.0.1:0".parse().unwrap(), None).unwrap();
+            Plane::start("t", &node(), "127.0.0.1:0".parse().unwrap(), None, 1).unwrap();
         handle.send(PlaneCommand::Carry(false));
-        handle.send(PlaneCommand::Tun { fd: queue, mtu: 1400 });
+        handle.send(PlaneCommand::Tun { queues: vec![queue], mtu: 1400 });
         let sender = UdpSocket::bind("0.0.0.0:0").unwrap();
         let mut dropped = async |least: u64| loop {
             handle.send(PlaneCommand::Stats);

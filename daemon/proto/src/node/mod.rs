@@ -69,7 +69,7 @@ use self::peers::Peers;
 use self::pings::{Ping, Pings};
 pub use self::refusal::{Refusal, Refusals};
 use self::shard::Shard;
-pub use self::shard::{SHARD_BITS, SHARDS_MAX, steer};
+pub use self::shard::{SHARD_BITS, SHARDS_MAX, shard_of, steer};
 pub use self::stats::{Carriage, NodeStats, PathStats, PeerState, PeerStats, Spent, Traffic};
 pub use self::way::{Carrier, Choice, Way};
 use crate::crypto::{Cipher, PublicKey};

@@ -51,8 +51,7 @@ impl Shard {
 
     /// Returns the shard that a peer belongs to, where that is another one
     pub(super) fn other(self, key: &PublicKey) -> Option<u8> {
-        // Public keys are like chance.
-        let owner = key.as_bytes()[0] % self.count;
+        let owner = u8::try_from(shard_of(key, self.count.into())).ok()?;
         (owner != self.index).then_some(owner)
     }
 
@@ -72,6 +71,13 @@ impl Shard {
     pub(super) fn others(self) -> impl Iterator<Item = u8> {
         (0..self.count).filter(move |index| *index != self.index)
     }
+}
+
+/// Returns which of `count` shards has a peer
+///
+/// Public keys are like chance, so that each has about as many; which of them carry much is nothing one could know.
+pub fn shard_of(peer: &PublicKey, count: usize) -> usize {
+    usize::from(peer.as_bytes()[0]) % count.max(1)
 }
 
 /// Returns which of `count` shards has the session that a message belongs to, by its index; nothing for inits, and

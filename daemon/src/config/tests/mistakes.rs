@@ -88,6 +88,8 @@ fn each_mistake_of_a_peer_names_its_line_and_key() {
         ("\n\n", "\nmtu = 9001\n", 4, "mtu: 9001 is not from 1280 to 9000"),
         ("\n\n", "\nmtu = \"1400\"\n", 4, "mtu: is a text, not a number; write mtu = 1400"),
         ("\n\n", "\nmtu = 99999999999999999999\n", 4, "mtu: is too large a number"),
+        ("\n\n", "\nthreads = 0\n", 4, "threads: 0 is not from 1 to 16; leave it out"),
+        ("\n\n", "\nthreads = 17\n", 4, "threads: 17 is not from 1 to 16"),
         ("\n\n", "\nautoconnect = \"yes\"\n", 4, "autoconnect: is a text, not true or false"),
         ("\n\n", "\nhub_loss = \"wait\"\n", 4, "hub_loss: \"wait\" is no way to take the loss"),
         (

@@ -143,7 +143,7 @@ fn every_key_is_taken() {
         "etc/hub.toml",
         &format!(
             "role = 'hub'\nautoconnect = false\nprivate_key_credential = 'home'\n\
-             network_key_file = 'psk'\nlisten = '192.0.2.1:99'\ninterface = 'vpn0'\nmtu = 1280\n\
+             network_key_file = 'psk'\nlisten = '192.0.2.1:99'\ninterface = 'vpn0'\nmtu = 1280\nthreads = 16\n\
              address = ['172.16.97.1/24', 'fd00::1/64']\nendpoint = 'hub.example.net'\n\
              subnet = ['172.16.97.0/24', 'fd00::/64']\ntimeout = '1m'\n\
              [[member]]\nname = 'tokyo'\npublic_key = '{KEY_A}'\n\
@@ -155,6 +155,7 @@ fn every_key_is_taken() {
 
     assert!(!network.autoconnect);
     assert_eq!((network.interface.as_str(), network.mtu), ("vpn0", 1280));
+    assert_eq!(network.threads, Some(16));
     assert_eq!(network.listen.to_string(), "192.0.2.1:99");
     assert_eq!(network.network_key.as_bytes()[0], 0xde);
     let RoleConfig::Hub(hub) = network.role else { panic!("a peer") };
@@ -547,7 +548,8 @@ fn read_any(text: &str) {
     assert!(!problems.to_string().contains("cannot be read;"), "{text}");
 }
 
-const LEFT: [&str; 26] = [
+const LEFT: [&str; 27] = [
+    "threads = ",
     "tcp = ",
     "memory = ",
     "rate = ",

@@ -852,6 +852,7 @@ fn network(hub: HubConfig) -> NetworkConfig {
         listen: "[::]:8796".parse().unwrap(),
         interface: "fvpn-office".into(),
         mtu: 1400,
+        threads: None,
         addresses: vec!["10.1.0.250/16".parse().unwrap()],
         cipher: crate::config::Preference::Auto,
         carrier: Choice::Auto,

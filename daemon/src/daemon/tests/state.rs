@@ -1030,6 +1030,7 @@ fn network(role: RoleConfig) -> NetworkConfig {
         listen: "[::]:8796".parse().unwrap(),
         interface: "fvpn-office".into(),
         mtu: 1400,
+        threads: None,
         addresses: Vec::new(),
         dns: Some(crate::dns::Suffix::of_network("office")),
         cipher: crate::config::Preference::Auto,

@@ -270,12 +270,25 @@ impl Carriers {
         let Link { carrier, remote, local, .. } = *link;
         let arrival = Arrival { carrier, remote, local, ecn: Ecn::Incapable };
         let proven = node.handle_message(arrival, message, now);
+        self.credit(id, proven);
+        proven
+    }
+
+    /// Takes the news that who should be at the other end of a connection is there, as another thread has seen
+    pub(super) fn on_proved(&mut self, carrier: Carrier, remote: SocketAddr) {
+        if let Some(id) = self.by_way.get(&(carrier, remote)).copied() {
+            self.credit(id, Credential::Identity);
+        }
+    }
+
+    /// Records what the other end of a connection has proven
+    fn credit(&mut self, id: Id, proven: Credential) {
+        let Some(link) = self.links.get(&id) else { return };
         let ours = link.began != Began::Accepted;
         if ours && proven == Credential::Identity && !link.outbox.is_proven() {
-            self.dialled.on_proven(carrier, remote);
+            self.dialled.on_proven(link.carrier, link.remote);
         }
         link.outbox.credit(proven);
-        proven
     }
 
     fn on_closed(&mut self, id: Id, node: &mut Node, now: Instant) {

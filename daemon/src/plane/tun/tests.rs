@@ -147,8 +147,8 @@ fn bytes_come_through_two_planes_right_whatever_a_device_lacks() {
         for mode in [TcpMode::Plain, TcpMode::Split] {
             let Some([near, far]) = sites((kernel, Kernel::ABLE), V4) else { return };
             let mut planes = [(near.queue, 1), (far.queue, 2)].map(|(queue, key)| {
-                let started = start_with(key, Engine { tcp: mode, ..Engine::default() });
-                started.0.send(PlaneCommand::Tun { fd: queue, mtu: MTU });
+                let started = start_with(key, Engine { tcp: mode, ..Engine::default() }, 1);
+                started.0.send(PlaneCommand::Tun { queues: vec![queue], mtu: MTU });
                 started
             });
             let [(near_plane, .., near_at), (far_plane, .., far_at)] = &planes;

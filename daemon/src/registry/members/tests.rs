@@ -445,6 +445,7 @@ fn config(subnets: &[&str], members: &[(u8, &[&str])]) -> (NetworkConfig, HubCon
         listen: "[::]:8796".parse().unwrap(),
         interface: "fvpn-home".to_owned(),
         mtu: 1400,
+        threads: None,
         addresses: vec!["10.0.0.1/24".parse().unwrap()],
         cipher: crate::config::Preference::Auto,
         carrier: Choice::Auto,
