@@ -129,7 +129,7 @@ fn offers(fd: &OwnedFd, offer: libc::c_uint) -> bool {
 pub fn adopt(fd: OwnedFd, interface: &str) -> Option<OwnedFd> {
     let (name, flags) = describe(&fd)?;
     let plain = libc::c_short::try_from(libc::IFF_TUN | libc::IFF_NO_PI).ok()?;
-    let flags_fit = flags & !(HEADERS | QUEUES) == plain;
+    let flags_fit = flags & !(HEADERS | QUEUES | DETACHED) == plain;
     if name != interface || !flags_fit {
         debug!(name, flags, "descriptor is no queue of {interface}");
         return None;
@@ -370,6 +370,8 @@ const UNCUT_RETRY: u32 = 1024;
 const HEADERS: libc::c_short = libc::IFF_VNET_HDR as libc::c_short;
 /// The device may have several queues
 const QUEUES: libc::c_short = libc::IFF_MULTI_QUEUE as libc::c_short;
+/// The queue gets nothing at present
+const DETACHED: libc::c_short = libc::IFF_DETACH_QUEUE as libc::c_short;
 /// What the kernel may leave to us, the most first: checksums, segments of TCP, of UDP (Linux 6.2)
 const OFFERS: [libc::c_uint; 4] = [
     libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | TUN_F_USO4 | TUN_F_USO6,

@@ -19,7 +19,7 @@ use super::{Kernel, QUEUES, TunError, describe, explain, offer, open, request, v
 /// If the device cannot be made; the error says what to do.
 pub fn open_queues(interface: &str, count: usize) -> Result<Vec<OwnedFd>, TunError> {
     if count < 2 {
-        return Ok(vec![open(interface)?]);
+        return Ok(vec![one_of(interface)?]);
     }
     if !valid(interface) {
         return Err(TunError::Name(interface.to_owned()));
@@ -52,7 +52,7 @@ pub fn more_queues(
     }
 }
 
-/// Opens a device that is there already
+/// Makes a device with one queue, or opens the one that is there already
 fn one_of(interface: &str) -> Result<OwnedFd, TunError> {
     match open(interface) {
         // Who may have one more queue of it has none of his own.
@@ -106,3 +106,88 @@ const FLAGS: libc::c_short =
     (libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short | QUEUES;
 /// There must be no such device yet
 const NEW: libc::c_short = libc::IFF_TUN_EXCL as libc::c_short;
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use rtnetlink::LinkUnspec;
+    use rustix::net::{AddressFamily, SocketType, netdevice};
+
+    use super::*;
+    use crate::netns::in_namespace;
+    use crate::plane::tun::adopt;
+
+    const NAME: &str = "fvpn-queues";
+
+    #[test]
+    fn packets_go_to_the_queues_that_are_attached() {
+        in_namespace(|| async {
+            let queues = open_queues(NAME, 3).unwrap();
+            bring_up().await;
+            let sockets: Vec<_> = (0..60).map(|_| UdpSocket::bind("10.9.0.1:0").unwrap()).collect();
+            let seen_by = |attached: [bool; 3]| {
+                queues.iter().zip(attached).for_each(|(queue, attached)| attach(queue, attached));
+                let _before: usize = queues.iter().map(drained).sum();
+                sockets.iter().for_each(|socket| drop(socket.send_to(b"x", "10.9.0.2:9")));
+                [0, 1, 2].map(|at: usize| drained(&queues[at]))
+            };
+
+            assert!(seen_by([true; 3]).into_iter().all(|seen| seen > 0));
+            assert_eq!(seen_by([false, true, false]), [0, 60, 0]);
+            assert_eq!(seen_by([true, false, false]), [60, 0, 0]);
+            assert!(seen_by([true; 3]).into_iter().all(|seen| seen > 0));
+        });
+    }
+
+    #[test]
+    fn device_is_in_use_while_somebody_has_a_queue_whoever_asks_for_how_many() {
+        in_namespace(|| async {
+            for (ours, theirs) in [(1, 1), (1, 3), (3, 1), (3, 3)] {
+                let queues = open_queues(NAME, ours).unwrap();
+                let error = open_queues(NAME, theirs).unwrap_err();
+                assert!(matches!(error, TunError::Busy(_)), "{ours}, {theirs}: {error}");
+                drop(queues);
+            }
+        });
+    }
+
+    #[test]
+    fn kept_queue_is_attached_again_and_gets_as_many_beside_it_as_its_device_can_have() {
+        in_namespace(|| async {
+            let mut queues = open_queues(NAME, 2).unwrap();
+            attach(&queues[0], false);
+            let kept = adopt(queues.remove(0), NAME).unwrap();
+            drop(queues);
+            bring_up().await;
+            let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+            socket.send_to(b"x", "10.9.0.2:9").unwrap();
+            assert!(drained(&kept) > 0);
+
+            assert_eq!(more_queues(&kept, NAME, 3).unwrap().len(), 3);
+            drop(kept);
+            let alone = open(NAME).unwrap();
+            assert_eq!(more_queues(&alone, NAME, 3).unwrap().len(), 0);
+        });
+    }
+
+    async fn bring_up() {
+        let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+        tokio::spawn(connection);
+        let up = LinkUnspec::new_with_name(NAME).up().build();
+        netlink.link().set(up).execute().await.unwrap();
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
+        let index = netdevice::name_to_index(socket, NAME).unwrap();
+        let address = "10.9.0.1".parse().unwrap();
+        netlink.address().add(index, address, 24).execute().await.unwrap();
+    }
+
+    /// Reads what waits in a queue; returns how many packets of IPv4 that was
+    fn drained(queue: &OwnedFd) -> usize {
+        let mut bytes = [0; 2000];
+        let packets =
+            std::iter::from_fn(|| rustix::io::read(queue, &mut bytes).ok().map(|_| bytes));
+        // Each has a header before it, of 10 bytes.
+        packets.filter(|packet| packet[10] >> 4 == 4).count()
+    }
+}

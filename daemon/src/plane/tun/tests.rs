@@ -146,27 +146,47 @@ fn bytes_come_through_two_planes_right_whatever_a_device_lacks() {
     for (lacking, kernel) in KERNELS {
         for mode in [TcpMode::Plain, TcpMode::Split] {
             let Some([near, far]) = sites((kernel, Kernel::ABLE), V4) else { return };
-            let mut planes = [(near.queue, 1), (far.queue, 2)].map(|(queue, key)| {
-                let started = start_with(key, Engine { tcp: mode, ..Engine::default() }, 1);
-                started.0.send(PlaneCommand::Tun { queues: vec![queue], mtu: MTU });
-                started
-            });
-            let [(near_plane, .., near_at), (far_plane, .., far_at)] = &planes;
-            let near_known = known(near_plane, near_at.addr, V4[0], Contact::OnDemand);
-            far_plane.send(PlaneCommand::Node(near_known));
-            let far_known = known(far_plane, far_at.addr, V4[1], Contact::Always);
-            near_plane.send(PlaneCommand::Node(far_known));
-            for (_, events, _) in &mut planes {
-                let up = |event: &PlaneEvent| {
-                    matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))
-                };
-                assert!(wait_for(events, up).is_some());
-            }
-
+            let between = [near.queue, far.queue].map(|queue| vec![queue]);
             println!("without {lacking}, {}", mode.as_str());
-            near.speech.talk_with(&far.speech);
+            talk_through_planes(between, &[near.speech, far.speech], mode);
         }
     }
+}
+
+#[test]
+fn bytes_come_through_two_planes_of_several_threads_right() {
+    for (near_count, far_count) in [(2, 2), (3, 1)] {
+        for mode in [TcpMode::Plain, TcpMode::Split] {
+            let [near_at, far_at] = V4.map(|address| address.parse().unwrap());
+            let made = [made(near_at, near_count), made(far_at, far_count)];
+            let [Some(near), Some(far)] = made else { return };
+            println!("{near_count} and {far_count} threads, {}", mode.as_str());
+            talk_through_planes([near.0, far.0], &[near.1, far.1], mode);
+        }
+    }
+}
+
+/// Has two kernels talk through planes, each with a thread for each queue of its device
+fn talk_through_planes(queues: [Vec<OwnedFd>; 2], speech: &[Speech; 2], mode: TcpMode) {
+    let mut key = 0;
+    let mut planes = queues.map(|queues| {
+        key += 1;
+        let engine = Engine { tcp: mode, ..Engine::default() };
+        let started = start_with(key, engine, queues.len());
+        started.0.send(PlaneCommand::Tun { queues, mtu: MTU });
+        started
+    });
+    let [(near_plane, .., near_at), (far_plane, .., far_at)] = &planes;
+    let near_known = known(near_plane, near_at.addr, V4[0], Contact::OnDemand);
+    far_plane.send(PlaneCommand::Node(near_known));
+    let far_known = known(far_plane, far_at.addr, V4[1], Contact::Always);
+    near_plane.send(PlaneCommand::Node(far_known));
+    for (_, events, _) in &mut planes {
+        let up =
+            |event: &PlaneEvent| matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }));
+        assert!(wait_for(events, up).is_some());
+    }
+    speech[0].talk_with(&speech[1]);
 }
 
 /// A kernel of its own, as far as the network is concerned, behind a device
@@ -197,10 +217,24 @@ fn sites((near, far): (Kernel, Kernel), family: [&str; 2]) -> Option<[Site; 2]> 
 }
 
 fn site(address: IpAddr, kernel: Kernel) -> Option<Site> {
+    let open = move || vec![open_on(DEVICE, kernel).unwrap()];
+    let (mut queues, speech) = inhabited(address, open)?;
+    Some(Site { queue: queues.pop()?, kernel, speech })
+}
+
+/// Makes such a kernel with so many queues of its device
+fn made(address: IpAddr, count: usize) -> Option<(Vec<OwnedFd>, Speech)> {
+    inhabited(address, move || open_queues(DEVICE, count).unwrap())
+}
+
+fn inhabited(
+    address: IpAddr,
+    open: impl FnOnce() -> Vec<OwnedFd> + Send + 'static,
+) -> Option<(Vec<OwnedFd>, Speech)> {
     let (sender, made) = mpsc::channel();
     // Descriptors stay in the namespace that they were made in, and keep it.
     in_namespace(move || async move {
-        let queue = open_on(DEVICE, kernel).unwrap();
+        let queues = open();
         let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
         let up = LinkUnspec::new_with_name(DEVICE).mtu(MTU.into()).up().build();
@@ -222,7 +256,7 @@ fn site(address: IpAddr, kernel: Kernel) -> Option<Site> {
         speech.datagrams.set_read_timeout(Some(PATIENCE)).unwrap();
         // Whoever connects may believe that it did before the listener has heard of it.
         SockRef::from(&speech.listener).set_read_timeout(Some(PATIENCE)).unwrap();
-        sender.send(Site { queue, kernel, speech }).unwrap();
+        sender.send((queues, speech)).unwrap();
     });
     made.recv().ok()
 }
