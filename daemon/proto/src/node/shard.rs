@@ -87,7 +87,7 @@ pub fn steer(message: &[u8], count: usize) -> Option<usize> {
     (shard < count).then_some(shard)
 }
 
-/// Bits of an index that name the shard
+/// Bits of an index that name the shard; the others are chance
 pub const SHARD_BITS: u32 = 15;
 /// Most shards of one node
 pub const SHARDS_MAX: usize = SHARD_BITS as usize + 1;
