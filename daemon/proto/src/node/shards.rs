@@ -1,1 +1,183 @@
-//! Tests of a node in shards.
+//! Tests of nodes in shards: what no test of a whole node would see.
+
+use super::testing::{millis, node, overlay, packet, secs};
+use super::*;
+use crate::ip::Prefix;
+
+/// Two nodes in shards that know each other over one carrier, and what they have told
+struct Pair {
+    now: Instant,
+    nodes: [Fleet; 2],
+    /// Which carrier brings everything, at once
+    carrier: Carrier,
+    /// Whether whoever should be at the other end of its connection was seen to be there
+    proved: [bool; 2],
+    events: [Vec<Event>; 2],
+    packets: [usize; 2],
+}
+
+impl Pair {
+    fn new(carrier: Carrier) -> Self {
+        let now = Instant::ZERO + secs(1000);
+        // Both in three shards, and neither belongs to the other's first one.
+        let [one, other] = OTHERS;
+        let nodes = [node(one, 1, false), node(other, 2, false)];
+        let mut pair =
+            Self { now, nodes, carrier, proved: [false; 2], events: Default::default(), packets: [0; 2] };
+        for at in [0, 1] {
+            let peer = pair.peer(1 - at);
+            pair.nodes[at].handle_command(&Command::SetPeer(peer), now);
+        }
+        pair
+    }
+
+    fn peer(&self, of: usize) -> PeerConfig {
+        PeerConfig {
+            key: self.nodes[of].public_key(),
+            prefixes: vec![Prefix::host(overlay(of))],
+            endpoints: vec![addr(of)],
+            carrier: match self.carrier {
+                Carrier::Udp => Choice::Udp,
+                Carrier::Tcp => Choice::Tcp,
+                Carrier::Kcp => Choice::Kcp,
+            },
+            tcp: None,
+            relay: None,
+            contact: Contact::OnDemand,
+            hello: Vec::new(),
+            boot: None,
+        }
+    }
+
+    fn send(&mut self, from: usize) {
+        let packet = packet(overlay(from), overlay(1 - from), 7);
+        self.nodes[from].handle_packet(&packet, None, self.now);
+    }
+
+    /// Lets time pass; whatever is sent arrives at once
+    fn run(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            for at in [0, 1] {
+                self.nodes[at].handle_timeout(self.now);
+                self.drain(at);
+            }
+            self.now = self.now + millis(1);
+        }
+    }
+
+    fn drain(&mut self, at: usize) {
+        let mut buffer = Vec::new();
+        while let Some(transmit) = self.nodes[at].poll_transmit(&mut buffer, self.now) {
+            assert_eq!(transmit.carrier, self.carrier);
+            if self.carrier != Carrier::Udp {
+                let (remote, len) = (transmit.remote, buffer.len());
+                self.nodes[at].handle_writable(self.carrier, remote, len, self.now);
+            }
+            let arrival =
+                Arrival { carrier: self.carrier, remote: addr(at), local: None, ecn: Ecn::Incapable };
+            for message in buffer.chunks_mut(transmit.segment.unwrap_or(usize::MAX)) {
+                let credential = self.nodes[1 - at].handle_message(arrival, message, self.now);
+                self.proved[1 - at] |= credential == Credential::Identity;
+            }
+        }
+        while self.nodes[at].poll_packet().is_some() {
+            self.packets[at] += 1;
+        }
+        while let Some(event) = self.nodes[at].poll_event() {
+            self.events[at].push(event);
+        }
+    }
+}
+
+/// Numbers of two nodes, see [`node`]
+const OTHERS: [u8; 2] = [5, 11];
+
+fn addr(of: usize) -> SocketAddr {
+    ([192, 0, 2, of as u8 + 1], 8796).into()
+}
+
+#[test]
+fn stream_carriers_are_with_the_first_shard_and_serve_the_peers_of_all() {
+    for carrier in [Carrier::Udp, Carrier::Tcp, Carrier::Kcp] {
+        let mut pair = Pair::new(carrier);
+        for at in [0, 1] {
+            let key = pair.nodes[1 - at].public_key();
+            let mut shards = pair.nodes[at].shards();
+            assert!(shards.next().is_some_and(|first| !first.keeps(&key)) && shards.count() == 2);
+        }
+        pair.send(0);
+        pair.run(secs(1));
+        assert!(pair.packets == [0, 1] && pair.proved[1], "{carrier}");
+
+        // More than may be under way unless somebody tells what was written.
+        for _ in 0..3000 {
+            pair.send(0);
+            pair.send(1);
+            pair.run(millis(1));
+        }
+        pair.run(secs(1));
+        assert_eq!(pair.packets, [3000, 3001], "{carrier}");
+    }
+}
+
+#[test]
+fn connection_of_a_stream_carrier_that_broke_is_news_to_the_shard_that_used_it() {
+    let mut pair = Pair::new(Carrier::Tcp);
+    pair.send(0);
+    pair.run(secs(1));
+    let key = pair.nodes[1].public_key();
+    let shard = pair.nodes[0].shard_of(&key);
+    let way = Way::Stream(Carrier::Tcp, addr(1));
+    let has = |shard: &Node| shard.peers.get(&key).unwrap().session.as_ref().unwrap().has_way(way);
+    assert!(has(shard));
+
+    let now = pair.now;
+    pair.nodes[0].handle_broken(Carrier::Tcp, addr(1), now);
+    pair.proved = [false; 2];
+    pair.send(0);
+    pair.run(secs(3));
+
+    assert_eq!(pair.packets[1], 2);
+    assert!(pair.proved[0], "who is there now is proven anew");
+}
+
+#[test]
+fn shards_have_one_identity_and_nothing_else_that_is_drawn() {
+    let mut node = node(2, 7, false);
+    let count = node.shards().count();
+    assert_eq!(count, 3);
+
+    let boots: BTreeSet<_> = node.shards().map(Node::boot_id).collect();
+    let keys: BTreeSet<_> = node.shards().map(Node::public_key).collect();
+    let mut drawn = BTreeSet::new();
+    for first in 0..=255 {
+        let shard = node.shard_of(&PublicKey::from_bytes([first; 32]));
+        drawn.insert(shard.rng.next_u64());
+    }
+
+    assert_eq!((boots.len(), keys.len(), drawn.len()), (1, 1, 256));
+}
+
+#[test]
+fn queue_of_the_device_is_wanted_by_shards_with_routes_and_by_the_first_where_nobody_has_any() {
+    let mut pair = Pair::new(Carrier::Udp);
+    let routed = |fleet: &mut Fleet| -> Vec<bool> {
+        (0..=255).map(|first| fleet.shard_of(&PublicKey::from_bytes([first; 32])).is_routed()).take(3).collect()
+    };
+    let own = |pair: &Pair| {
+        let key = pair.nodes[1].public_key();
+        pair.nodes[0].shards().map(|shard| shard.keeps(&key)).collect::<Vec<_>>()
+    };
+    assert_eq!(routed(&mut pair.nodes[0]), own(&pair));
+
+    let mut peer = pair.peer(1);
+    peer.prefixes.clear();
+    pair.nodes[0].handle_command(&Command::SetPeer(peer), pair.now);
+    assert_eq!(routed(&mut pair.nodes[0]), [true, false, false]);
+    let peer = pair.peer(1);
+    pair.nodes[0].handle_command(&Command::SetPeer(peer.clone()), pair.now);
+    assert_eq!(routed(&mut pair.nodes[0]), own(&pair));
+    pair.nodes[0].handle_command(&Command::RemovePeer(peer.key), pair.now);
+    assert_eq!(routed(&mut pair.nodes[0]), [true, false, false]);
+}
