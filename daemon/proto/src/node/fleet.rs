@@ -70,7 +70,10 @@ impl Fleet {
         if *command == Command::Close {
             self.each(now, |shard| shard.handle_command(Command::CloseRelayed, now));
         }
-        self.each(now, |shard| shard.handle_command(command.clone(), now));
+        self.each(now, |shard| {
+            shard.handle_command(command.clone(), now);
+            shard.is_routed();
+        });
     }
 
     /// See [`Node::handle_timeout`]

@@ -77,6 +77,11 @@ impl Flows {
         self.peers.get(&ends_of(packet)?).copied()
     }
 
+    #[cfg(test)]
+    pub(super) fn strays(&self) -> usize {
+        self.strays.len()
+    }
+
     /// Tells whether a packet for the TUN belongs to a connection with that peer
     pub(super) fn vouches(&self, peer: &PublicKey, packet: &Packet<'_>) -> bool {
         ends_of(packet).is_some_and(|ends| self.peers.get(&ends.turned()) == Some(peer))

@@ -659,6 +659,8 @@ impl Node {
 
     /// Tells whether packets from the TUN are for peers of this shard, or for nobody and this is the first shard: others
     /// need no queue of it
+    ///
+    /// To be asked after commands: other shards hear then of connections to which routes do not lead any more.
     pub fn is_routed(&mut self) -> bool {
         self.refresh_router();
         self.routed

@@ -1,8 +1,8 @@
 //! Tests of nodes in shards: what no test of a whole node would see.
 
-use super::testing::{millis, node, overlay, packet, secs};
+use super::testing::{Net, millis, node, overlay, packet, secs, segment};
 use super::*;
-use crate::ip::Prefix;
+use crate::ip::{Prefix, numbers};
 
 /// Two nodes in shards that know each other over one carrier, and what they have told
 struct Pair {
@@ -22,8 +22,14 @@ impl Pair {
         // Both in three shards, and neither belongs to the other's first one.
         let [one, other] = OTHERS;
         let nodes = [node(one, 1, false), node(other, 2, false)];
-        let mut pair =
-            Self { now, nodes, carrier, proved: [false; 2], events: Default::default(), packets: [0; 2] };
+        let mut pair = Self {
+            now,
+            nodes,
+            carrier,
+            proved: [false; 2],
+            events: Default::default(),
+            packets: [0; 2],
+        };
         for at in [0, 1] {
             let peer = pair.peer(1 - at);
             pair.nodes[at].handle_command(&Command::SetPeer(peer), now);
@@ -74,8 +80,12 @@ impl Pair {
                 let (remote, len) = (transmit.remote, buffer.len());
                 self.nodes[at].handle_writable(self.carrier, remote, len, self.now);
             }
-            let arrival =
-                Arrival { carrier: self.carrier, remote: addr(at), local: None, ecn: Ecn::Incapable };
+            let arrival = Arrival {
+                carrier: self.carrier,
+                remote: addr(at),
+                local: None,
+                ecn: Ecn::Incapable,
+            };
             for message in buffer.chunks_mut(transmit.segment.unwrap_or(usize::MAX)) {
                 let credential = self.nodes[1 - at].handle_message(arrival, message, self.now);
                 self.proved[1 - at] |= credential == Credential::Identity;
@@ -163,7 +173,10 @@ fn shards_have_one_identity_and_nothing_else_that_is_drawn() {
 fn queue_of_the_device_is_wanted_by_shards_with_routes_and_by_the_first_where_nobody_has_any() {
     let mut pair = Pair::new(Carrier::Udp);
     let routed = |fleet: &mut Fleet| -> Vec<bool> {
-        (0..=255).map(|first| fleet.shard_of(&PublicKey::from_bytes([first; 32])).is_routed()).take(3).collect()
+        (0..=255)
+            .map(|first| fleet.shard_of(&PublicKey::from_bytes([first; 32])).is_routed())
+            .take(3)
+            .collect()
     };
     let own = |pair: &Pair| {
         let key = pair.nodes[1].public_key();
@@ -180,4 +193,70 @@ fn queue_of_the_device_is_wanted_by_shards_with_routes_and_by_the_first_where_no
     assert_eq!(routed(&mut pair.nodes[0]), own(&pair));
     pair.nodes[0].handle_command(&Command::RemovePeer(peer.key), pair.now);
     assert_eq!(routed(&mut pair.nodes[0]), [true, false, false]);
+}
+
+/// Has node 2, which is in three shards, begin a connection with node 1, and then sends what is for it to somebody else
+/// who belongs to another shard
+fn stray() -> (Net, PeerConfig) {
+    let mut net = Net::triangle();
+    net.run(secs(1));
+    say(&mut net, [2, 1], [100, 0], numbers::SYN);
+    net.run(secs(1));
+    say(&mut net, [1, 2], [900, 101], numbers::SYN | numbers::ACK);
+    say(&mut net, [2, 1], [101, 901], numbers::ACK);
+    assert_eq!(net.nodes[2].stats(net.now).connections, 1);
+    let mut before = net.peer(1, Contact::OnDemand);
+    let owner = shard_of(&before.key, 3);
+    let mut keys = (0..3).map(|first| PublicKey::from_bytes([first; 32]));
+    let key = keys.find(|key| shard_of(key, 3) != owner).unwrap();
+    let other =
+        PeerConfig { key, prefixes: std::mem::take(&mut before.prefixes), ..before.clone() };
+    net.command(2, Command::SetPeer(before));
+    net.command(2, Command::SetPeer(other.clone()));
+    (net, other)
+}
+
+fn say(net: &mut Net, way: [usize; 2], numbers: [u32; 2], flags: u8) {
+    net.nodes[way[0]].handle_packet(&segment(way, numbers, flags), None, net.now);
+    net.drain(way[0]);
+    net.run(millis(100));
+}
+
+#[test]
+fn connection_stays_with_its_peer_when_routes_lead_to_one_of_another_shard() {
+    let (mut net, _) = stray();
+    net.packets[1].clear();
+
+    // It comes to whichever shard is next; all have to know.
+    for _ in 0..6 {
+        say(&mut net, [2, 1], [101, 901], numbers::ACK | numbers::FIN);
+    }
+
+    let finished = |packet: &Vec<u8>| packet[9] == numbers::TCP && packet[33] & numbers::FIN != 0;
+    assert!(net.packets[1].iter().any(finished));
+    let dropped = net.nodes[2].stats(net.now).refusals.of(Refusal::NoRoute);
+    assert_eq!(dropped, 0);
+}
+
+#[test]
+fn shards_forget_strays_that_are_over_or_back() {
+    let strays = |net: &Net| net.nodes[2].shards().map(|shard| shard.flows.strays()).sum::<usize>();
+    let (mut net, other) = stray();
+    assert_eq!(strays(&net), 2, "the two other shards know of it");
+    net.command(2, Command::RemovePeer(other.key));
+    assert_eq!(strays(&net), 2, "there is no route at all");
+    net.command(2, Command::SetPeer(net.peer(1, Contact::OnDemand)));
+    net.nodes[2].handle_packet(&packet(overlay(2), overlay(1), 0), None, net.now);
+    net.drain(2);
+    assert_eq!(strays(&net), 0, "back");
+
+    let (mut net, _) = stray();
+    say(&mut net, [2, 1], [101, 901], numbers::RST);
+    net.run(secs(60));
+    assert_eq!((strays(&net), net.nodes[2].stats(net.now).connections), (0, 0), "over");
+
+    let (mut net, _) = stray();
+    let peer = net.nodes[1].public_key();
+    net.command(2, Command::RemovePeer(peer));
+    assert_eq!(strays(&net), 0, "forgotten for good");
 }

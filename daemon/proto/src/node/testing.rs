@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::crypto::{NetworkKey, PrivateKey};
-use crate::ip::Prefix;
+use crate::ip::{Prefix, checksum, numbers};
 
 /// From whom and to whom a message is, and what its IP header says of congestion
 type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
@@ -271,6 +271,27 @@ pub(super) fn packet(src: IpAddr, dst: IpAddr, id: u8) -> Vec<u8> {
     packet[16..20].copy_from_slice(&dst.octets());
     packet[20] = id;
     packet
+}
+
+/// Makes a segment of port 5000 for port 80, or back, without data and options
+pub(super) fn segment([from, to]: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
+    let mut bytes = packet(overlay(from), overlay(to), 0);
+    bytes.truncate(40);
+    bytes[2..4].copy_from_slice(&40_u16.to_be_bytes());
+    (bytes[8], bytes[9]) = (64, numbers::TCP);
+    let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
+    for (at, port) in [20, 22].into_iter().zip(ports) {
+        bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
+    }
+    for (at, number) in [24, 28].into_iter().zip(numbers) {
+        bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
+    }
+    (bytes[32], bytes[33]) = (0x50, flags);
+    bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
+    let sum = checksum::pseudo(overlay(from), overlay(to), numbers::TCP, 20);
+    let sum = checksum::finish(checksum::add(sum, &bytes[20..]));
+    bytes[36..38].copy_from_slice(&sum.to_be_bytes());
+    bytes
 }
 
 pub(super) fn restart(net: &mut Net, at: usize, seed: u8) {

@@ -1,8 +1,8 @@
 //! Nodes through black-outs, restarts and lost messages.
 
-use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs};
+use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs, segment};
 use super::*;
-use crate::ip::{checksum, numbers};
+use crate::ip::numbers;
 use crate::limits::LANE_REST;
 use crate::wire::frame::Frame;
 use crate::wire::lane::{LaneFrame, Marks};
@@ -433,27 +433,6 @@ fn way_on_which_the_kernel_cuts_no_trains_is_told_of_and_no_other_suffers() {
     );
     assert_eq!(told.count(), 1);
     assert!(!works(&net, peer) && works(&net, hub));
-}
-
-/// Makes a segment of port 5000 for port 80, or back, without data and options
-fn segment([from, to]: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
-    let mut bytes = packet(overlay(from), overlay(to), 0);
-    bytes.truncate(40);
-    bytes[2..4].copy_from_slice(&40_u16.to_be_bytes());
-    (bytes[8], bytes[9]) = (64, numbers::TCP);
-    let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
-    for (at, port) in [20, 22].into_iter().zip(ports) {
-        bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
-    }
-    for (at, number) in [24, 28].into_iter().zip(numbers) {
-        bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
-    }
-    (bytes[32], bytes[33]) = (0x50, flags);
-    bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
-    let sum = checksum::pseudo(overlay(from), overlay(to), numbers::TCP, 20);
-    let sum = checksum::finish(checksum::add(sum, &bytes[20..]));
-    bytes[36..38].copy_from_slice(&sum.to_be_bytes());
-    bytes
 }
 
 #[test]
