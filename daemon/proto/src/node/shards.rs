@@ -224,7 +224,7 @@ fn say(net: &mut Net, way: [usize; 2], numbers: [u32; 2], flags: u8) {
 
 #[test]
 fn connection_stays_with_its_peer_when_routes_lead_to_one_of_another_shard() {
-    let (mut net, _) = stray();
+    let (mut net, other) = stray();
     net.packets[1].clear();
 
     // It comes to whichever shard is next; all have to know.
@@ -234,8 +234,9 @@ fn connection_stays_with_its_peer_when_routes_lead_to_one_of_another_shard() {
 
     let finished = |packet: &Vec<u8>| packet[9] == numbers::TCP && packet[33] & numbers::FIN != 0;
     assert!(net.packets[1].iter().any(finished));
-    let dropped = net.nodes[2].stats(net.now).refusals.of(Refusal::NoRoute);
-    assert_eq!(dropped, 0);
+    let stats = net.nodes[2].stats(net.now);
+    let other = stats.peers.iter().find(|peer| peer.key == other.key).unwrap();
+    assert_eq!((stats.refusals.of(Refusal::NoRoute), other.sent.packets), (0, 0));
 }
 
 #[test]
