@@ -147,6 +147,7 @@ impl Plane {
         let shards = Node::shards(node, sockets.len(), now);
         let threads = Arc::new(Threads::new(shards.len(), now)?);
         let first = &shards[0];
+        debug!(parent: &span, threads = shards.len(), addr = %listening.addr, "data threads");
         let (public_key, boot_id) = (first.public_key(), first.boot_id());
         let handle = PlaneHandle { threads: Arc::clone(&threads), public_key, boot_id };
         let (sender, events) = mpsc::channel(BATCHES);

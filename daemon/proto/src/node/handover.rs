@@ -121,10 +121,13 @@ impl Node {
                     self.refuse(refusal);
                 }
             }
-            What::Message(arrival, mut message) => self.on_handed(arrival, &mut message, now),
+            What::Message(arrival, mut message) => {
+                self.on_handed(arrival, &mut message, now);
+                self.shared.stock.give(message);
+            }
             What::Packet(packet, gso) => {
                 self.take_packet(&packet, gso, Passed::On, now);
-                self.shared.buffers.give(packet);
+                self.shared.stock.give(packet);
             }
             What::Proved(carrier, remote) => self.proved.push_back((carrier, remote)),
             What::Relay { relay, to, message } => self.give_relay(relay, &to, message, now),
@@ -154,7 +157,8 @@ impl Node {
     pub(super) fn pass_message(&mut self, arrival: Arrival, message: &[u8]) -> bool {
         let other = self.shard.other_of_message(message);
         if let Some(to) = other {
-            self.hand_over(to, What::Message(arrival, message.to_vec()));
+            let message = self.stocked(message);
+            self.hand_over(to, What::Message(arrival, message));
         }
         other.is_some()
     }
@@ -181,9 +185,15 @@ impl Node {
     }
 
     fn hand_over_packet(&mut self, to: u8, packet: &[u8], gso: Option<Gso>) {
-        let mut bytes = self.shared.buffers.take();
-        bytes.extend_from_slice(packet);
-        self.hand_over(to, What::Packet(bytes, gso));
+        let packet = self.stocked(packet);
+        self.hand_over(to, What::Packet(packet, gso));
+    }
+
+    /// Copies bytes for another shard, which gives the buffer back
+    fn stocked(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = self.shared.stock.take();
+        buffer.extend_from_slice(bytes);
+        buffer
     }
 
     /// Tells the others which of our connections their routes would not lead to us; after each change of those
