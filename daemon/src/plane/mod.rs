@@ -12,6 +12,8 @@ mod carrier;
 pub mod clock;
 mod inbox;
 mod outlet;
+#[cfg(test)]
+mod several;
 mod steering;
 mod threads;
 pub mod tun;
@@ -502,7 +504,7 @@ mod tests {
         Plane::start(name, &config(), "127.0.0.1:0".parse().unwrap(), None, 2).unwrap()
     }
 
-    fn start_as(
+    pub(super) fn start_as(
         key: u8,
         threads: usize,
     ) -> (PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening) {
@@ -510,7 +512,7 @@ mod tests {
     }
 
     /// Has a plane serve a device with so many queues; returns their other ends
-    fn serve(plane: &PlaneHandle, count: usize) -> Vec<OwnedFd> {
+    pub(super) fn serve(plane: &PlaneHandle, count: usize) -> Vec<OwnedFd> {
         let (far, queues) = (0..count).map(|_| queue()).unzip();
         plane.send(PlaneCommand::Tun { queues, mtu: 1400 });
         far
@@ -550,7 +552,7 @@ mod tests {
     }
 
     /// Makes an IPv4 packet from 10.9.0.1 to 10.9.0.2
-    fn packet(number: u8) -> Vec<u8> {
+    pub(super) fn packet(number: u8) -> Vec<u8> {
         let mut packet = vec![number; 1000];
         packet[..10].copy_from_slice(&[0x45, 0, 3, 232, 0, number, 0, 0, 64, 253]);
         packet[10..20].copy_from_slice(&[0, 0, 10, 9, 0, 1, 10, 9, 0, 2]);
@@ -562,7 +564,7 @@ mod tests {
     }
 
     /// Reads one packet, or nothing if none comes for a while
-    fn read(queues: &[OwnedFd]) -> Option<Vec<u8>> {
+    pub(super) fn read(queues: &[OwnedFd]) -> Option<Vec<u8>> {
         let mut bytes = vec![0; 2000];
         (0..500).find_map(|_| {
             let len = queues.iter().find_map(|queue| rustix::io::read(queue, &mut bytes).ok());
@@ -573,7 +575,7 @@ mod tests {
         })
     }
 
-    fn config() -> NodeConfig {
+    pub(super) fn config() -> NodeConfig {
         NodeConfig {
             private_key: PrivateKey::from_bytes([1; 32]),
             network_key: NetworkKey::default(),
@@ -602,10 +604,10 @@ mod tests {
     /// Returns the first event that `wanted` likes; nothing if the channel ends before
     pub(super) fn wait_for(
         events: &mut mpsc::Receiver<Vec<PlaneEvent>>,
-        wanted: impl Fn(&PlaneEvent) -> bool,
+        mut wanted: impl FnMut(&PlaneEvent) -> bool,
     ) -> Option<PlaneEvent> {
         while let Some(batch) = events.blocking_recv() {
-            if let Some(found) = batch.into_iter().find(&wanted) {
+            if let Some(found) = batch.into_iter().find(&mut wanted) {
                 return Some(found);
             }
         }

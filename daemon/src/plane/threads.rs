@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use fastvpn_proto::node::{Command, Handover, NodeStats, shard_of};
 use fastvpn_proto::time::Instant;
+use tracing::error;
 
 use super::PlaneCommand;
 use super::inbox::{Inbox, Order};
@@ -83,8 +84,7 @@ impl Threads {
             PlaneCommand::Tun { queues, mtu } => {
                 self.queues.store(queues.len() > 1, Ordering::Relaxed);
                 self.tun_lost.store(false, Ordering::Relaxed);
-                // One queue for all is the first thread's.
-                let mut queues = queues.into_iter();
+                let mut queues = self.for_all(queues).into_iter();
                 self.to_all(|| {
                     let queues: Vec<OwnedFd> = queues.next().into_iter().collect();
                     PlaneCommand::Tun { queues, mtu }
@@ -95,6 +95,19 @@ impl Threads {
             PlaneCommand::Stats => self.to_all(|| PlaneCommand::Stats),
             PlaneCommand::Stop { drain } => self.to_all(|| PlaneCommand::Stop { drain }),
         }
+    }
+
+    /// Returns a queue of the TUN for each thread: the only one for all, so that each can write to it
+    fn for_all(&self, mut queues: Vec<OwnedFd>) -> Vec<OwnedFd> {
+        if let [only] = &queues[..] {
+            let others =
+                (1..self.count()).map(|_| only.try_clone()).collect::<io::Result<Vec<_>>>();
+            match others {
+                Ok(others) => queues.extend(others),
+                Err(error) => error!(%error, "only some nodes can send to this one"),
+            }
+        }
+        queues
     }
 
     fn give(&self, at: usize, command: PlaneCommand) {

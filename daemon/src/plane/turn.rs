@@ -306,7 +306,7 @@ impl Turn {
             PlaneCommand::Accept(choice) => self.carriers.accept(choice),
             PlaneCommand::Node(command) => self.node.handle_command(command, now),
             PlaneCommand::Tun { queues, mtu } => self.serve(queues, mtu)?,
-            PlaneCommand::CloseTun => self.tun = None,
+            PlaneCommand::CloseTun => self.close_tun(),
             PlaneCommand::Carry(carry) => self.carry = carry,
             PlaneCommand::Stats => {
                 self.stats_wanted = true;
@@ -342,26 +342,38 @@ impl Turn {
 
     /// Serves a TUN queue from now on
     fn serve(&mut self, queues: Vec<OwnedFd>, mtu: u16) -> io::Result<()> {
-        // The old queue is closed first, and with that no longer watched.
-        self.tun = None;
-        self.attached = None;
+        self.close_tun();
         let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
-        let added = epoll::add(&self.epoll, &tun, data(TUN), interest(TUN, self.held));
+        self.attached = self.place.threads.have_queues().then_some(true);
+        let added = if self.reads() {
+            epoll::add(&self.epoll, &tun, data(TUN), interest(TUN, self.held))
+        } else {
+            Ok(())
+        };
         match added {
             Ok(()) => {
                 debug!(mtu, "serving the TUN");
-                if self.place.threads.have_queues() {
-                    let routed = self.node.is_routed();
-                    tun.attach(routed);
-                    self.attached = Some(routed);
-                }
                 self.tun = Some(tun);
+                self.follow_routes();
             }
             // It cannot be waited for: whatever it is, it is no TUN that is alive.
             Err(error) => self.lose_tun(error.into()),
         }
         Ok(())
+    }
+
+    /// Tells whether the TUN is read here: where there is one queue for all, others than the first thread only write
+    fn reads(&self) -> bool {
+        self.attached.is_some() || self.place.at == 0
+    }
+
+    /// Closes our queue of the TUN
+    fn close_tun(&mut self) {
+        if let Some(tun) = self.tun.take() {
+            // Others may have it as well, and then it would be watched on. Who does not read it has no watch.
+            let _ = epoll::delete(&self.epoll, &tun);
+        }
     }
 
     /// Gives what arrived to the node
@@ -405,7 +417,7 @@ impl Turn {
 
     /// Reads one batch of packets; returns whether there may be more
     fn read_batch(&mut self, now: Instant) -> bool {
-        let Some(tun) = &self.tun else { return false };
+        let Some(tun) = self.tun.as_ref().filter(|_| self.reads()) else { return false };
         let mut read = 0;
         for _ in 0..READ_BATCH {
             if read >= READ_BYTES {
@@ -510,7 +522,7 @@ impl Turn {
 
     fn lose_tun(&mut self, error: io::Error) {
         debug!(%error, "the TUN is gone");
-        self.tun = None;
+        self.close_tun();
         if self.place.threads.lose_tun() {
             self.outlet.push(PlaneEvent::TunLost(error));
         }
@@ -524,7 +536,7 @@ impl Turn {
         }
         self.held = hold;
         epoll::modify(&self.epoll, &self.udp, data(UDP), interest(UDP, hold))?;
-        if let Some(tun) = &self.tun {
+        if let Some(tun) = self.tun.as_ref().filter(|_| self.reads()) {
             epoll::modify(&self.epoll, tun, data(TUN), interest(TUN, hold))?;
         }
         Ok(())
