@@ -217,7 +217,7 @@ impl Turn {
         }
         // The kernel has answered already what it was just written: no need to wait for that.
         if ready.tun || self.written >= ANSWERED {
-            self.read_packets(now)?;
+            self.read_packets(now, READ_BATCHES)?;
         }
         if self.node.deadline().is_some_and(|(at, _)| at <= now) {
             self.node.handle_timeout(now);
@@ -296,7 +296,7 @@ impl Turn {
             }
         }
         self.orders = orders;
-        self.follow_routes();
+        self.follow_routes(now)?;
         self.drain(now)?;
         Ok(next)
     }
@@ -305,7 +305,7 @@ impl Turn {
         match command {
             PlaneCommand::Accept(choice) => self.carriers.accept(choice),
             PlaneCommand::Node(command) => self.node.handle_command(command, now),
-            PlaneCommand::Tun { queues, mtu } => self.serve(queues, mtu)?,
+            PlaneCommand::Tun { queues, mtu } => self.serve(queues, mtu, now)?,
             PlaneCommand::CloseTun => self.close_tun(),
             PlaneCommand::Carry(carry) => self.carry = carry,
             PlaneCommand::Stats => {
@@ -331,17 +331,24 @@ impl Turn {
     }
 
     /// Has the kernel hand packets to our queue while there are peers whose they can be
-    fn follow_routes(&mut self) {
+    fn follow_routes(&mut self, now: Instant) -> io::Result<()> {
         let routed = self.node.is_routed();
-        if let (Some(tun), Some(attached)) = (&self.tun, &mut self.attached)
-            && std::mem::replace(attached, routed) != routed
-        {
+        if self.attached.is_none_or(|attached| attached == routed) {
+            return Ok(());
+        }
+        self.attached = Some(routed);
+        if !routed {
+            // What waits in it would be lost: after a restart, all that has come meanwhile.
+            self.read_packets(now, QUEUE_BATCHES)?;
+        }
+        if let Some(tun) = &self.tun {
             tun.attach(routed);
         }
+        Ok(())
     }
 
     /// Serves a TUN queue from now on
-    fn serve(&mut self, queues: Vec<OwnedFd>, mtu: u16) -> io::Result<()> {
+    fn serve(&mut self, queues: Vec<OwnedFd>, mtu: u16, now: Instant) -> io::Result<()> {
         self.close_tun();
         let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
@@ -355,7 +362,7 @@ impl Turn {
             Ok(()) => {
                 debug!(mtu, "serving the TUN");
                 self.tun = Some(tun);
-                self.follow_routes();
+                self.follow_routes(now)?;
             }
             // It cannot be waited for: whatever it is, it is no TUN that is alive.
             Err(error) => self.lose_tun(error.into()),
@@ -400,8 +407,8 @@ impl Turn {
     }
 
     /// Gives the packets of the TUN to the node
-    fn read_packets(&mut self, now: Instant) -> io::Result<()> {
-        for _ in 0..READ_BATCHES {
+    fn read_packets(&mut self, now: Instant, batches: usize) -> io::Result<()> {
+        for _ in 0..batches {
             // While messages are stuck, packets wait in the device.
             if self.outgoing.is_some() {
                 return Ok(());
@@ -670,6 +677,8 @@ const READ_BATCH: usize = 32;
 const READ_BYTES: usize = 128 * 1024;
 /// Such batches in one turn
 const READ_BATCHES: usize = 4;
+/// Such batches that may wait in a queue of the kernel
+const QUEUE_BATCHES: usize = 32;
 /// Bytes written to the TUN in a turn for which a kernel has something to say at once
 const ANSWERED: usize = 2 * 1448;
 /// How often the numbers are told; also how often the thread wakes at least

@@ -111,12 +111,15 @@ const NEW: libc::c_short = libc::IFF_TUN_EXCL as libc::c_short;
 mod tests {
     use std::net::UdpSocket;
 
+    use fastvpn_proto::node::{Contact, Engine, shard_of};
     use rtnetlink::LinkUnspec;
     use rustix::net::{AddressFamily, SocketType, netdevice};
 
     use super::*;
     use crate::netns::in_namespace;
+    use crate::plane::tests::{known, start_with};
     use crate::plane::tun::adopt;
+    use crate::plane::{PlaneCommand, PlaneEvent};
 
     const NAME: &str = "fvpn-queues";
 
@@ -171,11 +174,43 @@ mod tests {
         });
     }
 
+    #[test]
+    fn what_waits_in_the_kept_queue_is_carried_by_whoever_has_the_peer() {
+        in_namespace(|| async {
+            let queues = open_queues(NAME, 2).unwrap();
+            attach(&queues[1], false);
+            bring_up().await;
+            let socket = UdpSocket::bind("10.9.0.1:0").unwrap();
+            (0..60).for_each(|_| drop(socket.send_to(b"x", "10.9.0.2:9")));
+
+            let (handle, mut events, _) = start_with(1, Engine::default(), 2);
+            let [first, second] = [2, 3].map(|key| start_with(key, Engine::default(), 1));
+            let peer = [&first, &second].map(|peer| (peer.0.public_key(), &peer.0, peer.2.addr));
+            let (_, peer, at) = peer.iter().find(|(key, ..)| shard_of(key, 2) == 1).unwrap();
+            handle.send(PlaneCommand::Node(known(peer, *at, "10.9.0.2", Contact::OnDemand)));
+            handle.send(PlaneCommand::Tun { queues, mtu: 1400 });
+
+            for _ in 0..5 {
+                let told = events.recv().await.unwrap();
+                let carried = told.iter().any(|event| match event {
+                    PlaneEvent::Stats { node, .. } => node.packets_sent.packets >= 60,
+                    _ => false,
+                });
+                if carried {
+                    return;
+                }
+            }
+            panic!("lost");
+        });
+    }
+
     async fn bring_up() {
         let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
-        let up = LinkUnspec::new_with_name(NAME).up().build();
-        netlink.link().set(up).execute().await.unwrap();
+        for name in [NAME, "lo"] {
+            let up = LinkUnspec::new_with_name(name).up().build();
+            netlink.link().set(up).execute().await.unwrap();
+        }
         let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
         let index = netdevice::name_to_index(socket, NAME).unwrap();
         let address = "10.9.0.1".parse().unwrap();
