@@ -80,12 +80,13 @@ impl Inbox {
         self.add(&mut queue, order);
     }
 
-    /// The same if there is room; tells whether there was
+    /// Adds an order if there is room, even when the inbox is closed: what others have to say at the end is still to be
+    /// taken; tells whether there was
     pub(super) fn offer(&self, order: Order) -> bool {
         let mut queue = self.lock();
         // Commands have room beyond.
         let room = queue.orders.len() < CAPACITY / 2 && queue.weight <= WEIGHT;
-        if room && !queue.closed {
+        if room {
             self.add(&mut queue, order);
         }
         room
@@ -114,7 +115,7 @@ impl Inbox {
         queue.closed && queue.orders.is_empty()
     }
 
-    /// Takes no more orders; those that wait can still be taken
+    /// Takes no more commands; orders that wait can still be taken
     pub(super) fn close(&self) {
         self.lock().closed = true;
         self.room.notify_all();

@@ -41,7 +41,7 @@ use tracing::{Span, debug, error, info_span};
 
 use carrier::Carriers;
 pub use carrier::Streams;
-use threads::Threads;
+use threads::{Step, Threads};
 use turn::{Place, Turn};
 use udp::Udp;
 
@@ -253,7 +253,9 @@ fn live(mut turn: Turn, events: &mpsc::Sender<Vec<PlaneEvent>>) {
     if let Err(error) = result {
         error!(%error, "a data thread ends");
         threads.fail(error);
-        threads.part();
+        for step in [Step::Relayed, Step::All] {
+            threads.part(step, at);
+        }
     }
     // What one has, the others cannot do without.
     threads.close();

@@ -56,7 +56,7 @@ fn last_message_over_tcp_is_the_goodbye_as_well() {
     // It runs until this test is over.
     let (_over, end) = tokio::sync::oneshot::channel::<()>();
     thread::spawn(move || runtime.block_on(end));
-    for _ in 0..5 {
+    for told_to in [true, false, true, false] {
         let streams = Streams { runtime: control.clone(), accept: Choice::Tcp };
         let mut keys = keys();
         let [(near, mut near_events, near_at), (far, mut far_events, far_at)] = [(); 2].map(|()| {
@@ -70,7 +70,11 @@ fn last_message_over_tcp_is_the_goodbye_as_well() {
         await_up(&mut near_events);
         await_up(&mut far_events);
 
-        near.send(PlaneCommand::Stop { drain: Duration::ZERO });
+        if told_to {
+            near.send(PlaneCommand::Stop { drain: Duration::ZERO });
+        } else {
+            drop(near);
+        }
 
         let mut told = 0;
         let down = wait_for(&mut far_events, |event| {

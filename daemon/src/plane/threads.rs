@@ -29,12 +29,21 @@ pub(super) struct Threads {
     tun_lost: AtomicBool,
     /// A bit for each that would miss nothing if it ended
     drained: AtomicU64,
-    /// How many have nothing more for a relay
-    parted: AtomicUsize,
+    /// A bit for each that has nothing more to say by others, at each step of the end
+    parted: [AtomicU64; 2],
     /// How many have not ended
     alive: AtomicUsize,
     /// Why the first one ended that was not told to
     failure: Mutex<Option<io::Error>>,
+}
+
+/// How far a thread has come with its goodbyes
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// They are said to those behind a relay, which another thread may have
+    Relayed,
+    /// They are said to all: over stream carriers too, which the first thread has
+    All,
 }
 
 /// Numbers of a thread, or of all
@@ -57,7 +66,7 @@ impl Threads {
             queues: AtomicBool::new(false),
             tun_lost: AtomicBool::new(false),
             drained: AtomicU64::new(0),
-            parted: AtomicUsize::new(0),
+            parted: Default::default(),
             alive: AtomicUsize::new(count),
             failure: Mutex::default(),
         })
@@ -170,13 +179,13 @@ impl Threads {
 
     /// Records whether a thread would miss nothing if it ended; tells whether none would
     pub(super) fn drain(&self, at: usize, drained: bool) -> bool {
-        let (bit, all) = (1 << at, (1 << self.count()) - 1);
+        let bit = 1 << at;
         let before = if drained {
             self.drained.fetch_or(bit, Ordering::Relaxed) | bit
         } else {
             self.drained.fetch_and(!bit, Ordering::Relaxed) & !bit
         };
-        before == all
+        before == self.everybody()
     }
 
     /// Wakes all threads but one
@@ -187,14 +196,19 @@ impl Threads {
         });
     }
 
-    /// Records that a thread has nothing more for a relay
-    pub(super) fn part(&self) {
-        self.parted.fetch_add(1, Ordering::Relaxed);
+    /// Records that a thread has nothing more to say by others
+    pub(super) fn part(&self, step: Step, at: usize) {
+        self.parted[step as usize].fetch_or(1 << at, Ordering::Relaxed);
     }
 
     /// Tells whether no thread has
-    pub(super) fn have_parted(&self) -> bool {
-        self.parted.load(Ordering::Relaxed) >= self.count()
+    pub(super) fn have_parted(&self, step: Step) -> bool {
+        self.parted[step as usize].load(Ordering::Relaxed) == self.everybody()
+    }
+
+    /// A bit for each thread
+    fn everybody(&self) -> u64 {
+        (1 << self.count()) - 1
     }
 
     /// Records that a thread ends, and why if it was not told to; all others end then

@@ -34,9 +34,9 @@ use tracing::{debug, trace};
 use super::buffers::{self, SLOTS, Slots};
 use super::carrier::Carriers;
 use super::clock::{self, Timer};
-use super::inbox::{Inbox, Order};
+use super::inbox::{CAPACITY, Inbox, Order};
 use super::outlet::{Flushed, Outlet};
-use super::threads::{Numbers, Threads};
+use super::threads::{Numbers, Step, Threads};
 use super::tun::Tun;
 use super::udp::{self, Sent, Udp};
 use super::unread::Unread;
@@ -590,9 +590,25 @@ impl Turn {
         }
     }
 
-    /// Says goodbye to those behind a relay, and takes what other threads have to say to theirs, before anybody says
-    /// goodbye to a relay
-    fn part(&mut self, now: Instant) -> io::Result<()> {
+    /// Records that we have said what needs another thread, waits until all have, and takes what they have for us
+    fn part(&mut self, step: Step, now: Instant) -> io::Result<()> {
+        let Place { at, threads } = self.place.clone();
+        threads.part(step, at);
+        for _ in 0..GOODBYE_TRIES {
+            if threads.have_parted(step) {
+                break;
+            }
+            threads.wake_others(at);
+            std::thread::sleep(GOODBYE_WAIT);
+        }
+        // Its end has come already, whatever it is told.
+        (0..CAPACITY.div_ceil(ORDERS)).try_for_each(|_| self.obey(now).map(drop))
+    }
+
+    /// Closes all sessions; gives the last messages a moment to leave
+    ///
+    /// Whoever is behind a relay or a stream carrier is told before the relay is, and before the first thread ends.
+    fn say_goodbye(&mut self, now: Instant) -> io::Result<()> {
         let Place { at, threads } = self.place.clone();
         if let Some(tun) = self.tun.as_ref().filter(|_| at == 0) {
             // If the device is kept, what comes meanwhile waits in this queue for the next daemon.
@@ -600,23 +616,13 @@ impl Turn {
         }
         self.node.handle_command(Command::CloseRelayed, now);
         self.drain(now)?;
-        threads.part();
-        for _ in 0..GOODBYE_TRIES {
-            if threads.have_parted() {
-                break;
-            }
-            threads.wake_others(at);
-            std::thread::sleep(GOODBYE_WAIT);
+        self.part(Step::Relayed, now)?;
+        if at == 0 {
+            self.part(Step::All, now)?;
         }
-        // Its end has come already, whatever it is told.
-        self.obey(now).map(drop)
-    }
-
-    /// Closes all sessions; gives the last messages a moment to leave
-    fn say_goodbye(&mut self, now: Instant) -> io::Result<()> {
-        self.part(now)?;
         self.node.handle_command(Command::Close, now);
         self.drain(now)?;
+        threads.part(Step::All, at);
         for _ in 0..GOODBYE_TRIES {
             if self.outgoing.is_none() && !self.carriers.are_busy() {
                 break;
