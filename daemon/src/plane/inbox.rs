@@ -51,6 +51,13 @@ impl Order {
             Self::Handover(handover) => handover.weight(),
         }
     }
+
+    fn must_arrive(&self) -> bool {
+        match self {
+            Self::Command(_) => false,
+            Self::Handover(handover) => handover.must_arrive(),
+        }
+    }
 }
 
 impl Inbox {
@@ -80,16 +87,18 @@ impl Inbox {
         self.add(&mut queue, order);
     }
 
-    /// Adds an order if there is room, even when the inbox is closed: what others have to say at the end is still to be
-    /// taken; tells whether there was
-    pub(super) fn offer(&self, order: Order) -> bool {
+    /// Adds an order if there is room, or it must arrive; returns it where there is none
+    ///
+    /// Even when the inbox is closed: what others have to say at the end is still to be taken.
+    pub(super) fn offer(&self, order: Order) -> Option<Order> {
         let mut queue = self.lock();
         // Commands have room beyond.
         let room = queue.orders.len() < CAPACITY / 2 && queue.weight <= WEIGHT;
-        if room {
-            self.add(&mut queue, order);
+        if !room && !order.must_arrive() {
+            return Some(order);
         }
-        room
+        self.add(&mut queue, order);
+        None
     }
 
     fn add(&self, queue: &mut Queue, order: Order) {
@@ -152,9 +161,11 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use fastvpn_proto::node::{Carrier, Node};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
 
+    use super::super::tests::config;
     use super::*;
 
     #[test]
@@ -232,7 +243,7 @@ mod tests {
     #[test]
     fn what_is_offered_never_waits_and_leaves_room_for_commands() {
         let inbox = Inbox::new().unwrap();
-        let offer = || inbox.offer(Order::Command(PlaneCommand::Stats));
+        let offer = || inbox.offer(Order::Command(PlaneCommand::Stats)).is_none();
 
         let taken = (0..CAPACITY).filter(|_| offer()).count();
 
@@ -242,6 +253,22 @@ mod tests {
         inbox.take(&mut taken, usize::MAX);
         assert!(matches!(taken.last(), Some(Order::Command(PlaneCommand::CloseTun))));
         assert!(offer());
+    }
+
+    #[test]
+    fn what_must_arrive_finds_room_in_a_full_inbox() {
+        let inbox = Inbox::new().unwrap();
+        while inbox.offer(Order::Command(PlaneCommand::Stats)).is_none() {}
+        let mut shard = Node::shards(&config(), 2, fastvpn_proto::time::Instant::ZERO).remove(0);
+        let now = fastvpn_proto::time::Instant::ZERO;
+        shard.handle_broken(Carrier::Tcp, "192.0.2.1:1".parse().unwrap(), now);
+        let broken = shard.poll_handover().unwrap();
+
+        assert!(inbox.offer(Order::Handover(broken)).is_none());
+
+        let mut taken = Vec::new();
+        inbox.take(&mut taken, usize::MAX);
+        assert!(matches!(taken.last(), Some(Order::Handover(_))));
     }
 
     fn readable(inbox: &Inbox) -> bool {

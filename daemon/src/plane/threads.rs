@@ -127,10 +127,13 @@ impl Threads {
         (0..self.count()).for_each(|at| self.give(at, command()));
     }
 
-    /// Hands something over to another thread; tells whether that has room for it
-    pub(super) fn hand_over(&self, handover: Handover) -> bool {
-        let inbox = self.inboxes.get(handover.to());
-        inbox.is_some_and(|inbox| inbox.offer(Order::Handover(handover)))
+    /// Hands something over to another thread; returns it where that has no room for it
+    pub(super) fn hand_over(&self, handover: Handover) -> Option<Handover> {
+        let Some(inbox) = self.inboxes.get(handover.to()) else { return Some(handover) };
+        match inbox.offer(Order::Handover(handover)) {
+            Some(Order::Handover(handover)) => Some(handover),
+            Some(Order::Command(_)) | None => None,
+        }
     }
 
     /// Has all threads end, told to or not

@@ -462,8 +462,8 @@ impl Turn {
             self.outlet.push(PlaneEvent::Node(event));
         }
         while let Some(handover) = self.node.poll_handover() {
-            if !self.place.threads.hand_over(handover) {
-                self.node.on_lost();
+            if let Some(handover) = self.place.threads.hand_over(handover) {
+                self.node.on_lost(handover, now);
             }
         }
         while let Some((carrier, remote)) = self.node.poll_proved() {

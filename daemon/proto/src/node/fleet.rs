@@ -7,8 +7,8 @@
 use core::net::SocketAddr;
 
 use super::{
-    Arrival, BootId, Carrier, Command, Credential, Event, Node, NodeConfig, NodeStats, Transmit,
-    Why,
+    Arrival, BootId, Carrier, Command, Credential, Event, Handover, Node, NodeConfig, NodeStats,
+    Transmit, Why,
 };
 use crate::crypto::PublicKey;
 use crate::ip::{Gso, Parcel};
@@ -21,12 +21,14 @@ pub struct Fleet {
     shards: Vec<Node>,
     /// Grows with whatever comes in, so that it comes to each shard by turns
     turn: usize,
+    /// Whether handovers that may get lost do
+    loses: bool,
 }
 
 impl Fleet {
     /// Makes a node without peers in so many shards
     pub fn new(config: &NodeConfig, count: usize, now: Instant) -> Self {
-        Self { shards: Node::shards(config, count, now), turn: 0 }
+        Self { shards: Node::shards(config, count, now), turn: 0, loses: false }
     }
 
     /// Returns the shard that has a peer
@@ -38,6 +40,11 @@ impl Fleet {
     /// Goes through all shards
     pub fn shards(&self) -> impl Iterator<Item = &Node> {
         self.shards.iter()
+    }
+
+    /// Has handovers that may get lost get lost from now on, or none, as where a thread has too much to do
+    pub fn lose_handovers(&mut self, loses: bool) {
+        self.loses = loses;
     }
 
     /// See [`Node::handle_message`]; opens an init in the first shard, and any other message of UDP in one by turns
@@ -177,12 +184,22 @@ impl Fleet {
     /// Carries handovers until there are none; tells whether there were any
     fn carry(&mut self, now: Instant) -> bool {
         let mut any = false;
-        while let Some(handover) = self.shards.iter_mut().find_map(Node::poll_handover) {
+        while let Some((from, handover)) = self.next_handover() {
             any = true;
+            if self.loses && !handover.must_arrive() {
+                self.shards[from].on_lost(handover, now);
+                continue;
+            }
             if let Some(shard) = self.shards.get_mut(handover.to()) {
                 shard.handle_handover(handover, now);
             }
         }
         any
+    }
+
+    /// Returns the next handover, and which shard it is from
+    fn next_handover(&mut self) -> Option<(usize, Handover)> {
+        let mut shards = self.shards.iter_mut().enumerate();
+        shards.find_map(|(at, shard)| Some((at, shard.poll_handover()?)))
     }
 }

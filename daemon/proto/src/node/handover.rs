@@ -8,7 +8,8 @@
 //!
 //! - What was handed over once is not handed over again: where shards are not of one mind for a moment, it is lost,
 //!   as it would be on the way.
-//! - Whoever carries handovers may drop them ([`Node::on_lost`]), and keeps those to one shard in their order.
+//! - Whoever carries handovers may drop them ([`Node::on_lost`]) but for a few ([`Handover::must_arrive`]), and keeps
+//!   those to one shard in their order.
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -74,6 +75,21 @@ impl Handover {
         size_of::<Self>() + content
     }
 
+    /// Tells whether it must not get lost: messages and packets may, and are made up for
+    #[must_use]
+    pub fn must_arrive(&self) -> bool {
+        match self.what {
+            What::Broken(..) | What::Proved(..) | What::Stray { .. } | What::Written(..) => true,
+            What::Brought { .. }
+            | What::Carry { .. }
+            | What::Init(_)
+            | What::Message(..)
+            | What::Packet(..)
+            | What::Relay { .. }
+            | What::Stream { .. } => false,
+        }
+    }
+
     /// Tells whether it is a packet, or something that a session proved to be worth staying awake for
     #[must_use]
     pub fn is_load(&self) -> bool {
@@ -103,9 +119,13 @@ impl Node {
         self.proved.pop_front()
     }
 
-    /// Takes the news that a handover could not be delivered
-    pub fn on_lost(&mut self) {
+    /// Takes back a handover that could not be delivered
+    pub fn on_lost(&mut self, handover: Handover, now: Instant) {
         self.dropped += 1;
+        if let What::Stream { transmit, bytes, .. } = handover.what {
+            // It has left as far as the carrier goes, which will never say so.
+            self.handle_writable(transmit.carrier, transmit.remote, bytes.len(), now);
+        }
     }
 
     /// Takes what another shard has for this one

@@ -36,6 +36,8 @@ mod pings;
 mod refusal;
 mod shard;
 #[cfg(test)]
+mod shard_trouble;
+#[cfg(test)]
 mod shards;
 mod stats;
 #[cfg(test)]

@@ -5,19 +5,19 @@ use super::*;
 use crate::ip::{Prefix, numbers};
 
 /// Two nodes in shards that know each other over one carrier, and what they have told
-struct Pair {
-    now: Instant,
-    nodes: [Fleet; 2],
+pub(super) struct Pair {
+    pub(super) now: Instant,
+    pub(super) nodes: [Fleet; 2],
     /// Which carrier brings everything, at once
-    carrier: Carrier,
+    pub(super) carrier: Carrier,
     /// Whether whoever should be at the other end of its connection was seen to be there
-    proved: [bool; 2],
-    events: [Vec<Event>; 2],
-    packets: [usize; 2],
+    pub(super) proved: [bool; 2],
+    pub(super) events: [Vec<Event>; 2],
+    pub(super) packets: [usize; 2],
 }
 
 impl Pair {
-    fn new(carrier: Carrier) -> Self {
+    pub(super) fn new(carrier: Carrier) -> Self {
         let now = Instant::ZERO + secs(1000);
         // Both in three shards, and neither belongs to the other's first one.
         let [one, other] = OTHERS;
@@ -37,7 +37,7 @@ impl Pair {
         pair
     }
 
-    fn peer(&self, of: usize) -> PeerConfig {
+    pub(super) fn peer(&self, of: usize) -> PeerConfig {
         PeerConfig {
             key: self.nodes[of].public_key(),
             prefixes: vec![Prefix::host(overlay(of))],
@@ -55,13 +55,13 @@ impl Pair {
         }
     }
 
-    fn send(&mut self, from: usize) {
+    pub(super) fn send(&mut self, from: usize) {
         let packet = packet(overlay(from), overlay(1 - from), 7);
         self.nodes[from].handle_packet(&packet, None, self.now);
     }
 
     /// Lets time pass; whatever is sent arrives at once
-    fn run(&mut self, time: Duration) {
+    pub(super) fn run(&mut self, time: Duration) {
         let end = self.now + time;
         while self.now < end {
             for at in [0, 1] {
@@ -72,7 +72,7 @@ impl Pair {
         }
     }
 
-    fn drain(&mut self, at: usize) {
+    pub(super) fn drain(&mut self, at: usize) {
         let mut buffer = Vec::new();
         while let Some(transmit) = self.nodes[at].poll_transmit(&mut buffer, self.now) {
             assert_eq!(transmit.carrier, self.carrier);
@@ -103,7 +103,7 @@ impl Pair {
 /// Numbers of two nodes, see [`node`]
 const OTHERS: [u8; 2] = [5, 11];
 
-fn addr(of: usize) -> SocketAddr {
+pub(super) fn addr(of: usize) -> SocketAddr {
     ([192, 0, 2, of as u8 + 1], 8796).into()
 }
 
