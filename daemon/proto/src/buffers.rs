@@ -1,7 +1,5 @@
 //! Buffers that are used again and again, so that packets cost no allocation.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-
 /// Buffers that are free at present
 #[derive(Debug)]
 pub struct Buffers {
@@ -28,34 +26,6 @@ impl Buffers {
             buffer.clear();
             self.free.push(buffer);
         }
-    }
-}
-
-/// Buffers for what travels between shards: one takes them, another gives them back
-#[derive(Clone, Debug)]
-pub struct Stock(Arc<Mutex<Buffers>>);
-
-impl Stock {
-    /// Begins with none; no more than `most` are ever kept
-    #[must_use]
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Mutex::new(Buffers::new(most))))
-    }
-
-    /// See [`Buffers::take`]
-    #[must_use]
-    pub fn take(&self) -> Vec<u8> {
-        self.lock().take()
-    }
-
-    /// See [`Buffers::give`]
-    pub fn give(&self, buffer: Vec<u8>) {
-        self.lock().give(buffer);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Buffers> {
-        // They are whole between any two statements above, whoever panicked.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -66,7 +66,12 @@ impl Flows {
     /// Forgets all connections of a peer; returns those of which other shards were told
     pub(super) fn forget(&mut self, peer: &PublicKey) -> Vec<Ends> {
         self.peers.retain(|_, owner| owner != peer);
-        self.told.extract_if(.., |ends| !self.peers.contains_key(ends)).collect()
+        let over = |ends: &&Ends| !self.peers.contains_key(*ends);
+        let over: Vec<Ends> = self.told.iter().filter(over).copied().collect();
+        for ends in &over {
+            self.told.remove(ends);
+        }
+        over
     }
 
     /// Returns the peer whose connection a packet from the TUN belongs to

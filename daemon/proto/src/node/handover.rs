@@ -143,11 +143,11 @@ impl Node {
             }
             What::Message(arrival, mut message) => {
                 self.on_handed(arrival, &mut message, now);
-                self.shared.stock.give(message);
+                self.shared.buffers.give(message);
             }
             What::Packet(packet, gso) => {
                 self.take_packet(&packet, gso, Passed::On, now);
-                self.shared.stock.give(packet);
+                self.shared.buffers.give(packet);
             }
             What::Proved(carrier, remote) => self.proved.push_back((carrier, remote)),
             What::Relay { relay, to, message } => self.give_relay(relay, &to, message, now),
@@ -177,7 +177,7 @@ impl Node {
     pub(super) fn pass_message(&mut self, arrival: Arrival, message: &[u8]) -> bool {
         let other = self.shard.other_of_message(message);
         if let Some(to) = other {
-            let message = self.stocked(message);
+            let message = self.copied(message);
             self.hand_over(to, What::Message(arrival, message));
         }
         other.is_some()
@@ -205,13 +205,13 @@ impl Node {
     }
 
     fn hand_over_packet(&mut self, to: u8, packet: &[u8], gso: Option<Gso>) {
-        let packet = self.stocked(packet);
+        let packet = self.copied(packet);
         self.hand_over(to, What::Packet(packet, gso));
     }
 
-    /// Copies bytes for another shard, which gives the buffer back
-    fn stocked(&self, bytes: &[u8]) -> Vec<u8> {
-        let mut buffer = self.shared.stock.take();
+    /// Copies bytes for another shard, which has the buffer then; whoever gets as much as it gives needs no new ones
+    fn copied(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut buffer = self.shared.buffers.take();
         buffer.extend_from_slice(bytes);
         buffer
     }

@@ -68,7 +68,7 @@ impl Pair {
                 self.nodes[at].handle_timeout(self.now);
                 self.drain(at);
             }
-            self.now = self.now + millis(1);
+            self.now += millis(1);
         }
     }
 

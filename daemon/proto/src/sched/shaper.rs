@@ -12,7 +12,8 @@
 //!   and never wait.
 //! - Shards of one node have one account ([`Shaper::share`]). Where there are no bounds nobody looks at it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::meter::time_of;
 use crate::time::{Duration, Instant};
@@ -22,16 +23,40 @@ use crate::time::{Duration, Instant};
 pub struct Shaper {
     rate: Option<u64>,
     packet_rate: Option<u32>,
-    account: Arc<Mutex<Account>>,
+    account: Arc<Account>,
 }
 
 /// What was sent
 #[derive(Debug)]
 struct Account {
     /// When the bytes that were sent have passed
-    bytes_pass: Instant,
+    bytes_pass: Pass,
     /// When the messages that were sent have passed
-    messages_pass: Instant,
+    messages_pass: Pass,
+}
+
+/// A time that shards move, one after the other
+#[derive(Debug)]
+struct Pass(AtomicU64);
+
+impl Pass {
+    fn at(at: Instant) -> Self {
+        Self(AtomicU64::new(at.as_nanos()))
+    }
+
+    fn get(&self) -> Instant {
+        Instant::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, at: Instant) {
+        self.0.store(at.as_nanos(), Ordering::Relaxed);
+    }
+
+    fn change(&self, change: impl Fn(Instant) -> Instant) {
+        let change = |nanos| Some(change(Instant::from_nanos(nanos)).as_nanos());
+        // There is always another one.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, change);
+    }
 }
 
 /// When it is a session's turn to send one message of load
@@ -43,8 +68,8 @@ pub struct Slot {
 impl Shaper {
     /// Begins without bounds
     pub fn new(now: Instant) -> Self {
-        let account = Account { bytes_pass: now, messages_pass: now };
-        Self { rate: None, packet_rate: None, account: Arc::new(Mutex::new(account)) }
+        let account = Account { bytes_pass: Pass::at(now), messages_pass: Pass::at(now) };
+        Self { rate: None, packet_rate: None, account: Arc::new(account) }
     }
 
     /// Returns the same bounds for another shard of the node: what one sends, the other may not
@@ -58,7 +83,8 @@ impl Shaper {
     pub fn set(&mut self, rate: Option<u64>, packet_rate: Option<u32>, now: Instant) {
         self.rate = rate.map(|rate| rate.max(1));
         self.packet_rate = packet_rate.map(|rate| rate.max(1));
-        *self.account() = Account { bytes_pass: now, messages_pass: now };
+        self.account.bytes_pass.set(now);
+        self.account.messages_pass.set(now);
     }
 
     /// Asks whether load may leave now; whoever may not gets a slot, and may when that has come
@@ -81,8 +107,8 @@ impl Shaper {
         // The slot was for a message of usual size.
         self.charge(bytes.saturating_sub(MESSAGE), 0, Instant::FAR, now);
         if let Some(rate) = self.rate {
-            let mut account = self.account();
-            account.bytes_pass = account.bytes_pass - time_of(MESSAGE.saturating_sub(bytes), rate);
+            let unused = time_of(MESSAGE.saturating_sub(bytes), rate);
+            self.account.bytes_pass.change(|pass| pass - unused);
         }
     }
 
@@ -99,39 +125,25 @@ impl Shaper {
 
     /// Counts what leaves, but not beyond `most`
     fn charge(&mut self, bytes: u64, messages: u64, most: Instant, now: Instant) {
-        if !self.is_bounded() {
-            return;
-        }
-        let mut account = self.account();
+        let later = |pass: Instant, by| (pass.max(now) + by).min(most.max(pass));
         if let Some(rate) = self.rate {
-            let pass = account.bytes_pass.max(now) + time_of(bytes, rate);
-            account.bytes_pass = pass.min(most.max(account.bytes_pass));
+            let by = time_of(bytes, rate);
+            self.account.bytes_pass.change(|pass| later(pass, by));
         }
         if let Some(rate) = self.packet_rate {
-            let pass = account.messages_pass.max(now) + time_of(messages, rate.into());
-            account.messages_pass = pass.min(most.max(account.messages_pass));
+            let by = time_of(messages, rate.into());
+            self.account.messages_pass.change(|pass| later(pass, by));
         }
     }
 
     /// Returns when a message may leave for which nothing was reserved
     fn open_at(&self) -> Instant {
-        if !self.is_bounded() {
-            return Instant::default();
-        }
-        let account = self.account();
-        let bytes = self.rate.map(|rate| account.bytes_pass - ahead(time_of(MESSAGE, rate)));
-        let messages =
-            self.packet_rate.map(|rate| account.messages_pass - ahead(time_of(1, rate.into())));
+        let account = &self.account;
+        let bytes = self.rate.map(|rate| account.bytes_pass.get() - ahead(time_of(MESSAGE, rate)));
+        let messages = self
+            .packet_rate
+            .map(|rate| account.messages_pass.get() - ahead(time_of(1, rate.into())));
         bytes.max(messages).unwrap_or_default()
-    }
-
-    fn is_bounded(&self) -> bool {
-        self.rate.is_some() || self.packet_rate.is_some()
-    }
-
-    fn account(&self) -> MutexGuard<'_, Account> {
-        // It is whole between any two statements above, whoever panicked.
-        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What all sessions of a node share, or those of one of its shards.
 
-use crate::buffers::{Buffers, Stock};
+use crate::buffers::Buffers;
 use crate::limits::MEMORY_DEFAULT;
 use crate::sched::Shaper;
 use crate::tcp::Pool;
@@ -17,8 +17,6 @@ pub struct Shared {
     pub shaper: Shaper,
     /// What packets wait in that travel as they are
     pub buffers: Buffers,
-    /// What packets are handed over in, from one shard of the node to another
-    pub stock: Stock,
 }
 
 /// How the engine is set; may change while the node runs
@@ -75,7 +73,6 @@ impl Shared {
             pool: Pool::default(),
             shaper: Shaper::new(now),
             buffers: Buffers::new(BUFFERS),
-            stock: Stock::new(STOCK),
         };
         shared.configure(engine, now);
         shared
@@ -89,7 +86,6 @@ impl Shared {
             pool: self.pool.share(),
             shaper: self.shaper.share(),
             buffers: Buffers::new(BUFFERS),
-            stock: self.stock.clone(),
         }
     }
 
@@ -103,5 +99,3 @@ impl Shared {
 
 /// Buffers of packets that are kept
 const BUFFERS: usize = 1024;
-/// Buffers of packets that were handed over; any may have to hold the largest
-const STOCK: usize = 64;
