@@ -51,11 +51,7 @@ fn device_with_one_queue_serves_the_peers_of_all_threads() {
 
 #[test]
 fn last_message_over_tcp_is_the_goodbye_as_well() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let control = runtime.handle().clone();
-    // It runs until this test is over.
-    let (_over, end) = tokio::sync::oneshot::channel::<()>();
-    thread::spawn(move || runtime.block_on(end));
+    let (control, _over) = control();
     for told_to in [true, false, true, false] {
         let streams = Streams { runtime: control.clone(), accept: Choice::Tcp };
         let mut keys = keys();
@@ -94,4 +90,34 @@ fn last_message_over_tcp_is_the_goodbye_as_well() {
 fn over_tcp(command: NodeCommand) -> PlaneCommand {
     let NodeCommand::SetPeer(config) = command else { panic!("no peer") };
     PlaneCommand::Node(NodeCommand::SetPeer(PeerConfig { carrier: Choice::Tcp, ..config }))
+}
+
+/// Runs tasks in another thread until what is returned beside is dropped
+fn control() -> (tokio::runtime::Handle, tokio::sync::oneshot::Sender<()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let handle = runtime.handle().clone();
+    let (over, end) = tokio::sync::oneshot::channel();
+    thread::spawn(move || runtime.block_on(end));
+    (handle, over)
+}
+
+#[test]
+fn stranger_gets_no_kcp_session_by_naming_another_thread() {
+    let (control, _over) = control();
+    let streams = Streams { runtime: control, accept: Choice::Kcp };
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let (_plane, _events, at) = Plane::start("home", &config(), listen, Some(&streams), 2).unwrap();
+    let stranger = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    stranger.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+
+    // The first segment of a conversation, with a message that has an index of the second thread.
+    let mut segment = vec![7, 0, 0, 0, 81, 0, 0, 1];
+    segment.extend([0; 12]);
+    segment.extend(42_u32.to_le_bytes());
+    segment.extend([0, 40, 4, 0, 0, 0, 0, 0, 0, 1]);
+    segment.extend([0; 32]);
+    for _ in 0..20 {
+        stranger.send_to(&segment, ("127.0.0.1", at.addr.port() + 1)).unwrap();
+        assert!(stranger.recv(&mut [0; 100]).is_err(), "somebody talks to it");
+    }
 }

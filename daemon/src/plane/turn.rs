@@ -449,6 +449,10 @@ impl Turn {
 
     /// Takes everything that the node has
     fn drain(&mut self, now: Instant) -> io::Result<()> {
+        // Before anything is sent to them, which they answer.
+        while let Some((carrier, remote)) = self.node.poll_proved() {
+            self.carriers.on_proved(carrier, remote);
+        }
         self.send_messages(now);
         while let Some(packet) = self.node.poll_packet() {
             self.write_packet(&packet);
@@ -465,9 +469,6 @@ impl Turn {
             if let Some(handover) = self.place.threads.hand_over(handover) {
                 self.node.on_lost(handover, now);
             }
-        }
-        while let Some((carrier, remote)) = self.node.poll_proved() {
-            self.carriers.on_proved(carrier, remote);
         }
         self.hold()
     }

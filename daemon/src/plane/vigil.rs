@@ -53,7 +53,7 @@ impl Vigil {
     pub(super) fn on_message(&mut self, proved: Credential, bytes: usize) {
         match proved {
             Credential::Identity => self.on_bytes(bytes),
-            Credential::Nothing | Credential::Key => {}
+            Credential::Unknown | Credential::Nothing | Credential::Key => {}
         }
     }
 

@@ -150,6 +150,8 @@ pub enum Ecn {
 /// What a message proved of its sender, by being taken or refused
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Credential {
+    /// Nothing yet: another shard is to say, by [`super::Node::poll_proved`]
+    Unknown,
     /// Nothing: anyone could have sent it
     Nothing,
     /// The sender knows this node's public key and the network key, or repeats who does

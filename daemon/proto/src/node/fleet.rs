@@ -62,7 +62,7 @@ impl Fleet {
         if told.filter(|way| *way == (arrival.carrier, arrival.remote)).count() > 0 {
             return Credential::Identity;
         }
-        proved
+        proved.max(Credential::Nothing)
     }
 
     /// See [`Node::handle_packet`]; gives it to one shard by turns

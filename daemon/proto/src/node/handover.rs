@@ -173,6 +173,12 @@ impl Node {
         }
     }
 
+    /// Tells whether a message is to be handed over to another shard, if it is brought here
+    #[must_use]
+    pub fn is_for_others(&self, message: &[u8]) -> bool {
+        self.shard.other_of_message(message).is_some()
+    }
+
     /// Hands a message over that another shard has the session for; tells whether there is one
     pub(super) fn pass_message(&mut self, arrival: Arrival, message: &[u8]) -> bool {
         let other = self.shard.other_of_message(message);

@@ -232,7 +232,7 @@ impl Node {
     ) -> Credential {
         self.received.count(bytes.len());
         if self.pass_message(arrival, bytes) {
-            return Credential::Key;
+            return Credential::Unknown;
         }
         self.take_message(arrival, bytes, now)
     }

@@ -243,8 +243,8 @@ impl Net {
     }
 }
 
-pub(super) fn node(id: u8, seed: u8, hub: bool) -> Fleet {
-    let config = NodeConfig {
+pub(super) fn config(id: u8, seed: u8, hub: bool) -> NodeConfig {
+    NodeConfig {
         private_key: PrivateKey::from_bytes([id + 1; 32]),
         network_key: NetworkKey::default(),
         seed: [seed; 32],
@@ -253,7 +253,11 @@ pub(super) fn node(id: u8, seed: u8, hub: bool) -> Fleet {
         relay: hub,
         silence: Duration::from_secs(15),
         engine: Engine::default(),
-    };
+    }
+}
+
+pub(super) fn node(id: u8, seed: u8, hub: bool) -> Fleet {
+    let config = config(id, seed, hub);
     // The hub is in two shards, the first peer whole, the second in three, and so on.
     Fleet::new(&config, [2, 1, 3][usize::from(id) % 3], Instant::ZERO)
 }

@@ -19,6 +19,8 @@ mod frame;
 mod kcp;
 mod stream;
 mod tcp;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -59,6 +61,8 @@ pub(super) struct Carriers {
     links: BTreeMap<Id, Link>,
     /// The connection with an address
     by_way: BTreeMap<(Carrier, SocketAddr), Id>,
+    /// Those whose first message another thread looks at: nothing is known of them, and nothing done for them
+    knocking: BTreeMap<(Carrier, SocketAddr), Opened>,
     dialled: Dialled,
     /// Where connections are accepted
     at: SocketAddr,
@@ -108,6 +112,7 @@ impl Carriers {
             runtime: streams.map(|streams| streams.runtime.clone()),
             links: BTreeMap::new(),
             by_way: BTreeMap::new(),
+            knocking: BTreeMap::new(),
             dialled: Dialled::default(),
             at: listen,
             listeners: BTreeMap::new(),
@@ -235,7 +240,16 @@ impl Carriers {
     }
 
     fn on_opened(&mut self, opened: Opened, node: &mut Node, now: Instant) {
-        let Opened { id, carrier, remote, local, outbox, knock } = opened;
+        let Opened { id, carrier, remote, local, outbox, mut knock } = opened;
+        let arrival = Arrival { carrier, remote, local, ecn: Ecn::Incapable };
+        if knock.as_deref().is_some_and(|message| node.is_for_others(message)) {
+            if let Some(mut message) = knock.take() {
+                node.handle_message(arrival, &mut message, now);
+            }
+            let waiting = Opened { id, carrier, remote, local, outbox, knock };
+            self.knocking.insert((carrier, remote), waiting);
+            return;
+        }
         if let Some(old) = self.by_way.get(&(carrier, remote)).copied() {
             let works = |link: &Link| link.began != Began::Accepted && link.outbox.is_proven();
             if knock.is_some() && self.links.get(&old).is_some_and(works) {
@@ -246,9 +260,8 @@ impl Carriers {
             node.handle_broken(carrier, remote, now);
         }
         if let Some(mut message) = knock {
-            let arrival = Arrival { carrier, remote, local, ecn: Ecn::Incapable };
             let proven = node.handle_message(arrival, &mut message, now);
-            if proven == Credential::Nothing {
+            if proven <= Credential::Nothing {
                 // Without its outbox the connection ends; nobody is remembered as a caller.
                 return;
             }
@@ -276,6 +289,12 @@ impl Carriers {
 
     /// Takes the news that who should be at the other end of a connection is there, as another thread has seen
     pub(super) fn on_proved(&mut self, carrier: Carrier, remote: SocketAddr) {
+        if let Some(Opened { id, local, outbox, .. }) = self.knocking.remove(&(carrier, remote))
+            && !self.by_way.contains_key(&(carrier, remote))
+        {
+            trace!(%carrier, %remote, "connection accepted");
+            self.insert(id, Link { carrier, remote, local, outbox, began: Began::Accepted });
+        }
         if let Some(id) = self.by_way.get(&(carrier, remote)).copied() {
             self.credit(id, Credential::Identity);
         }
@@ -292,6 +311,7 @@ impl Carriers {
     }
 
     fn on_closed(&mut self, id: Id, node: &mut Node, now: Instant) {
+        self.knocking.retain(|_, waiting| waiting.id != id);
         if let Some((carrier, remote)) = self.end(id, None, now) {
             node.handle_broken(carrier, remote, now);
         }

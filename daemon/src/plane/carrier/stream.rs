@@ -194,7 +194,7 @@ async fn watch(
         }
         let age = pulse.age();
         let late = match known {
-            Credential::Nothing => age >= KEY_WITHIN,
+            Credential::Unknown | Credential::Nothing => age >= KEY_WITHIN,
             Credential::Key => age >= IDENTITY_WITHIN,
             Credential::Identity => false,
         };
@@ -223,7 +223,7 @@ async fn called_off(pass: Option<&Pass>) {
 /// Returns the bytes that may come from who has proven this much
 fn allowance(known: Credential) -> usize {
     match known {
-        Credential::Nothing => BYTES_GUEST,
+        Credential::Unknown | Credential::Nothing => BYTES_GUEST,
         Credential::Key => BYTES_HALF_KNOWN,
         Credential::Identity => usize::MAX,
     }
