@@ -81,6 +81,15 @@ impl Udp {
         };
         let addr = socket.local_addr()?.as_socket().ok_or(io::ErrorKind::Unsupported)?;
         let (udp, buffers) = Self::with(socket, family)?;
+        // Once for all sockets of a plane.
+        if buffers.receive.min(buffers.send) < BUFFER_ENOUGH {
+            warn!(
+                receive = buffers.receive,
+                send = buffers.send,
+                "socket buffers are small, which costs speed on long paths; \
+                 raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN"
+            );
+        }
         if udp.state.may_fragment() {
             debug!("the kernel may fragment messages");
         }
@@ -325,14 +334,6 @@ fn enlarge(socket: &Socket) -> Buffers {
     // The kernel reports twice what it grants, its own overhead included.
     let receive = sockopt::socket_recv_buffer_size(socket).unwrap_or(0) / 2;
     let send = sockopt::socket_send_buffer_size(socket).unwrap_or(0) / 2;
-    if receive.min(send) < BUFFER_ENOUGH {
-        warn!(
-            receive,
-            send,
-            "socket buffers are small, which costs speed on long paths; \
-             raise net.core.rmem_max and net.core.wmem_max, or grant CAP_NET_ADMIN"
-        );
-    }
     Buffers { receive: receive as u64, send: send as u64 }
 }
 
@@ -362,7 +363,7 @@ fn drops(socket: &Socket) -> Option<u32> {
 /// Socket buffer that is asked for, in bytes for each direction
 const BUFFER: usize = 4 << 20;
 /// Socket buffer below which we warn
-const BUFFER_ENOUGH: usize = 1 << 20;
+const BUFFER_ENOUGH: u64 = 1 << 20;
 /// Messages that the kernel cuts from one train (UDP_MAX_SEGMENTS of older kernels)
 const TRAIN_MESSAGES: usize = 64;
 /// Bytes in one train: one IPv4 packet, with room for headers
