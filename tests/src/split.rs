@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::tcp::{Connections, Fault, Handling, Parity, Piece, Pool};
 use fastvpn_proto::time::{Duration, Instant};
 use fastvpn_proto::wire::frame::{Frame, frames};
@@ -268,10 +269,16 @@ impl Bench {
         if lost {
             return;
         }
-        match node.connections.handle_packet(&packet, None, &mut node.pool, self.now) {
+        // Some lie in a buffer that may be kept.
+        let mut buffer = PacketBuffer::from(packet.clone());
+        if packet.last().is_some_and(|last| last % 3 > 0) {
+            node.pool.shelf.lend(&buffer);
+        }
+        match node.connections.handle_packet(&buffer, None, &mut node.pool, self.now) {
             Handling::Plain => node.plain.push_back(packet),
             Handling::Taken => {}
         }
+        node.pool.shelf.renew(&mut buffer);
         node.drain(self.now);
     }
 

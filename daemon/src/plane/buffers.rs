@@ -1,6 +1,7 @@
 //! The memory of a plane: allocated once, never grown.
 //!
-//! What the node returns (packets, events) is the node's own, and bounded there.
+//! What the node returns (packets, events) is the node's own, and bounded there. So are the buffers for packets
+//! from the TUN: it keeps those whose bytes it needs, and gives others for them.
 
 use std::io::IoSliceMut;
 
@@ -47,11 +48,6 @@ impl Slots {
     }
 }
 
-/// Makes the buffer for one packet from the TUN
-pub(super) fn packet() -> Box<[u8]> {
-    vec![0; PACKET_MAX].into_boxed_slice()
-}
-
 /// Makes the buffer for one train of messages to send
 pub(super) fn train() -> Vec<u8> {
     Vec::with_capacity(TRAIN_LEN)
@@ -64,7 +60,7 @@ const SLOT_LEN: usize = 1 << 16;
 /// Largest train of messages
 const TRAIN_LEN: usize = 1 << 16;
 
-/// Worst-case memory of a plane's own buffers
+/// Worst-case memory of a plane's own buffers, with the one that a packet of the TUN is read into
 const TOTAL: usize = SLOTS * SLOT_LEN + PACKET_MAX + TRAIN_LEN;
 const _: () = assert!(TOTAL <= 5 << 18, "a plane's buffers must fit into 1.25 MiB");
 const _: () = assert!(SLOTS <= quinn_udp::BATCH_SIZE);

@@ -22,6 +22,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
+use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::ip::Parcel;
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
@@ -69,7 +70,7 @@ pub(super) struct Turn {
     epoll: OwnedFd,
     orders: Vec<Order>,
     slots: Slots,
-    packet: Box<[u8]>,
+    packet: PacketBuffer,
     train: Vec<u8>,
     /// The train in `train`, if it did not go out whole
     outgoing: Option<Outgoing>,
@@ -162,7 +163,7 @@ impl Turn {
             epoll,
             orders: Vec::with_capacity(ORDERS),
             slots: Slots::new(),
-            packet: buffers::packet(),
+            packet: PacketBuffer::default(),
             train: buffers::train(),
             outgoing: None,
             held: false,
@@ -433,7 +434,7 @@ impl Turn {
             match tun.read(&mut self.packet) {
                 Ok(Some((len, gso))) if self.carry => {
                     self.vigil.on_bytes(len);
-                    self.node.handle_packet(&self.packet[..len], gso, now);
+                    self.node.handle_buffer(&mut self.packet, len, gso, now);
                     read += len;
                 }
                 Ok(Some(_)) => self.dropped.not_carried += 1,

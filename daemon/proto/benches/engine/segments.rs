@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use criterion::{Criterion, Throughput};
+use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::ip::Gso;
 use fastvpn_proto::ip::checksum::{add, finish, pseudo};
 use fastvpn_proto::ip::numbers::{ACK, SYN, TCP};
@@ -30,6 +31,8 @@ struct Pair {
     /// Bytes that the client has sent
     sent: u32,
     data: Vec<u8>,
+    /// What its packets are read into
+    buffer: PacketBuffer,
     frame: Vec<u8>,
 }
 
@@ -44,6 +47,7 @@ impl Pair {
             ends: Ends { local, remote },
             sent: 0,
             data: vec![7; SUPER],
+            buffer: PacketBuffer::default(),
             frame: Vec::new(),
         };
         pair.say(CLIENT, (0, 0), SYN, &OPTIONS);
@@ -60,7 +64,12 @@ impl Pair {
         let first = self.sent.wrapping_add(1);
         let packet = segment(self.ends, (first, 1), ACK, &[], &data);
         let gso = Some(Gso { size: MSS, transport: 20 });
-        self.nodes[CLIENT].handle_packet(&packet, gso, &mut self.pools[CLIENT], self.now);
+        // As a device does it.
+        self.buffer[..packet.len()].copy_from_slice(&packet);
+        let (node, pool) = (&mut self.nodes[CLIENT], &mut self.pools[CLIENT]);
+        pool.shelf.lend(&self.buffer);
+        node.handle_packet(&self.buffer[..packet.len()], gso, pool, self.now);
+        pool.shelf.renew(&mut self.buffer);
         let (mut arrived, mut news) = (0, self.pump());
         while news > 0 {
             arrived += news;

@@ -179,13 +179,43 @@ impl Share {
         Some(Self { piece: Arc::clone(piece), start, end })
     }
 
-    fn bytes(&self) -> &[u8] {
+    /// Shares some of the same bytes; nothing where there are not so many
+    #[must_use]
+    pub fn part(&self, range: Range<usize>) -> Option<Self> {
+        self.bytes().get(range.clone())?;
+        let start = self.start as usize;
+        Self::new(&self.piece, start + range.start..start + range.end)
+    }
+
+    /// Returns the bytes
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         // They were there, and a piece that is shared does not change.
         self.piece.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
-    fn len(&self) -> usize {
+    /// Returns how many bytes there are
+    #[must_use]
+    pub fn len(&self) -> usize {
         self.end.saturating_sub(self.start) as usize
+    }
+
+    /// Tells whether there are none
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns the whole piece that the bytes lie in
+    #[must_use]
+    pub fn piece(&self) -> &[u8] {
+        &self.piece
+    }
+
+    /// Returns the piece itself
+    #[must_use]
+    pub fn into_piece(self) -> Arc<[u8]> {
+        self.piece
     }
 }
 
@@ -270,6 +300,17 @@ mod tests {
         assert!(!body.push(share(0..1).unwrap()));
         assert_eq!(body.len(), 3 * SHARES_MAX);
         assert!(share(5..11).is_none());
+    }
+
+    #[test]
+    fn part_of_a_share_has_none_but_its_bytes() {
+        let piece: Arc<[u8]> = Arc::from([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        let share = Share::new(&piece, 2..8).unwrap();
+
+        assert_eq!(share.part(1..4).unwrap().bytes(), [3, 4, 5]);
+        assert_eq!(share.part(0..6).unwrap().bytes(), share.bytes());
+        assert!(share.part(6..6).is_some_and(|none| none.is_empty()));
+        assert!(share.part(1..7).is_none() && share.part(7..7).is_none());
     }
 
     #[test]

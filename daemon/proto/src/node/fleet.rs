@@ -10,6 +10,7 @@ use super::{
     Arrival, BootId, Carrier, Command, Credential, Event, Handover, Node, NodeConfig, NodeStats,
     Transmit, Why,
 };
+use crate::buffers::PacketBuffer;
 use crate::crypto::PublicKey;
 use crate::ip::{Gso, Parcel};
 use crate::time::Instant;
@@ -69,6 +70,19 @@ impl Fleet {
     pub fn handle_packet(&mut self, packet: &[u8], gso: Option<Gso>, now: Instant) {
         let at = self.next();
         self.shards[at].handle_packet(packet, gso, now);
+        self.carry(now);
+    }
+
+    /// See [`Node::handle_buffer`]; gives it to one shard by turns
+    pub fn handle_buffer(
+        &mut self,
+        buffer: &mut PacketBuffer,
+        len: usize,
+        gso: Option<Gso>,
+        now: Instant,
+    ) {
+        let at = self.next();
+        self.shards[at].handle_buffer(buffer, len, gso, now);
         self.carry(now);
     }
 

@@ -22,6 +22,7 @@
 pub mod admission;
 mod config;
 mod deliver;
+mod device;
 mod event;
 mod fleet;
 mod flows;
@@ -413,11 +414,6 @@ impl Node {
     /// Returns the next inner packet or super-packet for the TUN
     pub fn poll_packet(&mut self) -> Option<Parcel> {
         self.packets.pop_front()
-    }
-
-    /// Takes back the buffer of a packet that was written to the TUN, for others
-    pub fn give_back(&mut self, packet: Parcel) {
-        self.shared.pool.buffers.give(packet.into_buffer());
     }
 
     /// Returns the next event

@@ -242,7 +242,7 @@ impl Far {
         let newly = ack - self.una;
         self.una = ack;
         let base = self.kept.base();
-        self.kept.advance(ack);
+        self.kept.advance(ack, &mut pool.shelf);
         self.free(self.kept.base() - base, pool);
         self.next = self.next.max(ack);
         self.timer.on_progress(ack, now);
@@ -319,7 +319,7 @@ impl Far {
     /// Gives all promises back
     pub(super) fn release(&mut self, pool: &mut Pool) {
         pool.give(self.reserved.saturating_sub(self.kept.base()));
-        self.kept.clear();
+        self.kept.clear(&mut pool.shelf);
         self.credit = self.kept.base();
         self.reserved = self.credit;
         self.limit = 0;

@@ -19,6 +19,7 @@
 //! Which lane sends when is for the scheduler, which peer a packet goes to for the node.
 
 mod acks;
+mod adopted;
 mod assembly;
 mod chunks;
 mod connection;

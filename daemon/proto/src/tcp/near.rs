@@ -10,6 +10,8 @@
 //! - Room is promised to the kernel as window, out of the node's [`Pool`]. A window is never taken back; the
 //!   memory behind it is, where the kernel is silent for long ([`Near::rest`]), and taken again when it speaks.
 //!   What there is no memory for by then is as if it was lost, and said again.
+//! - Bytes of a large super-packet that come in order stay in the buffer that they were read into, all others are
+//!   copied. What the kernel says again changes neither.
 //! - All the lane sends lies between [`Near::delivered`] and the credit of the other node.
 
 use super::assembly::Assembly;
@@ -92,6 +94,8 @@ impl Near {
 
     /// Takes data of a segment; tells whether all of it was in order and new
     ///
+    /// All of a large segment that is stays where it is, if its buffer may be kept.
+    ///
     /// What it was told and is not promised, for rounding or as it was silent, is promised now, as far as there
     /// is memory.
     pub(super) fn on_data(&mut self, offset: u64, data: &[u8], pool: &mut Pool) -> bool {
@@ -104,7 +108,10 @@ impl Near {
         self.reserve(end, pool);
         let room = usize::try_from(self.shown.saturating_sub(offset)).unwrap_or(usize::MAX);
         let whole = offset == self.kept.edge() && data.len() <= room && self.kept.gaps() == 0;
-        self.kept.insert(offset, &data[..data.len().min(room)]);
+        match whole.then(|| pool.shelf.keep(data)).flatten() {
+            Some(bytes) => self.kept.adopt(bytes),
+            None => self.kept.insert(offset, &data[..data.len().min(room)]),
+        }
         whole
     }
 
@@ -140,7 +147,7 @@ impl Near {
         self.credit = self.credit.max(credit);
         let delivered = ack.min(self.kept.edge());
         self.certain = self.certain.max(delivered);
-        self.kept.advance(delivered);
+        self.kept.advance(delivered, &mut pool.shelf);
         let freed = self.kept.base() - base;
         if freed > 0 {
             // The kernel may wait for a larger window, and say nothing until then.
@@ -232,7 +239,7 @@ impl Near {
     /// Gives all promises back
     pub(super) fn release(&mut self, pool: &mut Pool) {
         pool.give(self.shown.saturating_sub(self.kept.base()));
-        self.kept.clear();
+        self.kept.clear(&mut pool.shelf);
         self.shown = self.kept.base();
         self.limit = 0;
         self.resting = false;
@@ -428,16 +435,16 @@ mod tests {
             let mut near = begin(&mut pool);
             near.scale = scale;
             near.told = near.shown + more;
-            let free = pool.size - pool.promised;
+            let free = pool.size - pool.promised();
             pool.take(free as u64);
-            let (shown, promised) = (near.shown, pool.promised);
+            let (shown, promised) = (near.shown, pool.promised());
             let data = vec![7; FIRST + more as usize];
             let right = |near: &Near| near.kept.edge() + (u64::from(near.window()) << near.scale);
 
             // It says the rest time and again.
             for _ in 0..5 {
                 assert!(!near.on_data(1, &data, &mut pool));
-                assert_eq!((near.kept.edge(), pool.promised), (shown, promised));
+                assert_eq!((near.kept.edge(), pool.promised()), (shown, promised));
                 assert!(near.window() > 0 && right(&near) >= shown + more, "{scale}");
                 near.on_told();
                 assert!(near.told <= shown + (1 << scale), "{scale}");
@@ -466,7 +473,7 @@ mod tests {
             assert!(near.shown <= most && near.told <= most);
         }
 
-        assert_eq!(pool.promised as u64, near.shown - near.kept.base());
+        assert_eq!(pool.promised() as u64, near.shown - near.kept.base());
     }
 
     #[test]

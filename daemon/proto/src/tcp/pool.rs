@@ -3,12 +3,20 @@
 //! A byte of a connection may be kept only where it was promised before: as credit to the other
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
 //! what is kept. Connections that are silent for long give back what they have, and take it again when they
-//! are not. All shards of a node share one pool. One node of many that asks for more than others gets no more than what it leaves free.
+//! are not. All shards of a node share one pool. One node of many that asks for more than others gets no more than
+//! what it leaves free.
+//!
+//! The memory behind that: bytes that were copied lie in pieces (`chunks`), of which a stream has two more at most
+//! than its bytes need. Bytes that stayed in the buffer of their packet (`adopted`) fill three quarters of it or more,
+//! so that they take a third more than was promised for them, if that much. Of the first buffer of a stream ever less
+//! is needed; what is too much of it, less than the largest packet, goes when the connection is silent. What is
+//! free ([`Shelf`], one for each shard) was in use before: 8 MiB at most, 1 MiB once a stream that had use for it is
+//! silent or over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Shelf};
 use crate::limits::{LANE_CREDIT_FIRST, LANE_CREDIT_MAX, LANE_CREDIT_MIN, MEMORY_DEFAULT};
 
 /// Memory of all split connections of one node
@@ -24,6 +32,8 @@ pub struct Pool {
     useful: usize,
     /// What packets for the kernel are written into
     pub buffers: Buffers,
+    /// What packets of the kernel are read into
+    pub shelf: Shelf,
 }
 
 impl Default for Pool {
@@ -35,8 +45,8 @@ impl Default for Pool {
 impl Pool {
     /// Begins with so many bytes, all free
     pub fn new(size: usize) -> Self {
-        let promised = Arc::default();
-        Self { size, promised, own: 0, useful: usize::MAX, buffers: Buffers::new(BUFFERS) }
+        let (buffers, shelf) = (Buffers::new(BUFFERS), Shelf::default());
+        Self { size, promised: Arc::default(), own: 0, useful: usize::MAX, buffers, shelf }
     }
 
     /// Makes the pool of another shard of the same node: what one promises is missing to the other

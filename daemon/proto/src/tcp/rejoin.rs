@@ -144,7 +144,7 @@ impl Near {
             return false;
         };
         let base = self.kept.base();
-        self.kept.advance(ack.min(edge));
+        self.kept.advance(ack.min(edge), &mut pool.shelf);
         self.certain = self.kept.base();
         pool.give(self.kept.base() - base);
         self.sent = ack.min(edge);
@@ -171,7 +171,7 @@ impl Far {
             return false;
         }
         let base = self.kept.base();
-        self.kept.advance(self.una);
+        self.kept.advance(self.una, &mut pool.shelf);
         self.sole = edge;
         self.free(self.kept.base() - base, pool);
         self.promise(pool);

@@ -60,7 +60,7 @@ pub(super) fn give_spare(kept: &mut Assembly, promised: &mut u64, pool: &mut Poo
         pool.give(*promised - least);
         *promised = least;
     }
-    kept.trim();
+    kept.trim(&mut pool.shelf);
     spare
 }
 

@@ -2,6 +2,7 @@
 
 use super::segment::Segment;
 use super::*;
+use crate::buffers::PacketBuffer;
 use crate::limits::MEMORY_DEFAULT;
 use crate::time::Duration;
 use crate::wire::frame::{Frame, frames};
@@ -18,6 +19,8 @@ pub(super) struct Pair {
     pub(super) refused: u32,
     /// Lanes that may have more to send
     awake: [VecDeque<u32>; 2],
+    /// Whether the last packet of a kernel was in a buffer to keep
+    lends: bool,
 }
 
 /// A segment as a kernel sees it
@@ -68,6 +71,7 @@ impl Pair {
             },
             refused: 0,
             awake: Default::default(),
+            lends: false,
         }
     }
 
@@ -98,8 +102,14 @@ impl Pair {
         let Say { seq, ack, flags, urgent, options, data, window } = say;
         let window = window.unwrap_or(60_000);
         let segment = Segment { ends, seq, ack, flags, window, urgent, options, data, class: 0 };
-        let packet = segment.encode();
-        let handling = self.nodes[at].handle_packet(&packet, None, &mut self.pools[at], self.now);
+        // Every other one lies in a buffer that may be kept.
+        let mut buffer = PacketBuffer::from(segment.encode());
+        self.lends = !self.lends;
+        if self.lends {
+            self.pools[at].shelf.lend(&buffer);
+        }
+        let handling = self.nodes[at].handle_packet(&buffer, None, &mut self.pools[at], self.now);
+        self.pools[at].shelf.renew(&mut buffer);
         self.collect(at);
         handling
     }

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use std::{panic, thread};
 
+use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::crypto::PublicKey;
 use fastvpn_proto::ip::numbers::{TCP, UDP};
 use fastvpn_proto::ip::{Body, Inner, SHARES_MAX, Share};
@@ -24,7 +25,7 @@ use super::*;
 use crate::netns::in_namespace;
 use crate::plane::tests::{known, start_with, wait_for};
 use crate::plane::udp::{Sent, Udp};
-use crate::plane::{PlaneCommand, PlaneEvent, buffers};
+use crate::plane::{PlaneCommand, PlaneEvent};
 
 #[test]
 fn names_that_the_kernel_would_refuse_or_change_are_refused_first() {
@@ -342,7 +343,7 @@ struct Seen {
 
 /// Writes to each device what the other one hands over, until told to stop
 fn shuttle(tuns: &mut [Tun; 2], stop: &AtomicBool) -> [Seen; 2] {
-    let (mut seen, mut buffer) = ([Seen::default(); 2], buffers::packet());
+    let (mut seen, mut buffer) = ([Seen::default(); 2], PacketBuffer::default());
     while !stop.load(Ordering::Relaxed) {
         let mut fds = tuns.each_ref().map(|tun| PollFd::new(tun, PollFlags::IN));
         let limit = Timespec::try_from(Duration::from_millis(10)).unwrap();

@@ -1,0 +1,140 @@
+//! Packets in the memory of whoever reads and writes them: buffers that go round.
+
+use super::Node;
+use crate::buffers::PacketBuffer;
+use crate::ip::{Gso, Parcel};
+use crate::time::Instant;
+
+impl Node {
+    /// Takes an inner packet or super-packet that was read into the beginning of a buffer
+    ///
+    /// As [`Node::handle_packet`] does, but what a split connection has to keep may stay where it is. The buffer is
+    /// exchanged for another one then.
+    pub fn handle_buffer(
+        &mut self,
+        buffer: &mut PacketBuffer,
+        len: usize,
+        gso: Option<Gso>,
+        now: Instant,
+    ) {
+        self.shared.pool.shelf.lend(buffer);
+        self.handle_packet(buffer.get(..len).unwrap_or(buffer), gso, now);
+        self.shared.pool.shelf.renew(buffer);
+    }
+
+    /// Takes back the buffer of a packet that was written to the TUN, for others
+    pub fn give_back(&mut self, packet: Parcel) {
+        self.shared.pool.buffers.give(packet.into_buffer());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::net::IpAddr;
+
+    use super::super::testing::{Net, millis, overlay, secs};
+    use super::*;
+    use crate::ip::checksum::{add, finish, pseudo};
+    use crate::ip::numbers::{ACK, SYN, TCP};
+    use crate::ip::testing::packet;
+
+    /// A segment of one of two kernels, which are at the nodes 1 and 2
+    fn segment(from: usize, [seq, ack]: [u32; 2], flags: u8, data: &[u8]) -> Vec<u8> {
+        let mut bytes = packet(false, TCP, seq, flags, data);
+        for (at, id) in [(12, from), (16, 3 - from)] {
+            let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
+            bytes[at..at + 4].copy_from_slice(&addr.octets());
+        }
+        let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
+        bytes[20..22].copy_from_slice(&ports[0].to_be_bytes());
+        bytes[22..24].copy_from_slice(&ports[1].to_be_bytes());
+        bytes[28..32].copy_from_slice(&ack.to_be_bytes());
+        bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
+        [10, 36].into_iter().for_each(|at| bytes[at..at + 2].fill(0));
+        let sum = finish(add(0, &bytes[..20])).to_be_bytes();
+        bytes[10..12].copy_from_slice(&sum);
+        let sum = pseudo(overlay(from), overlay(3 - from), TCP, bytes.len() - 20);
+        let sum = finish(add(sum, &bytes[20..])).to_be_bytes();
+        bytes[36..38].copy_from_slice(&sum);
+        bytes
+    }
+
+    fn say(net: &mut Net, from: usize, numbers: [u32; 2], flags: u8) {
+        net.nodes[from].handle_packet(&segment(from, numbers, flags, &[]), None, net.now);
+        net.drain(from);
+        net.run(millis(200));
+    }
+
+    /// Two kernels that have a split connection
+    fn connected() -> Net {
+        let mut net = Net::triangle();
+        net.run(secs(1));
+        net.send(1, 2, 7);
+        net.run(secs(1));
+        say(&mut net, 1, [100, 0], SYN);
+        say(&mut net, 2, [900, 101], SYN | ACK);
+        say(&mut net, 1, [101, 901], ACK);
+        assert_eq!(net.nodes[1].stats(net.now).connections, 1);
+        net.packets[2].clear();
+        net
+    }
+
+    /// Reads a packet into a buffer and gives it to the first node; tells whether the buffer was kept
+    fn read(net: &mut Net, bytes: &[u8], gso: Option<Gso>, buffer: &mut PacketBuffer) -> bool {
+        let place = buffer.as_ptr();
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        net.nodes[1].handle_buffer(buffer, bytes.len(), gso, net.now);
+        let kept = buffer.as_ptr() != place;
+        // What is read next.
+        buffer.fill(0xee);
+        net.drain(1);
+        net.run(secs(1));
+        kept
+    }
+
+    const GSO: Option<Gso> = Some(Gso { size: 536, transport: 20 });
+
+    #[test]
+    fn super_packet_that_stays_where_it_was_read_comes_out_at_the_other_end() {
+        let mut net = connected();
+        let (mut buffer, mut said) = (PacketBuffer::default(), 0);
+        let place = buffer.as_ptr();
+        for (len, kept) in [(60_000, true), (20_000, false), (59_000, true), (300, false)] {
+            let data: Vec<u8> = (said..said + len).map(|at| (at * 7 + at / 251) as u8).collect();
+            let packet = segment(1, [101 + said as u32, 901], ACK, &data);
+            let gso = GSO.filter(|_| len > 536);
+
+            assert_eq!(read(&mut net, &packet, gso, &mut buffer), kept, "{len}");
+
+            // The other kernel says what it has until it has all: then the buffer is free, and the next one.
+            let mut came = Vec::new();
+            for _ in 0..100 {
+                for packet in net.packets[2].drain(..).filter(|packet| packet[9] == TCP) {
+                    let seq = u32::from_be_bytes(packet[24..28].try_into().unwrap()) as usize;
+                    if seq == 101 + said + came.len() {
+                        came.extend_from_slice(&packet[40..]);
+                    }
+                }
+                say(&mut net, 2, [901, (101 + said + came.len()) as u32], ACK);
+            }
+            assert!(came == data, "{} of {len}", came.len());
+            said += len;
+        }
+
+        assert_eq!(buffer.as_ptr(), place);
+    }
+
+    #[test]
+    fn buffer_of_what_travels_as_it_is_stays_with_whoever_reads() {
+        let mut net = connected();
+        let mut buffer = PacketBuffer::default();
+        let mut other = segment(1, [5, 5], ACK, &[7; 60_000]);
+        other[21] ^= 1;
+        let datagram = packet(false, crate::ip::numbers::UDP, 0, 0, &[7; 60_000]);
+
+        for packet in [other, datagram, vec![0x45; 65_000], vec![]] {
+            assert!(!read(&mut net, &packet, GSO, &mut buffer));
+        }
+        net.nodes[1].handle_buffer(&mut buffer, usize::MAX, None, net.now);
+    }
+}
