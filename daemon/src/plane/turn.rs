@@ -615,6 +615,8 @@ impl Turn {
         if let Some(tun) = self.tun.as_ref().filter(|_| at == 0) {
             // If the device is kept, what comes meanwhile waits in this queue for the next daemon.
             tun.attach(true);
+            // Nobody has routes from now on.
+            self.attached = None;
         }
         self.node.handle_command(Command::CloseRelayed, now);
         self.drain(now)?;
