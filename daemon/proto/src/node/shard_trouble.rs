@@ -1,8 +1,9 @@
 //! Tests of what goes wrong between shards, or is made to.
 
 use super::shards::{Pair, addr};
-use super::testing::{Net, config, millis, secs};
+use super::testing::{Net, config, millis, overlay, packet, secs};
 use super::*;
+use crate::ip::Prefix;
 
 #[test]
 fn stream_carrier_goes_on_after_what_was_handed_over_got_lost_for_a_while() {
@@ -18,6 +19,7 @@ fn stream_carrier_goes_on_after_what_was_handed_over_got_lost_for_a_while() {
             pair.run(millis(1));
         }
         pair.nodes[0].lose_handovers(false);
+        assert!(pair.nodes[0].stats(pair.now).dropped > 0);
         pair.run(secs(3));
         let before = pair.packets[1];
         for _ in 0..300 {
@@ -52,9 +54,10 @@ fn message_that_names_another_shard_proves_nothing_by_that() {
 fn behind_a_relay(contact: Contact) -> (Net, [usize; 3]) {
     let mut net = Net::new(9);
     let keys: Vec<_> = net.nodes.iter().map(Fleet::public_key).collect();
-    let apart = |one: usize, other: usize| shard_of(&keys[one], 3) != shard_of(&keys[other], 3);
-    let (near, far) = ((3..9).find(|near| apart(0, *near)).unwrap(), 2);
-    assert_eq!(net.nodes[far].shards().count(), 3);
+    let before = |one: usize, other: usize| shard_of(&keys[one], 2) < shard_of(&keys[other], 2);
+    // That of the hub comes first.
+    let (near, far) = ((4..9).find(|near| before(0, *near)).unwrap(), 3);
+    assert_eq!(net.nodes[far].shards().count(), 2);
     net.blocked.push((far, near));
     let (hub, known) = (net.peer(0, Contact::Always), net.peer(0, contact));
     net.command(near, Command::SetPeer(hub.clone()));
@@ -108,4 +111,141 @@ fn relay_brings_nothing_to_another_shard_that_it_is_not_trusted_to() {
     net.send(near, far, 7);
     net.run(secs(3));
     assert!(strangers(&net, far) > 0);
+}
+
+#[test]
+fn hub_carries_nothing_from_or_for_who_has_no_addresses_yet_in_whichever_shard() {
+    for emptied in [1, 2] {
+        let (mut net, all) = behind_a_relay(Contact::Always);
+        let [hub, near, far] = all;
+        let mut peer = net.peer(near, Contact::OnDemand);
+        peer.relay = Some(net.nodes[hub].public_key());
+        net.command(far, Command::SetPeer(peer));
+        let mut peer = net.peer(all[emptied], Contact::Await);
+        peer.prefixes.clear();
+        net.command(hub, Command::SetPeer(peer));
+        let before = net.nodes[hub].stats(net.now);
+
+        net.send(near, far, 7);
+        net.run(secs(2));
+
+        let stats = net.nodes[hub].stats(net.now);
+        assert!(net.received(far).is_empty() && stats.relayed == before.relayed);
+        let refused = |stats: &NodeStats| stats.refusals.of(Refusal::NotMember);
+        // What comes from it is refused, and what is for it dropped.
+        let counts = [refused(&stats) > refused(&before), stats.dropped > before.dropped];
+        assert_eq!(counts, [emptied == 1, emptied == 2]);
+    }
+}
+
+#[test]
+fn tickets_of_all_shards_are_different() {
+    let mut net = Net::new(9);
+    let mut hub = Fleet::new(&config(0, 0, true), 3, net.now);
+    let mut tickets = Vec::new();
+    for at in 1..9 {
+        net.tape = Some(Vec::new());
+        let known = net.peer(0, Contact::Always);
+        net.command(at, Command::SetPeer(known));
+        let (from, _, mut init) = net.tape.take().unwrap().remove(0);
+        let arrival =
+            Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn: Ecn::Incapable };
+        hub.handle_message(arrival, &mut init, net.now);
+        while let Some(event) = hub.poll_event() {
+            let Event::Stranger { ticket, key, .. } = event else { continue };
+            tickets.push((ticket, key));
+        }
+    }
+    let shards: BTreeSet<_> = tickets.iter().map(|(_, key)| shard_of(key, 3)).collect();
+    let numbers: BTreeSet<_> = tickets.iter().map(|(ticket, _)| *ticket).collect();
+    assert_eq!((shards.len(), tickets.len(), numbers.len()), (3, 8, 8));
+
+    // Refusing one is no news of any other.
+    hub.handle_command(&Command::Refuse { ticket: tickets[0].0 }, net.now);
+    assert_eq!(hub.stats(net.now).refusals.of(Refusal::NotMember), 1);
+}
+
+#[test]
+fn init_that_comes_several_times_has_one_answer_in_another_shard_too() {
+    let mut net = Net::new(9);
+    let far = (1..9).find(|far| shard_of(&net.nodes[*far].public_key(), 2) == 1).unwrap();
+    let mut node = Fleet::new(&config(0, 0, false), 2, net.now);
+    node.handle_command(&Command::SetPeer(net.peer(far, Contact::Await)), net.now);
+    net.tape = Some(Vec::new());
+    let known = net.peer(0, Contact::Always);
+    net.command(far, Command::SetPeer(known));
+    let (from, _, init) = net.tape.take().unwrap().remove(0);
+    let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn: Ecn::Incapable };
+    let mut answers = Vec::new();
+    for _ in 0..3 {
+        node.handle_message(arrival, &mut init.clone(), net.now);
+        let mut buffer = Vec::new();
+        while node.poll_transmit(&mut buffer, net.now).is_some() {
+            answers.push(buffer.clone());
+        }
+    }
+    assert_eq!(answers.len(), 3);
+    assert!(answers.iter().all(|answer| *answer == answers[0]));
+}
+
+#[test]
+fn packet_is_not_handed_on_where_shards_are_not_of_one_mind() {
+    let net = Net::new(9);
+    let now = net.now;
+    let mut shards = Node::shards(&config(0, 0, false), 2, now);
+    let destination = Prefix::host(overlay(1));
+    let of_shard = |shard| {
+        let at = (1..9).find(|at| shard_of(&net.nodes[*at].public_key(), 2) == shard).unwrap();
+        let prefixes = vec![destination];
+        Command::SetPeer(PeerConfig { prefixes, ..net.peer(at, Contact::OnDemand) })
+    };
+    // Each believes that the other one has whose address that is.
+    shards[0].handle_command(of_shard(1), now);
+    shards[1].handle_command(of_shard(0), now);
+
+    shards[0].handle_packet(&packet(overlay(0), overlay(1), 7), None, now);
+    let handover = shards[0].poll_handover().unwrap();
+    assert_eq!(handover.to(), 1);
+    shards[1].handle_handover(handover, now);
+
+    assert!(shards[1].poll_handover().is_none());
+    assert_eq!(shards[1].stats(now).refusals.of(Refusal::NoRoute), 1);
+}
+
+#[test]
+fn goodbyes_are_said_by_a_relay_that_another_shard_has_before_it_is_left() {
+    let (mut net, [hub, near, far]) = behind_a_relay(Contact::Always);
+    let mut peer = net.peer(near, Contact::OnDemand);
+    peer.relay = Some(net.nodes[hub].public_key());
+    net.command(far, Command::SetPeer(peer));
+    net.send(near, far, 7);
+    net.run(secs(2));
+    assert_eq!(net.received(far), [7]);
+
+    net.command(far, Command::Close);
+    net.run(secs(1));
+
+    let peer = net.nodes[far].public_key();
+    let closed = Event::SessionDown { peer, reason: DownReason::Closed };
+    assert!(net.events[near].contains(&closed) && net.events[hub].contains(&closed));
+}
+
+#[test]
+fn shards_have_memory_and_bounds_in_common_and_their_numbers_are_those_of_one_node() {
+    let net = Net::new(9);
+    let now = net.now;
+    let engine = Engine { rate: Some(100_000), ..Engine::default() };
+    let mut fleet = Fleet::new(&NodeConfig { engine, ..config(0, 0, false) }, 3, now);
+    for at in 1..9 {
+        fleet.handle_command(&Command::SetPeer(net.peer(at, Contact::OnDemand)), now);
+    }
+
+    let one = fleet.shard_of(&net.nodes[1].public_key());
+    one.shared.pool.set_promised(1000);
+    (0..100).for_each(|_| one.shared.shaper.on_sent(1000, None, now));
+
+    let stats = fleet.stats(now);
+    assert_eq!(stats.promised, 1000);
+    assert!(stats.peers.len() == 8 && stats.peers.is_sorted_by_key(|peer| peer.key));
+    assert!(fleet.shards().all(|shard| shard.shared.shaper.turn_at(&None, now) > now));
 }

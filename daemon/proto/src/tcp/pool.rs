@@ -126,7 +126,7 @@ impl Pool {
     }
 
     #[cfg(test)]
-    pub(super) fn set_promised(&mut self, bytes: usize) {
+    pub(crate) fn set_promised(&mut self, bytes: usize) {
         self.promised.store(bytes, Ordering::Relaxed);
     }
 
