@@ -161,7 +161,7 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
-    use fastvpn_proto::node::{Carrier, Node};
+    use fastvpn_proto::node::{Arrival, Carrier, Ecn, Node};
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::time::Timespec;
 
@@ -269,6 +269,31 @@ mod tests {
         let mut taken = Vec::new();
         inbox.take(&mut taken, usize::MAX);
         assert!(matches!(taken.last(), Some(Order::Handover(_))));
+    }
+
+    #[test]
+    fn no_more_bytes_are_handed_over_than_are_soon_done() {
+        let inbox = Inbox::new().unwrap();
+        let mut shard = Node::shards(&config(), 2, fastvpn_proto::time::Instant::ZERO).remove(0);
+        let arrival = Arrival {
+            carrier: Carrier::Udp,
+            remote: "192.0.2.1:1".parse().unwrap(),
+            local: None,
+            ecn: Ecn::Incapable,
+        };
+        // A message of the other shard.
+        let mut message = vec![1; 50_000];
+        message[0] = 4;
+        let mut offer = || {
+            shard.handle_message(arrival, &mut message, fastvpn_proto::time::Instant::ZERO);
+            inbox.offer(Order::Handover(shard.poll_handover().unwrap())).is_none()
+        };
+
+        for _ in 0..2 {
+            let given = (0..1000).take_while(|_| offer()).count();
+            assert!((WEIGHT / 51_000..=WEIGHT / 50_000 + 1).contains(&given), "{given}");
+            inbox.take(&mut Vec::new(), usize::MAX);
+        }
     }
 
     fn readable(inbox: &Inbox) -> bool {

@@ -34,6 +34,35 @@ fn stream_carrier_goes_on_after_what_was_handed_over_got_lost_for_a_while() {
 }
 
 #[test]
+fn news_that_a_stream_carrier_broke_never_gets_lost() {
+    let mut pair = Pair::new(Carrier::Tcp);
+    pair.send(0);
+    pair.run(secs(1));
+
+    pair.nodes[0].lose_handovers(true);
+    let now = pair.now;
+    pair.nodes[0].handle_broken(Carrier::Tcp, addr(1), now);
+
+    let key = pair.nodes[1].public_key();
+    let session = pair.nodes[0].shard_of(&key).peers.get(&key).unwrap().session.as_ref().unwrap();
+    assert!(!session.has_way(Way::Stream(Carrier::Tcp, addr(1))));
+}
+
+#[test]
+fn ping_is_the_business_of_one_shard() {
+    let mut pair = Pair::new(Carrier::Udp);
+    let (peer, timeout) = (pair.nodes[1].public_key(), secs(1));
+
+    pair.nodes[0].handle_command(&Command::Ping { peer, id: 7, timeout }, pair.now);
+    pair.run(secs(3));
+
+    let told = pair.events[0].iter();
+    let told: Vec<_> =
+        told.filter(|event| matches!(event, Event::Pong { .. } | Event::PingLost { .. })).collect();
+    assert!(matches!(told[..], [Event::Pong { id: 7, .. }]), "{told:?}");
+}
+
+#[test]
 fn message_that_names_another_shard_proves_nothing_by_that() {
     let mut pair = Pair::new(Carrier::Tcp);
     let arrival =
@@ -83,6 +112,7 @@ fn what_a_relay_brings_comes_to_the_shard_of_its_origin() {
     net.run(secs(2));
 
     assert_eq!((net.received(far), net.received(near)), (vec![7], vec![8]));
+    assert!(net.nodes[hub].stats(net.now).relayed.packets > 1);
     assert_eq!(net.way(far, near), Some(Way::Relayed(net.nodes[hub].public_key())));
 }
 
