@@ -102,6 +102,17 @@ fn control() -> (tokio::runtime::Handle, tokio::sync::oneshot::Sender<()>) {
 }
 
 #[test]
+fn all_threads_end_when_one_does() {
+    let (plane, mut events, _) = start_as(1, 3);
+
+    let stop = PlaneCommand::Stop { drain: Duration::ZERO };
+    plane.threads.inbox(1).push(inbox::Order::Command(stop));
+
+    let end = wait_for(&mut events, |event| matches!(event, PlaneEvent::Ended(_)));
+    assert!(matches!(end, Some(PlaneEvent::Ended(None))), "{end:?}");
+}
+
+#[test]
 fn stranger_gets_no_kcp_session_by_naming_another_thread() {
     let (control, _over) = control();
     let streams = Streams { runtime: control, accept: Choice::Kcp };

@@ -282,6 +282,19 @@ mod tests {
     }
 
     #[test]
+    fn ping_goes_to_the_thread_that_has_the_peer() {
+        let threads = threads(3);
+
+        for first in 0..6 {
+            let peer = fastvpn_proto::crypto::PublicKey::from_bytes([first; 32]);
+            let ping = Command::Ping { peer, id: 1, timeout: Duration::ZERO };
+            threads.send(PlaneCommand::Node(ping));
+            let expected = [0, 1, 2].map(|at| usize::from(at == shard_of(&peer, 3)));
+            assert_eq!([0, 1, 2].map(|at| taken(&threads, at)), expected);
+        }
+    }
+
+    #[test]
     fn numbers_are_told_by_the_first_and_are_those_of_all() {
         let threads = threads(2);
         let numbers = |dropped, overflowed| Numbers {

@@ -277,5 +277,6 @@ fn shards_have_memory_and_bounds_in_common_and_their_numbers_are_those_of_one_no
     let stats = fleet.stats(now);
     assert_eq!(stats.promised, 1000);
     assert!(stats.peers.len() == 8 && stats.peers.is_sorted_by_key(|peer| peer.key));
+    assert!(fleet.shards().all(|shard| shard.stats(now).promised == 1000));
     assert!(fleet.shards().all(|shard| shard.shared.shaper.turn_at(&None, now) > now));
 }

@@ -110,14 +110,16 @@ const NEW: libc::c_short = libc::IFF_TUN_EXCL as libc::c_short;
 #[cfg(test)]
 mod tests {
     use std::net::UdpSocket;
+    use std::time::Duration;
 
-    use fastvpn_proto::node::{Contact, Engine, shard_of};
+    use fastvpn_proto::node::{Command, Contact, Engine, shard_of};
     use rtnetlink::LinkUnspec;
     use rustix::net::{AddressFamily, SocketType, netdevice};
 
     use super::*;
     use crate::netns::in_namespace;
     use crate::plane::tests::{known, start_with};
+    use crate::plane::tun::DETACHED;
     use crate::plane::tun::adopt;
     use crate::plane::{PlaneCommand, PlaneEvent};
 
@@ -186,22 +188,46 @@ mod tests {
             let (handle, mut events, _) = start_with(1, Engine::default(), 2);
             let [first, second] = [2, 3].map(|key| start_with(key, Engine::default(), 1));
             let peer = [&first, &second].map(|peer| (peer.0.public_key(), &peer.0, peer.2.addr));
-            let (_, peer, at) = peer.iter().find(|(key, ..)| shard_of(key, 2) == 1).unwrap();
-            handle.send(PlaneCommand::Node(known(peer, *at, "10.9.0.2", Contact::OnDemand)));
+            let (key, peer, at) = peer.iter().find(|(key, ..)| shard_of(key, 2) == 1).unwrap();
+            let known = || PlaneCommand::Node(known(peer, *at, "10.9.0.2", Contact::OnDemand));
+            let first = queues[0].try_clone().unwrap();
+            handle.send(known());
             handle.send(PlaneCommand::Tun { queues, mtu: 1400 });
 
+            let mut carried = 0;
             for _ in 0..5 {
-                let told = events.recv().await.unwrap();
-                let carried = told.iter().any(|event| match event {
-                    PlaneEvent::Stats { node, .. } => node.packets_sent.packets >= 60,
-                    _ => false,
-                });
-                if carried {
-                    return;
+                for event in events.recv().await.unwrap() {
+                    if let PlaneEvent::Stats { node, .. } = event {
+                        carried = node.packets_sent.packets;
+                    }
+                }
+                if carried >= 60 {
+                    break;
                 }
             }
-            panic!("lost");
+            assert!(carried >= 60, "{carried}");
+            assert!(becomes(&first, false), "the first thread has no peers");
+
+            handle.send(PlaneCommand::Node(Command::RemovePeer(*key)));
+            assert!(becomes(&first, true), "somebody has to have it");
+            handle.send(known());
+            assert!(becomes(&first, false));
+            handle.send(PlaneCommand::Stop { drain: Duration::ZERO });
+            while events.recv().await.is_some() {}
+            assert!(becomes(&first, true), "packets wait for the next daemon");
         });
+    }
+
+    /// Tells whether a queue is attached soon, or is not
+    fn becomes(queue: &OwnedFd, attached: bool) -> bool {
+        let is = || describe(queue).is_some_and(|(_, flags)| flags & DETACHED == 0);
+        (0..300).any(|_| {
+            let done = is() == attached;
+            if !done {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done
+        })
     }
 
     async fn bring_up() {
