@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use fastvpn_proto::node::{Command, Handover, NodeStats, shard_of};
+use fastvpn_proto::node::{Command, Handover, NodeStats, Traffic, shard_of};
 use fastvpn_proto::time::Instant;
 use tracing::error;
 
@@ -23,6 +23,8 @@ pub(super) struct Threads {
     inboxes: Vec<Inbox>,
     pulses: Vec<Pulse>,
     numbers: Mutex<Vec<Numbers>>,
+    /// What each has sent, as of its last turn
+    sent: Vec<Sent>,
     /// Whether each has a queue of the TUN
     queues: AtomicBool,
     /// Whether it was told that the TUN is gone
@@ -53,6 +55,13 @@ pub(super) struct Numbers {
     pub(super) overflowed: u64,
 }
 
+/// What a thread has sent
+#[derive(Debug, Default)]
+struct Sent {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
 impl Threads {
     /// Begins with so many
     ///
@@ -63,6 +72,7 @@ impl Threads {
             inboxes: (0..count).map(|_| Inbox::new()).collect::<io::Result<_>>()?,
             pulses: (0..count).map(|_| Pulse::new(now)).collect(),
             numbers: Mutex::new(vec![Numbers::default(); count]),
+            sent: (0..count).map(|_| Sent::default()).collect(),
             queues: AtomicBool::new(false),
             tun_lost: AtomicBool::new(false),
             drained: AtomicU64::new(0),
@@ -141,9 +151,11 @@ impl Threads {
         self.inboxes.iter().for_each(Inbox::close);
     }
 
-    /// Records that a thread has made a turn
-    pub(super) fn beat(&self, at: usize, now: Instant) {
+    /// Records that a thread makes a turn, and what it has sent by now
+    pub(super) fn beat(&self, at: usize, sent: Traffic, now: Instant) {
         self.pulses[at].beat(now);
+        self.sent[at].packets.store(sent.packets, Ordering::Relaxed);
+        self.sent[at].bytes.store(sent.bytes, Ordering::Relaxed);
     }
 
     /// Tells whether each thread has made a turn since `limit`
@@ -166,7 +178,12 @@ impl Threads {
         }
         let all = all?;
         let overflowed = all.iter().map(|one| one.overflowed).sum();
-        let node = NodeStats::of_shards(all.into_iter().map(|one| one.node));
+        let mut node = NodeStats::of_shards(all.into_iter().map(|one| one.node));
+        // Rates are taken of this one, and the others' numbers may be a second old, or two.
+        node.sent = self.sent.iter().fold(Traffic::default(), |sum, sent| Traffic {
+            packets: sum.packets + sent.packets.load(Ordering::Relaxed),
+            bytes: sum.bytes + sent.bytes.load(Ordering::Relaxed),
+        });
         Some(Numbers { node, overflowed })
     }
 
@@ -304,9 +321,13 @@ mod tests {
 
         assert!(threads.tell(1, numbers(5, 1), true).is_none());
         assert_eq!(taken(&threads, 0), 1, "it is asked to");
+        let sent = |packets| Traffic { packets, bytes: packets * 1000 };
+        threads.beat(0, sent(20), Instant::ZERO);
+        threads.beat(1, sent(3), Instant::ZERO);
         let told = threads.tell(0, numbers(2, 7), false).unwrap();
 
         assert_eq!((told.node.dropped, told.overflowed), (7, 8));
+        assert_eq!(told.node.sent, sent(23), "what the other one has sent since it told");
     }
 
     #[test]

@@ -198,7 +198,7 @@ impl Turn {
         let now = clock::now();
         self.vigil.on_turn(now);
         self.written = 0;
-        self.place.threads.beat(self.place.at, now);
+        self.place.threads.beat(self.place.at, self.node.sent(), now);
         if ready.timer {
             self.timer.clear();
         }

@@ -442,6 +442,11 @@ impl Node {
         self.local.boot()
     }
 
+    /// Returns how many messages were given to carriers, and their bytes
+    pub fn sent(&self) -> Traffic {
+        self.sent
+    }
+
     /// Returns all numbers
     pub fn stats(&self, now: Instant) -> NodeStats {
         let (mut packets_sent, mut packets_received) = self.parted;
