@@ -30,33 +30,14 @@ impl Node {
 
 #[cfg(test)]
 mod tests {
-    use core::net::IpAddr;
-
-    use super::super::testing::{Net, millis, overlay, secs};
+    use super::super::testing::{Net, millis, secs, segment_with};
     use super::*;
-    use crate::ip::checksum::{add, finish, pseudo};
     use crate::ip::numbers::{ACK, SYN, TCP};
     use crate::ip::testing::packet;
 
     /// A segment of one of two kernels, which are at the nodes 1 and 2
-    fn segment(from: usize, [seq, ack]: [u32; 2], flags: u8, data: &[u8]) -> Vec<u8> {
-        let mut bytes = packet(false, TCP, seq, flags, data);
-        for (at, id) in [(12, from), (16, 3 - from)] {
-            let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
-            bytes[at..at + 4].copy_from_slice(&addr.octets());
-        }
-        let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
-        bytes[20..22].copy_from_slice(&ports[0].to_be_bytes());
-        bytes[22..24].copy_from_slice(&ports[1].to_be_bytes());
-        bytes[28..32].copy_from_slice(&ack.to_be_bytes());
-        bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
-        [10, 36].into_iter().for_each(|at| bytes[at..at + 2].fill(0));
-        let sum = finish(add(0, &bytes[..20])).to_be_bytes();
-        bytes[10..12].copy_from_slice(&sum);
-        let sum = pseudo(overlay(from), overlay(3 - from), TCP, bytes.len() - 20);
-        let sum = finish(add(sum, &bytes[20..])).to_be_bytes();
-        bytes[36..38].copy_from_slice(&sum);
-        bytes
+    fn segment(from: usize, numbers: [u32; 2], flags: u8, data: &[u8]) -> Vec<u8> {
+        segment_with([from, 3 - from], numbers, flags, data)
     }
 
     fn say(net: &mut Net, from: usize, numbers: [u32; 2], flags: u8) {

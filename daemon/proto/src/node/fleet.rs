@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 
 use super::{
     Arrival, BootId, Carrier, Command, Credential, Event, Handover, Node, NodeConfig, NodeStats,
-    Transmit, Why,
+    Transmit, Why, shard_of,
 };
 use crate::buffers::PacketBuffer;
 use crate::crypto::PublicKey;
@@ -34,7 +34,7 @@ impl Fleet {
 
     /// Returns the shard that has a peer
     pub fn shard_of(&mut self, key: &PublicKey) -> &mut Node {
-        let at = self.shards.iter().position(|shard| shard.keeps(key)).unwrap_or(0);
+        let at = shard_of(key, self.shards.len());
         &mut self.shards[at]
     }
 

@@ -89,12 +89,10 @@ fn behind_a_relay(contact: Contact) -> (Net, [usize; 3]) {
     assert_eq!(net.nodes[far].shards().count(), 2);
     net.blocked.push((far, near));
     let (hub, known) = (net.peer(0, Contact::Always), net.peer(0, contact));
-    net.command(near, Command::SetPeer(hub.clone()));
+    net.command(near, Command::SetPeer(hub));
     net.command(far, Command::SetPeer(known));
     net.send(far, 0, 1);
-    let mut peer = net.peer(far, Contact::OnDemand);
-    peer.relay = Some(hub.key);
-    net.command(near, Command::SetPeer(peer));
+    net.introduce(far, near, 0);
     net.run(secs(2));
     (net, [0, near, far])
 }
@@ -102,9 +100,7 @@ fn behind_a_relay(contact: Contact) -> (Net, [usize; 3]) {
 #[test]
 fn what_a_relay_brings_comes_to_the_shard_of_its_origin() {
     let (mut net, [hub, near, far]) = behind_a_relay(Contact::Always);
-    let mut peer = net.peer(near, Contact::OnDemand);
-    peer.relay = Some(net.nodes[hub].public_key());
-    net.command(far, Command::SetPeer(peer));
+    net.introduce(near, far, hub);
 
     net.send(near, far, 7);
     net.run(secs(2));
@@ -245,9 +241,7 @@ fn packet_is_not_handed_on_where_shards_are_not_of_one_mind() {
 #[test]
 fn goodbyes_are_said_by_a_relay_that_another_shard_has_before_it_is_left() {
     let (mut net, [hub, near, far]) = behind_a_relay(Contact::Always);
-    let mut peer = net.peer(near, Contact::OnDemand);
-    peer.relay = Some(net.nodes[hub].public_key());
-    net.command(far, Command::SetPeer(peer));
+    net.introduce(near, far, hub);
     net.send(near, far, 7);
     net.run(secs(2));
     assert_eq!(net.received(far), [7]);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::crypto::{NetworkKey, PrivateKey};
-use crate::ip::{Prefix, checksum, numbers};
+use crate::ip::{self, Prefix, checksum, numbers};
 
 /// From whom and to whom a message is, and what its IP header says of congestion
 type OnWire = (SocketAddr, SocketAddr, Vec<u8>, Ecn);
@@ -221,11 +221,16 @@ impl Net {
             net.command(at, Command::SetPeer(hub.clone()));
         }
         for (at, other) in [(1, 2), (2, 1)] {
-            let mut peer = net.peer(other, Contact::OnDemand);
-            peer.relay = Some(hub.key);
-            net.command(at, Command::SetPeer(peer));
+            net.introduce(other, at, 0);
         }
         net
+    }
+
+    /// Makes a node known to another one, which may reach it through a relay
+    pub(super) fn introduce(&mut self, peer: usize, to: usize, relay: usize) {
+        let relay = Some(self.nodes[relay].public_key());
+        let peer = PeerConfig { relay, ..self.peer(peer, Contact::OnDemand) };
+        self.command(to, Command::SetPeer(peer));
     }
 
     pub(super) fn ups(&self, at: usize) -> usize {
@@ -278,33 +283,41 @@ pub(super) fn packet(src: IpAddr, dst: IpAddr, id: u8) -> Vec<u8> {
 }
 
 /// Makes a segment of port 5000 for port 80, or back, without data and options
-pub(super) fn segment([from, to]: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
-    let mut bytes = packet(overlay(from), overlay(to), 0);
-    bytes.truncate(40);
-    bytes[2..4].copy_from_slice(&40_u16.to_be_bytes());
-    (bytes[8], bytes[9]) = (64, numbers::TCP);
+pub(super) fn segment(way: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
+    segment_with(way, numbers, flags, &[])
+}
+
+/// The same with data
+pub(super) fn segment_with(
+    [from, to]: [usize; 2],
+    [seq, ack]: [u32; 2],
+    flags: u8,
+    data: &[u8],
+) -> Vec<u8> {
+    let mut bytes = ip::testing::packet(false, numbers::TCP, seq, flags, data);
+    for (at, id) in [(12, from), (16, to)] {
+        let IpAddr::V4(addr) = overlay(id) else { unreachable!() };
+        bytes[at..at + 4].copy_from_slice(&addr.octets());
+    }
     let ports: [u16; 2] = if from == 1 { [5000, 80] } else { [80, 5000] };
-    for (at, port) in [20, 22].into_iter().zip(ports) {
-        bytes[at..at + 2].copy_from_slice(&port.to_be_bytes());
-    }
-    for (at, number) in [24, 28].into_iter().zip(numbers) {
-        bytes[at..at + 4].copy_from_slice(&number.to_be_bytes());
-    }
-    (bytes[32], bytes[33]) = (0x50, flags);
+    bytes[20..22].copy_from_slice(&ports[0].to_be_bytes());
+    bytes[22..24].copy_from_slice(&ports[1].to_be_bytes());
+    bytes[28..32].copy_from_slice(&ack.to_be_bytes());
     bytes[34..36].copy_from_slice(&60_000_u16.to_be_bytes());
-    let sum = checksum::pseudo(overlay(from), overlay(to), numbers::TCP, 20);
-    let sum = checksum::finish(checksum::add(sum, &bytes[20..]));
-    bytes[36..38].copy_from_slice(&sum.to_be_bytes());
+    [10, 36].into_iter().for_each(|at| bytes[at..at + 2].fill(0));
+    let sum = checksum::finish(checksum::add(0, &bytes[..20])).to_be_bytes();
+    bytes[10..12].copy_from_slice(&sum);
+    let sum = checksum::pseudo(overlay(from), overlay(to), numbers::TCP, bytes.len() - 20);
+    let sum = checksum::finish(checksum::add(sum, &bytes[20..])).to_be_bytes();
+    bytes[36..38].copy_from_slice(&sum);
     bytes
 }
 
 pub(super) fn restart(net: &mut Net, at: usize, seed: u8) {
     net.nodes[at] = node(at as u8, 100 ^ seed, false);
     let hub = net.peer(0, Contact::Always);
-    let mut other = net.peer(3 - at, Contact::OnDemand);
-    other.relay = Some(hub.key);
     net.command(at, Command::SetPeer(hub));
-    net.command(at, Command::SetPeer(other));
+    net.introduce(3 - at, at, 0);
 }
 
 pub(super) fn controls(net: &Net, at: usize) -> Vec<&[u8]> {
