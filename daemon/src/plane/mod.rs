@@ -144,7 +144,6 @@ impl Plane {
     ) -> io::Result<(PlaneHandle, mpsc::Receiver<Vec<PlaneEvent>>, Listening)> {
         let span = info_span!("plane", network = name);
         let (sockets, listening) = span.in_scope(|| bind(listen, count))?;
-        let carriers = span.in_scope(|| Carriers::new(streams, listening.addr))?;
         let now = clock::now();
         let shards = Node::shards(node, sockets.len(), now);
         let threads = Arc::new(Threads::new(shards.len(), now)?);
@@ -153,11 +152,10 @@ impl Plane {
         let (public_key, boot_id) = (first.public_key(), first.boot_id());
         let handle = PlaneHandle { threads: Arc::clone(&threads), public_key, boot_id };
         let (sender, events) = mpsc::channel(BATCHES);
-        let mut carriers = Some(carriers);
         for (at, (shard, socket)) in shards.into_iter().zip(sockets).enumerate() {
-            // Those that are with the first thread are all there are.
-            let carriers =
-                carriers.take().map_or_else(|| Carriers::new(None, listening.addr), Ok)?;
+            // All connections are with the first one.
+            let streams = streams.filter(|_| at == 0);
+            let carriers = span.in_scope(|| Carriers::new(streams, listening.addr))?;
             let place = Place { at, threads: Arc::clone(&threads) };
             let turn = Turn::new(shard, (socket, carriers), place, sender.clone(), now)?;
             spawn(name, at, &span, turn, sender.clone())?;
