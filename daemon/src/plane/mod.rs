@@ -589,7 +589,7 @@ mod tests {
     }
 
     /// Makes something that behaves like a TUN queue, and its other end
-    fn queue() -> (OwnedFd, OwnedFd) {
+    pub(super) fn queue() -> (OwnedFd, OwnedFd) {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap()
     }

@@ -172,7 +172,7 @@ impl Turn {
             stats_wanted: false,
             dropped: Dropped::default(),
             written: 0,
-            unread: Unread::default(),
+            unread: Unread::new(std::thread::yield_now),
             drain_until: None,
         })
     }
@@ -524,9 +524,7 @@ impl Turn {
     /// Counts what the kernel was given, and lets others read what nobody paces for them
     fn on_written(&mut self, packet: &Parcel) {
         self.written += packet.len();
-        if self.unread.on_written(packet) {
-            std::thread::yield_now();
-        }
+        self.unread.on_written(packet);
     }
 
     fn lose_tun(&mut self, error: io::Error) {
@@ -702,3 +700,6 @@ const RETRY_HELD: Duration = Duration::from_millis(1);
 /// How often and how long the last messages wait for room in the socket
 const GOODBYE_TRIES: u32 = 10;
 const GOODBYE_WAIT: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests;
