@@ -22,6 +22,7 @@ mod udp;
 mod unread;
 mod vigil;
 mod vnet;
+mod watch;
 
 use std::any::Any;
 use std::io;

@@ -3,7 +3,7 @@
 //! A turn has one reading of the clock and a fixed order: commands, messages from the network and
 //! from stream carriers, packets from the TUN, what is due. Each takes a bounded amount; what is left makes the next turn
 //! start at once. After each batch the node is drained: messages, packets, events. At the end the
-//! events leave in one batch; the timer is armed before sleep.
+//! events leave in one batch.
 //!
 //! The node permits several `handle_*` calls before a drain, so it is drained once for a batch and
 //! not once for a message: acknowledgements then share a message, and messages a system call.
@@ -15,10 +15,13 @@
 //! The train that did not go out stays at the head, nothing is taken from the node behind it, and
 //! the TUN is not read until the socket is writable again: the queue then grows where its owners
 //! can see it. Messages are still received.
+//!
+//! # Not here
+//!
+//! What a thread waits for, and how, is in `watch`.
 
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +29,12 @@ use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::ip::Parcel;
 use fastvpn_proto::node::{Carrier, Command, Event, Node, Transmit};
 use fastvpn_proto::time::Instant;
-use rustix::event::epoll;
-use rustix::io::Errno;
-use rustix::time::Timespec;
 use tokio::sync::mpsc::Sender;
 use tracing::{debug, trace};
 
 use super::buffers::{self, SLOTS, Slots};
 use super::carrier::Carriers;
-use super::clock::{self, Timer};
+use super::clock;
 use super::inbox::{CAPACITY, Inbox, Order};
 use super::outlet::{Flushed, Outlet};
 use super::threads::{Numbers, Step, Threads};
@@ -42,6 +42,7 @@ use super::tun::Tun;
 use super::udp::{self, Sent, Udp};
 use super::unread::Unread;
 use super::vigil::Vigil;
+use super::watch::Watch;
 use super::{PlaneCommand, PlaneEvent};
 
 /// Which of a network's data threads this is
@@ -63,19 +64,14 @@ pub(super) struct Turn {
     /// Whether the kernel hands packets to our queue; nothing where there is one for all
     attached: Option<bool>,
     outlet: Outlet,
-    timer: Timer,
-    /// When the next turn begins at the latest
-    wake: Instant,
+    watch: Watch,
     vigil: Vigil,
-    epoll: OwnedFd,
     orders: Vec<Order>,
     slots: Slots,
     packet: PacketBuffer,
     train: Vec<u8>,
     /// The train in `train`, if it did not go out whole
     outgoing: Option<Outgoing>,
-    /// Whether the descriptors are watched as `outgoing` wants it
-    held: bool,
     /// When all numbers are told next, and when they were told last
     stats_at: Instant,
     stats_told: Instant,
@@ -117,16 +113,6 @@ enum Next {
     End,
 }
 
-/// Which descriptors have something
-#[derive(Clone, Copy, Debug, Default)]
-struct Ready {
-    inbox: bool,
-    udp: bool,
-    carriers: bool,
-    tun: bool,
-    timer: bool,
-}
-
 impl Place {
     fn inbox(&self) -> &Inbox {
         self.threads.inbox(self.at)
@@ -142,12 +128,7 @@ impl Turn {
         events: Sender<Vec<PlaneEvent>>,
         now: Instant,
     ) -> io::Result<Self> {
-        let timer = Timer::new()?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        watch(&epoll, place.inbox(), INBOX)?;
-        watch(&epoll, &udp, UDP)?;
-        watch(&epoll, &carriers, CARRIERS)?;
-        watch(&epoll, &timer, TIMER)?;
+        let watch = Watch::new(place.inbox(), &udp, &carriers, now)?;
         Ok(Self {
             place,
             node,
@@ -157,16 +138,13 @@ impl Turn {
             carry: true,
             attached: None,
             outlet: Outlet::new(events),
-            timer,
-            wake: now,
+            watch,
             vigil: Vigil::default(),
-            epoll,
             orders: Vec::with_capacity(ORDERS),
             slots: Slots::new(),
             packet: PacketBuffer::default(),
             train: buffers::train(),
             outgoing: None,
-            held: false,
             stats_at: now + STATS_EVERY,
             stats_told: now,
             stats_wanted: false,
@@ -194,14 +172,11 @@ impl Turn {
     }
 
     fn turn(&mut self) -> io::Result<Next> {
-        let ready = self.wait()?;
+        let ready = self.watch.wait(&mut self.vigil)?;
         let now = clock::now();
         self.vigil.on_turn(now);
         self.written = 0;
         self.place.threads.beat(self.place.at, self.node.sent(), now);
-        if ready.timer {
-            self.timer.clear();
-        }
         if ready.inbox && self.obey(now)? == Next::End {
             self.say_goodbye(now)?;
             return Ok(Next::End);
@@ -234,49 +209,6 @@ impl Turn {
             return Ok(Next::End);
         }
         self.rest(now)
-    }
-
-    /// Waits until a descriptor has something or the next deadline: awake for a moment, where that is worth it
-    ///
-    /// The timer is armed before sleep only: that costs more than all else in a turn that brings little.
-    fn wait(&mut self) -> io::Result<Ready> {
-        let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut now = clock::now();
-        while self.vigil.until().is_some_and(|until| now < until.min(self.wake)) {
-            if let Some(ready) = self.look(Some(&zero))? {
-                return Ok(ready);
-            }
-            std::thread::yield_now();
-            let back = clock::now();
-            self.vigil.on_yield(now, back);
-            now = back;
-        }
-        self.timer.arm(self.wake, now)?;
-        Ok(self.look(None)?.unwrap_or_default())
-    }
-
-    /// Returns which descriptors have something, if any has within `limit`
-    fn look(&self, limit: Option<&Timespec>) -> io::Result<Option<Ready>> {
-        let mut events = [MaybeUninit::uninit(); 5];
-        let events = match epoll::wait(&self.epoll, &mut events, limit) {
-            Ok(([], _)) | Err(Errno::INTR) => return Ok(None),
-            Ok((events, _)) => events,
-            Err(error) => return Err(error.into()),
-        };
-        let mut ready = Ready::default();
-        for event in events {
-            let flags = event.flags;
-            match event.data.u64() {
-                INBOX => ready.inbox = true,
-                CARRIERS => ready.carriers = true,
-                TIMER => ready.timer = true,
-                TUN => ready.tun = true,
-                // Errors too are taken away by reading.
-                UDP => ready.udp = flags != epoll::EventFlags::OUT,
-                _ => {}
-            }
-        }
-        Ok(Some(ready))
     }
 
     /// Does what the control side wants, and takes what other threads hand over
@@ -354,11 +286,7 @@ impl Turn {
         let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
         self.attached = self.place.threads.have_queues().then_some(true);
-        let added = if self.reads() {
-            epoll::add(&self.epoll, &tun, data(TUN), interest(TUN, self.held))
-        } else {
-            Ok(())
-        };
+        let added = if self.reads() { self.watch.add_tun(&tun) } else { Ok(()) };
         match added {
             Ok(()) => {
                 debug!(mtu, "serving the TUN");
@@ -366,7 +294,7 @@ impl Turn {
                 self.follow_routes(now)?;
             }
             // It cannot be waited for: whatever it is, it is no TUN that is alive.
-            Err(error) => self.lose_tun(error.into()),
+            Err(error) => self.lose_tun(error),
         }
         Ok(())
     }
@@ -379,8 +307,7 @@ impl Turn {
     /// Closes our queue of the TUN
     fn close_tun(&mut self) {
         if let Some(tun) = self.tun.take() {
-            // Others may have it as well, and then it would be watched on. Who does not read it has no watch.
-            let _ = epoll::delete(&self.epoll, &tun);
+            self.watch.remove_tun(&tun);
         }
     }
 
@@ -471,7 +398,8 @@ impl Turn {
                 self.node.on_lost(handover, now);
             }
         }
-        self.hold()
+        let read = self.tun.as_ref().filter(|_| self.reads());
+        self.watch.hold(self.outgoing.is_some(), &self.udp, read)
     }
 
     fn send_messages(&mut self, now: Instant) {
@@ -535,20 +463,6 @@ impl Turn {
         }
     }
 
-    /// Watches for room in the socket while a train waits for it, and not for packets meanwhile
-    fn hold(&mut self) -> io::Result<()> {
-        let hold = self.outgoing.is_some();
-        if hold == self.held {
-            return Ok(());
-        }
-        self.held = hold;
-        epoll::modify(&self.epoll, &self.udp, data(UDP), interest(UDP, hold))?;
-        if let Some(tun) = self.tun.as_ref().filter(|_| self.reads()) {
-            epoll::modify(&self.epoll, tun, data(TUN), interest(TUN, hold))?;
-        }
-        Ok(())
-    }
-
     /// Ends a turn: events leave, the next turn's time is set
     fn rest(&mut self, now: Instant) -> io::Result<Next> {
         let mut wake = self.stats_at;
@@ -564,10 +478,10 @@ impl Turn {
         if let Some((at, why)) = self.node.deadline() {
             trace!(?at, ?why, "next deadline");
             // What the node owes may be stuck behind the train that is: no reason to spin.
-            let earliest = if self.held { now + RETRY_HELD } else { Instant::ZERO };
+            let earliest = if self.outgoing.is_some() { now + RETRY_HELD } else { Instant::ZERO };
             wake = wake.min(at.max(earliest));
         }
-        self.wake = self.drain_until.map_or(wake, |until| wake.min(until));
+        self.watch.wake_at(self.drain_until.map_or(wake, |until| wake.min(until)));
         Ok(Next::Turn)
     }
 
@@ -638,10 +552,6 @@ impl Turn {
     }
 }
 
-fn watch(epoll: &OwnedFd, fd: impl AsFd, token: u64) -> io::Result<()> {
-    Ok(epoll::add(epoll, fd, data(token), interest(token, false))?)
-}
-
 /// Returns by how much a count has grown since it was last seen, if it has
 fn grown(seen: &mut u64, count: u64) -> Option<u64> {
     let before = std::mem::replace(seen, count);
@@ -652,26 +562,6 @@ fn grown(seen: &mut u64, count: u64) -> Option<u64> {
 fn shows_in_stats(event: &Event) -> bool {
     matches!(event, Event::PathMoved { .. } | Event::SessionDown { .. } | Event::SessionUp { .. })
 }
-
-fn data(token: u64) -> epoll::EventData {
-    epoll::EventData::new_u64(token)
-}
-
-/// Returns what to wait for; `held` while a train waits for room in the socket
-fn interest(token: u64, held: bool) -> epoll::EventFlags {
-    match (token, held) {
-        (UDP, true) => epoll::EventFlags::IN | epoll::EventFlags::OUT,
-        // Its end is told of all the same.
-        (TUN, true) => epoll::EventFlags::empty(),
-        _ => epoll::EventFlags::IN,
-    }
-}
-
-const INBOX: u64 = 0;
-const UDP: u64 = 1;
-const TUN: u64 = 2;
-const TIMER: u64 = 3;
-const CARRIERS: u64 = 4;
 
 /// Orders in one turn
 const ORDERS: usize = 256;
