@@ -1,8 +1,8 @@
 //! Buffers that are used again and again, so that packets cost no allocation.
 //!
 //! [`Buffers`] are for packets that are written. A packet that is read lies in a [`PacketBuffer`]; where most of it
-//! is payload that is needed for longer, the buffer is kept in place of a copy, and whoever reads goes on with
-//! another one from the [`Shelf`].
+//! is needed for longer, the buffer is kept in place of a copy, and whoever reads goes on with another one from the
+//! [`Shelf`]. What waits until it leaves is [`Stowed`] in one way or the other.
 
 use core::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -35,6 +35,47 @@ impl Buffers {
         if self.free.len() < self.most {
             buffer.clear();
             self.free.push(buffer);
+        }
+    }
+}
+
+/// Bytes that wait until they leave
+#[derive(Debug)]
+pub enum Stowed {
+    /// In a buffer of their own
+    Copied(Vec<u8>),
+    /// Where they were read
+    Kept(Share),
+}
+
+impl Deref for Stowed {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Kept(bytes) => bytes.bytes(),
+        }
+    }
+}
+
+impl From<Vec<u8>> for Stowed {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Copied(bytes)
+    }
+}
+
+impl Stowed {
+    /// Returns the bytes, to be changed: a copy of them, if somebody else has them as well
+    pub fn to_mut(&mut self) -> &mut [u8] {
+        if let Self::Kept(bytes) = self
+            && bytes.bytes_mut().is_none()
+        {
+            *self = Self::Copied(bytes.bytes().to_vec());
+        }
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Kept(bytes) => bytes.bytes_mut().unwrap_or_default(),
         }
     }
 }

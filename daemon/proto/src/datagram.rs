@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Stowed};
 use crate::ip::Inner;
 use crate::limits::{COPIED_WINDOW, REASSEMBLY_BYTES, REASSEMBLY_LIFE};
 use crate::time::Instant;
@@ -24,25 +24,26 @@ pub struct Fragmenter {
 #[derive(Debug)]
 struct Cut {
     id: u32,
-    packet: Inner,
+    packet: Inner<Stowed>,
     sent: usize,
 }
 
 impl Fragmenter {
     /// Begins with a packet of at most 65,535 bytes; whatever was left of the one before is dropped
-    pub fn start(&mut self, packet: Inner) {
+    pub fn start(&mut self, packet: Inner<Stowed>) {
         let id = self.next_id;
         self.next_id = self.next_id.wrapping_add(1);
         self.current = Some(Cut { id, packet, sent: 0 });
     }
 
-    /// Returns the next fragment that fits into `room` bytes of frame; the packet that was sent before goes
-    /// to `buffers`
-    pub fn next(&mut self, room: usize, buffers: &mut Buffers) -> Option<Fragment<'_>> {
-        if let Some(done) = self.current.take_if(|cut| cut.sent >= cut.packet.bytes.len()) {
-            buffers.give(done.packet.bytes);
-        }
-        let cut = self.current.as_mut()?;
+    /// Returns the packet of which all was sent, once
+    pub fn take_done(&mut self) -> Option<Inner<Stowed>> {
+        self.current.take_if(|cut| !cut.has_more()).map(|cut| cut.packet)
+    }
+
+    /// Returns the next fragment that fits into `room` bytes of frame
+    pub fn next(&mut self, room: usize) -> Option<Fragment<'_>> {
+        let cut = self.current.as_mut().filter(|cut| cut.has_more())?;
         let (bytes, gso) = (&cut.packet.bytes, cut.packet.gso);
         let overhead = if gso.is_some() { SUPER_OVERHEAD } else { FRAGMENT_OVERHEAD };
         let len = room.checked_sub(overhead)?.min(bytes.len() - cut.sent);
@@ -63,7 +64,13 @@ impl Fragmenter {
 
     /// Tells whether there is something to send
     pub fn has_output(&self) -> bool {
-        self.current.as_ref().is_some_and(|cut| cut.sent < cut.packet.bytes.len())
+        self.current.as_ref().is_some_and(Cut::has_more)
+    }
+}
+
+impl Cut {
+    fn has_more(&self) -> bool {
+        self.sent < self.packet.bytes.len()
     }
 }
 
@@ -302,10 +309,9 @@ mod tests {
 
     fn cut(packet: &[u8], room: usize) -> Vec<(u32, u16, u16, Vec<u8>)> {
         let mut fragmenter = Fragmenter::default();
-        let mut buffers = Buffers::new(1);
-        fragmenter.start(packet.to_vec().into());
+        fragmenter.start(Stowed::Copied(packet.to_vec()).into());
         let mut pieces = Vec::new();
-        while let Some(piece) = fragmenter.next(room, &mut buffers) {
+        while let Some(piece) = fragmenter.next(room) {
             pieces.push((piece.id, piece.offset, piece.total, piece.data.to_vec()));
         }
         pieces
@@ -383,12 +389,12 @@ mod tests {
     #[test]
     fn super_packet_comes_out_as_it_went_in_and_only_from_parts_of_its_own() {
         let gso = Some(Gso { size: 1000, transport: 20 });
-        let packet = Inner { bytes: (0..5000_u32).map(|at| at as u8).collect(), gso };
-        let mut buffers = Buffers::new(2);
+        let bytes: Vec<u8> = (0..5000_u32).map(|at| at as u8).collect();
+        let packet = Inner { bytes, gso };
         let (mut fragmenter, mut joiner) = (Fragmenter::default(), Reassembler::default());
-        fragmenter.start(packet.clone());
+        fragmenter.start(Inner { bytes: Stowed::Copied(packet.bytes.clone()), gso });
         let mut whole = None;
-        while let Some(part) = fragmenter.next(1400, &mut buffers) {
+        while let Some(part) = fragmenter.next(1400) {
             assert!(SUPER_OVERHEAD + part.data.len() <= 1400);
             let other = Fragment { gso: Some(Gso { size: 999, transport: 20 }), ..part };
             whole = joiner.on_fragment(&part, &mut Buffers::new(0), Instant::ZERO);
@@ -397,6 +403,22 @@ mod tests {
         }
 
         assert_eq!(whole, Some(packet));
+    }
+
+    #[test]
+    fn packet_comes_back_once_all_of_it_was_sent() {
+        let mut fragmenter = Fragmenter::default();
+        assert!(fragmenter.take_done().is_none());
+        fragmenter.start(Stowed::Copied(vec![7; 2000]).into());
+        while fragmenter.has_output() {
+            assert!(fragmenter.take_done().is_none());
+            assert!(fragmenter.next(500).is_some());
+        }
+
+        assert!(fragmenter.next(500).is_none());
+        let done = fragmenter.take_done().map(|packet| packet.bytes.to_vec());
+        assert_eq!(done, Some(vec![7; 2000]));
+        assert!(fragmenter.take_done().is_none() && fragmenter.next(500).is_none());
     }
 
     #[test]

@@ -21,15 +21,15 @@ pub struct Gso {
 
 /// An inner packet or super-packet that is whole but for what `gso` says
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Inner {
+pub struct Inner<B = Vec<u8>> {
     /// From the IP header on
-    pub bytes: Vec<u8>,
+    pub bytes: B,
     /// How it is to be cut; nothing where it is an ordinary packet
     pub gso: Option<Gso>,
 }
 
-impl From<Vec<u8>> for Inner {
-    fn from(bytes: Vec<u8>) -> Self {
+impl<B> From<B> for Inner<B> {
+    fn from(bytes: B) -> Self {
         Self { bytes, gso: None }
     }
 }

@@ -194,6 +194,13 @@ impl Share {
         self.piece.get(self.start as usize..self.end as usize).unwrap_or_default()
     }
 
+    /// Returns the bytes, to be changed; nothing where somebody else has them as well
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> Option<&mut [u8]> {
+        let range = self.start as usize..self.end as usize;
+        Arc::get_mut(&mut self.piece)?.get_mut(range)
+    }
+
     /// Returns how many bytes there are
     #[must_use]
     pub fn len(&self) -> usize {
@@ -311,6 +318,18 @@ mod tests {
         assert_eq!(share.part(0..6).unwrap().bytes(), share.bytes());
         assert!(share.part(6..6).is_some_and(|none| none.is_empty()));
         assert!(share.part(1..7).is_none() && share.part(7..7).is_none());
+    }
+
+    #[test]
+    fn what_is_shared_is_changed_by_nobody() {
+        let mut share = Share::new(&Arc::from([7; 10]), 2..5).unwrap();
+        let other = share.clone();
+        assert!(share.bytes_mut().is_none());
+
+        drop(other);
+        share.bytes_mut().unwrap().fill(1);
+
+        assert_eq!(share.into_piece()[..], [7, 7, 1, 1, 1, 7, 7, 7, 7, 7]);
     }
 
     #[test]

@@ -185,6 +185,7 @@ impl Node {
         if !self.relay {
             let hub = self.is_hub(from);
             self.bring(*from, hub, other, &mut message, now);
+            self.shared.buffers.give(message);
         } else if self.may_relay(from) {
             self.carry_on(from, other, message, now);
         } else {

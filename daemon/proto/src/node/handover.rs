@@ -134,6 +134,7 @@ impl Node {
             What::Broken(carrier, remote) => self.on_broken(carrier, remote, now),
             What::Brought { relay, hub, origin, mut message } => {
                 self.bring(relay, hub, &origin, &mut message, now);
+                self.shared.buffers.give(message);
             }
             What::Carry { from, to, message } => self.carry_on(&from, &to, message, now),
             What::Init(held) => {

@@ -12,12 +12,14 @@
 //! - Both are bounded, in number and in bytes; what does not fit is simply not copied.
 //! - What was acknowledged is dropped when told ([`Copies::on_acked`]), or when its lane refuses to
 //!   write it again.
+//! - A packet that is not copied any more is given back ([`Copies::poll_gone`]), for whatever reason.
 //! - What is due but not allowed is dropped, never kept: so after a drain nothing is overdue.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use super::meter::Window;
 use super::policy::Policy;
+use crate::buffers::Stowed;
 use crate::tcp::Piece;
 use crate::time::{Duration, Instant};
 
@@ -34,6 +36,8 @@ pub(super) struct Copies {
     repeat_taken: Window,
     spare_taken: Window,
     steps: u64,
+    /// Packets that nobody copies any more
+    gone: Vec<Stowed>,
 }
 
 /// When a copy is due, and which it is
@@ -64,7 +68,7 @@ pub(super) enum What {
         /// The number that its copies share
         id: u32,
         /// The packet
-        packet: Vec<u8>,
+        packet: Stowed,
     },
     /// A piece of a lane
     Piece(Piece),
@@ -109,13 +113,20 @@ impl Copy {
             What::Piece(_) => 0,
         }
     }
+
+    fn into_packet(self) -> Option<Stowed> {
+        match self.what {
+            What::Packet { packet, .. } => Some(packet),
+            What::Piece(_) => None,
+        }
+    }
 }
 
 impl Copies {
     /// Takes what a thin flow sent
     pub(super) fn push_thin(&mut self, mut copy: Copy, policy: &Policy, now: Instant) {
         if self.ladder.len() >= LADDER_MAX || self.ladder_bytes + copy.held() > HELD_MAX {
-            return;
+            return self.discard(copy);
         }
         copy.gap += policy.gap;
         self.steps += 1;
@@ -170,8 +181,10 @@ impl Copies {
             if useful && taken.fits(copy.cost(), policy.thin_copies, now) {
                 return Some(place);
             }
-            if let Some(copy) = self.remove(place).filter(|_| useful) {
-                self.add_spare(Spare { copy, due: now, tail: false });
+            match self.remove(place) {
+                Some(copy) if useful => self.add_spare(Spare { copy, due: now, tail: false }),
+                Some(copy) => self.discard(copy),
+                None => {}
             }
         }
         None
@@ -208,7 +221,7 @@ impl Copies {
                 || !spare.copy.is_useful(policy, now)
                 || !self.spare_taken.fits(spare.copy.cost(), policy.spare_copies_for(sent), now)
             {
-                self.remove(Place::Spare(at));
+                self.forget(Place::Spare(at));
                 // Those behind it have moved up.
                 best = best.map(|(best, sent)| (best - 1, sent));
                 continue;
@@ -245,6 +258,8 @@ impl Copies {
                 copy.sent += 1;
                 if copy.sent < policy.transmissions {
                     self.push_thin(copy, policy, now);
+                } else {
+                    self.discard(copy);
                 }
             }
             Place::Spare(at) => {
@@ -254,14 +269,30 @@ impl Copies {
                 spare.copy.gap += policy.gap;
                 spare.due = now + spare.copy.gap;
                 if spare.copy.sent >= policy.transmissions {
-                    self.remove(place);
+                    self.forget(place);
                 }
             }
         }
     }
 
     /// Forgets a copy that was named
-    pub(super) fn remove(&mut self, place: Place) -> Option<Copy> {
+    pub(super) fn forget(&mut self, place: Place) {
+        if let Some(copy) = self.remove(place) {
+            self.discard(copy);
+        }
+    }
+
+    /// Takes what is not to leave again
+    pub(super) fn discard(&mut self, copy: Copy) {
+        self.gone.extend(copy.into_packet());
+    }
+
+    /// Returns a packet that nobody copies any more, for its buffer
+    pub(super) fn poll_gone(&mut self) -> Option<Stowed> {
+        self.gone.pop()
+    }
+
+    fn remove(&mut self, place: Place) -> Option<Copy> {
         match place {
             Place::Ladder(step) => {
                 let copy = self.ladder.remove(&step)?;
@@ -284,9 +315,9 @@ impl Copies {
         let is_it = |copy: &Copy| matches!(copy.what, What::Packet { id, .. } if id == acked);
         let step = self.ladder.iter().find(|(_, copy)| is_it(copy)).map(|(step, _)| *step);
         if let Some(step) = step {
-            self.remove(Place::Ladder(step));
+            self.forget(Place::Ladder(step));
         } else if let Some(at) = self.spares.iter().position(|spare| is_it(&spare.copy)) {
-            self.remove(Place::Spare(at));
+            self.forget(Place::Spare(at));
         }
     }
 
@@ -309,8 +340,9 @@ impl Copies {
 
     fn add_spare(&mut self, spare: Spare) {
         while self.spares.len() >= SPARES_MAX || self.spare_bytes + spare.copy.held() > HELD_MAX {
-            if self.remove(Place::Spare(0)).is_none() {
-                return;
+            match self.remove(Place::Spare(0)) {
+                Some(oldest) => self.discard(oldest),
+                None => return self.discard(spare.copy),
             }
         }
         self.spare_bytes += spare.copy.held();

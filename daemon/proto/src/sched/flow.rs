@@ -6,6 +6,7 @@ use super::codel::{Codel, Verdict};
 use super::ecn;
 use super::meter::{Level, Meter};
 use super::policy::Policy;
+use crate::buffers::Stowed;
 use crate::crypto::PublicKey;
 use crate::ip::Inner;
 use crate::tcp::Piece;
@@ -64,7 +65,7 @@ pub(super) struct Flow {
 /// Something that waits
 #[derive(Debug)]
 struct Waiting {
-    inner: Inner,
+    inner: Inner<Stowed>,
     since: Instant,
 }
 
@@ -96,7 +97,7 @@ impl Flow {
     }
 
     /// Queues a packet or message
-    pub(super) fn push(&mut self, inner: Inner, now: Instant) {
+    pub(super) fn push(&mut self, inner: Inner<Stowed>, now: Instant) {
         self.bytes += self.weight(&inner.bytes);
         self.last = now;
         self.queue.push_back(Waiting { inner, since: now });
@@ -130,15 +131,20 @@ impl Flow {
         self.burst.tail.drain(..)
     }
 
-    /// Takes away packets at the head that waited too long, or marks them; returns how many went,
-    /// and their bytes
-    pub(super) fn tidy(&mut self, policy: &Policy, now: Instant) -> (usize, usize) {
-        let (mut gone, before) = (0, self.bytes);
+    /// Takes away packets at the head that waited too long, or marks them; what goes is appended to `gone`.
+    /// Returns how many went, and their bytes
+    pub(super) fn tidy(
+        &mut self,
+        policy: &Policy,
+        gone: &mut Vec<Inner<Stowed>>,
+        now: Instant,
+    ) -> (usize, usize) {
+        let before = (gone.len(), self.bytes);
         while let Some(head) = self.queue.front_mut().filter(|_| !self.judged) {
             let waited = now.since(head.since);
             let verdict = self.codel.judge(waited, self.bytes, &policy.patience, now);
-            let marked = |bytes: &mut [u8]| match self.key {
-                Key::Datagrams(_) => ecn::mark(bytes),
+            let marked = |bytes: &mut Stowed| match self.key {
+                Key::Datagrams(_) => ecn::mark(bytes.to_mut()),
                 // What is sealed cannot be marked.
                 Key::Lane(_) | Key::Relay(_) => false,
             };
@@ -148,14 +154,13 @@ impl Flow {
                 self.judged = true;
                 break;
             }
-            self.pop();
-            gone += 1;
+            gone.extend(self.pop());
         }
-        (gone, before - self.bytes)
+        (gone.len() - before.0, before.1 - self.bytes)
     }
 
     /// Takes the packet or message at the head
-    pub(super) fn pop(&mut self) -> Option<Inner> {
+    pub(super) fn pop(&mut self) -> Option<Inner<Stowed>> {
         let head = self.queue.pop_front()?.inner;
         self.bytes -= self.weight(&head.bytes);
         self.judged = false;
@@ -163,7 +168,7 @@ impl Flow {
     }
 
     /// Returns the packet or message at the head
-    pub(super) fn head(&self) -> Option<&Inner> {
+    pub(super) fn head(&self) -> Option<&Inner<Stowed>> {
         self.queue.front().map(|head| &head.inner)
     }
 

@@ -13,6 +13,8 @@
 //!   it, or nothing does and it is named again.
 //! - When `next` has nothing to name, [`Scheduler::has_output`] is false and the deadline lies ahead.
 //! - Lanes are known by their conv alone; nothing is done for each of them at any time.
+//! - Packets and messages that came in go out again, each once: as one that leaves alone
+//!   ([`Scheduler::take_alone`]), or when nobody needs it any more ([`Scheduler::poll_gone`]).
 //!
 //! # Not here
 //!
@@ -26,6 +28,8 @@ mod flow;
 mod flows;
 mod meter;
 mod policy;
+#[cfg(test)]
+mod returned;
 mod shaper;
 #[cfg(test)]
 mod tests;
@@ -38,6 +42,7 @@ use self::flow::{Key, Turn};
 use self::flows::{Flows, Seat};
 use self::meter::{Level, Limit};
 use self::policy::Policy;
+use crate::buffers::Stowed;
 use crate::crypto::PublicKey;
 use crate::ip::Inner;
 use crate::tcp::{Piece, Written};
@@ -65,6 +70,8 @@ pub struct Scheduler {
     /// Number of the next packet that may be copied
     next_id: u32,
     dropped: u64,
+    /// What left or was dropped, and nobody needs any more
+    gone: Vec<Inner<Stowed>>,
     chosen: Option<Chosen>,
     /// Most that spare copies may take, in percent
     spare_percent: u8,
@@ -133,7 +140,7 @@ impl Scheduler {
     }
 
     /// Queues an inner packet or super-packet; where too much waits, the longest queue makes room
-    pub fn push_packet(&mut self, packet: Inner, now: Instant) {
+    pub fn push_packet(&mut self, packet: Inner<Stowed>, now: Instant) {
         let seat = self.flows.find(Key::Datagrams(tuple::flow_of(&packet.bytes)), now);
         let flow = &mut self.flows[seat];
         flow.level.add(packet.bytes.len(), &self.policy.thin, now);
@@ -151,7 +158,7 @@ impl Scheduler {
         let seat = self.flows.find(Key::Relay(node), now);
         let flow = &mut self.flows[seat];
         flow.level.add(message.len(), &self.policy.thin, now);
-        self.relay_bytes += self.push(seat, message.into(), now);
+        self.relay_bytes += self.push(seat, Stowed::Copied(message).into(), now);
         if self.relay_bytes > RELAY_BYTES {
             self.relay_bytes -= self.shorten(|key| matches!(key, Key::Relay(_)), RELAY_BYTES / 32);
         }
@@ -197,15 +204,17 @@ impl Scheduler {
     pub fn take(&mut self, written: Option<Written>, bytes: usize, now: Instant) {
         match self.chosen.take() {
             None => {}
-            Some(Chosen::Copy(place)) if bytes == 0 => {
-                self.copies.remove(place);
-            }
+            Some(Chosen::Copy(place)) if bytes == 0 => self.copies.forget(place),
             Some(Chosen::Copy(place)) => self.copies.on_sent(place, &self.policy, now),
             Some(Chosen::Flow(seat, id)) => {
                 let thin = self.charge(seat, bytes, now);
                 let what = match (written, id) {
                     (Some(written), _) => Some(What::Piece(written.piece)),
-                    (None, None) => self.pop(seat).and(None),
+                    (None, None) => {
+                        let packet = self.pop(seat);
+                        self.gone.extend(packet);
+                        None
+                    }
                     (None, Some(id)) => {
                         self.next_id = id.wrapping_add(1);
                         self.pop(seat).map(|packet| What::Packet { id, packet: packet.bytes })
@@ -221,10 +230,10 @@ impl Scheduler {
 
     /// Takes the packet that [`Scheduler::next`] named, to send it in `bytes` bytes and in a way in
     /// which it cannot be copied
-    pub fn take_alone(&mut self, bytes: usize, now: Instant) -> Option<Inner> {
+    pub fn take_alone(&mut self, bytes: usize, now: Instant) -> Option<Inner<Stowed>> {
         match self.chosen.take()? {
             Chosen::Copy(place) => {
-                self.copies.remove(place);
+                self.copies.forget(place);
                 None
             }
             Chosen::Flow(seat, _) => {
@@ -267,6 +276,11 @@ impl Scheduler {
         self.copies.on_acked(id);
     }
 
+    /// Returns a packet or message that has left and is not copied any more, or was dropped, for its buffer
+    pub fn poll_gone(&mut self) -> Option<Inner<Stowed>> {
+        self.gone.pop().or_else(|| self.copies.poll_gone().map(Inner::from))
+    }
+
     /// Returns how many packets and messages were dropped since this was asked last
     pub fn take_dropped(&mut self) -> u64 {
         core::mem::take(&mut self.dropped)
@@ -278,7 +292,7 @@ impl Scheduler {
     }
 
     /// Queues bytes in a flow, and the flow for its turn; returns what they count
-    fn push(&mut self, seat: Seat, bytes: Inner, now: Instant) -> usize {
+    fn push(&mut self, seat: Seat, bytes: Inner<Stowed>, now: Instant) -> usize {
         let flow = &mut self.flows[seat];
         let weight = flow.weight(&bytes.bytes);
         self.ready += usize::from(!flow.is_ready());
@@ -404,7 +418,7 @@ impl Scheduler {
     /// Keeps what left, for copies: whether it went before other load, and how often it was lost
     fn keep(&mut self, seat: Seat, (thin, losses): (bool, u8), copy: Copy, now: Instant) {
         if !self.policy.copies() {
-            return;
+            return self.copies.discard(copy);
         }
         let spare = match copy.what {
             _ if thin => return self.copies.push_thin(copy, &self.policy, now),
@@ -447,7 +461,7 @@ impl Scheduler {
     }
 
     /// Takes the packet or message at the head of a flow
-    fn pop(&mut self, seat: Seat) -> Option<Inner> {
+    fn pop(&mut self, seat: Seat) -> Option<Inner<Stowed>> {
         let flow = &mut self.flows[seat];
         let bytes = flow.pop()?;
         let weight = flow.weight(&bytes.bytes);
@@ -465,7 +479,7 @@ impl Scheduler {
             return;
         }
         let before = flow.is_ready();
-        let (gone, bytes) = flow.tidy(&self.policy, now);
+        let (gone, bytes) = flow.tidy(&self.policy, &mut self.gone, now);
         if before && !flow.is_ready() {
             self.ready -= 1;
         }
@@ -483,7 +497,10 @@ impl Scheduler {
             return 0;
         }
         let enough = bytes.min(before / 2).max(1);
-        while before - flow.backlog() < enough && flow.pop().is_some() {
+        while before - flow.backlog() < enough
+            && let Some(packet) = flow.pop()
+        {
+            self.gone.push(packet);
             self.dropped += 1;
         }
         if !flow.is_ready() {

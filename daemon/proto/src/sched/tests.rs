@@ -7,10 +7,10 @@ use crate::crypto::PrivateKey;
 use crate::ip::numbers::UDP;
 
 /// A scheduler, the path that it sends on, and lanes that always have more
-struct Bench {
-    load: Scheduler,
-    capacity: Capacity,
-    now: Instant,
+pub(super) struct Bench {
+    pub(super) load: Scheduler,
+    pub(super) capacity: Capacity,
+    pub(super) now: Instant,
     /// Pieces that each lane still has to send, of 1,000 bytes
     lanes: BTreeMap<u32, u32>,
     next_sn: u32,
@@ -20,7 +20,7 @@ struct Bench {
 
 /// Something that left
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-enum Sent {
+pub(super) enum Sent {
     Packet(u16, Option<u32>),
     Copied(u16, u32),
     Lane(u32, u32),
@@ -30,7 +30,7 @@ enum Sent {
 
 impl Bench {
     /// A path of 100 Mbit/s and 200 ms that loses so many percent
-    fn new(loss: u32) -> Self {
+    pub(super) fn new(loss: u32) -> Self {
         let mut load = Scheduler::default();
         load.set_copies(10);
         let capacity = Capacity {
@@ -47,10 +47,10 @@ impl Bench {
 
     /// Queues a packet of the flow with this port
     fn push(&mut self, port: u16, len: usize) {
-        self.load.push_packet(packet(port, len).into(), self.now);
+        self.load.push_packet(Stowed::Copied(packet(port, len)).into(), self.now);
     }
 
-    fn relay(&mut self, node: u8, len: usize) {
+    pub(super) fn relay(&mut self, node: u8, len: usize) {
         self.load.push_relayed(key(node), vec![node; len], self.now);
     }
 
@@ -119,7 +119,7 @@ impl Bench {
     }
 
     /// Sends all that there is for so long, the time of each thing that leaves included
-    fn run(&mut self, millis: u64) -> Vec<(u64, Sent)> {
+    pub(super) fn run(&mut self, millis: u64) -> Vec<(u64, Sent)> {
         let start = self.now;
         let end = start + ms(millis);
         let mut all = Vec::new();
@@ -136,7 +136,7 @@ impl Bench {
         all
     }
 
-    fn pass(&mut self, millis: u64) {
+    pub(super) fn pass(&mut self, millis: u64) {
         self.now += ms(millis);
     }
 }
@@ -325,7 +325,7 @@ fn packets_that_understand_are_marked_instead() {
     for step in 0..3000 {
         let mut bytes = packet(9, 1000);
         bytes[1] = 2;
-        bench.load.push_packet(bytes.into(), bench.now);
+        bench.load.push_packet(Stowed::Copied(bytes).into(), bench.now);
         if step % 3 != 0
             && let Some(Next::Datagram { packet, .. }) = bench.load.next(&bench.capacity, bench.now)
         {
@@ -623,7 +623,7 @@ fn copies_hold_little_memory() {
     assert_eq!(bench.load.copies.held(), 0);
 }
 
-fn packet(port: u16, len: usize) -> Vec<u8> {
+pub(super) fn packet(port: u16, len: usize) -> Vec<u8> {
     let mut packet = vec![0; len];
     packet[0] = 0x45;
     packet[9] = UDP;

@@ -213,7 +213,9 @@ impl Session {
                 }
             }
             Frame::Relay { node, message } => {
-                self.output.push_back(Output::Relay(*node, message.to_vec()));
+                let mut bytes = shared.buffers.take();
+                bytes.extend_from_slice(message);
+                self.output.push_back(Output::Relay(*node, bytes));
             }
             Frame::Echo(echo) => {
                 if let Some(path) = self.paths.iter_mut().find(|path| path.way == way) {

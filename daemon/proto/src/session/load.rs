@@ -59,9 +59,7 @@ impl Session {
         self.load.set_copies(shared.engine.copies);
         loop {
             let before = buffer.len();
-            if let Some(fragment) =
-                self.fragmenter.next(draft.room(buffer), &mut shared.pool.buffers)
-            {
+            if let Some(fragment) = self.fragmenter.next(draft.room(buffer)) {
                 draft.put(&Frame::Fragment(fragment), buffer);
                 self.paths[at].spent.fresh.count(buffer.len() - before);
                 continue;
@@ -69,6 +67,7 @@ impl Session {
             if self.fragmenter.has_output() {
                 return;
             }
+            self.reclaim(shared);
             let Some(outcome) = self.put_next(&capacity, draft, buffer, now) else { return };
             let bytes = buffer.len() - before;
             let spent = &mut self.paths[at].spent;
@@ -81,7 +80,7 @@ impl Session {
                 Outcome::Alone => {
                     spent.fresh.count(bytes);
                     if let Some(packet) = self.load.take_alone(bytes, now) {
-                        shared.buffers.give(packet.bytes);
+                        shared.give(packet);
                     }
                 }
                 Outcome::Lane(written) => {

@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 use self::epochs::Epochs;
 use self::inbound::Inbounds;
 use self::ways::Candidates;
+use crate::buffers::Stowed;
 use crate::crypto::PublicKey;
 use crate::datagram::{Duplicates, Fragmenter, Reassembler};
 use crate::handshake::Established;
@@ -202,7 +203,7 @@ impl Session {
             let gso = cutter.as_ref().map(Cutter::gso);
             let handling = self.tcp.handle_packet(packet, gso, &mut shared.pool, now);
             while let Some(plain) = self.tcp.poll_plain() {
-                self.load.push_packet(plain.into(), now);
+                self.load.push_packet(Stowed::Copied(plain).into(), now);
             }
             if handling == Handling::Taken {
                 return;
@@ -503,6 +504,7 @@ impl Session {
     ///
     /// To be called before [`Session::poll_output`] and [`Session::poll_message`].
     pub fn flush(&mut self, shared: &mut Shared, now: Instant) {
+        self.reclaim(shared);
         self.tcp.useful = self.active().and_then(|path| useful_window(&path.capacity()));
         self.tcp.flush(&mut shared.pool, now);
         while let Some(conv) = self.tcp.poll_ready() {

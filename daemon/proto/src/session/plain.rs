@@ -1,7 +1,7 @@
 //! Packets that travel as they are: a super-packet whole, or cut here and joined again at the far end.
 
 use super::{Output, Session, Shared};
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Stowed};
 use crate::ip::Inner;
 use crate::ip::gso::Cutter;
 use crate::ip::merge::Merged;
@@ -17,22 +17,34 @@ impl Session {
         shared: &mut Shared,
         now: Instant,
     ) {
-        let Some(mut cutter) = cutter else {
-            let mut bytes = shared.buffers.take();
-            bytes.extend_from_slice(packet);
-            self.load.push_packet(bytes.into(), now);
-            return;
-        };
-        if is_whole(&cutter) && self.carries_whole() {
-            let mut bytes = shared.pool.buffers.take();
-            bytes.extend_from_slice(packet);
-            self.load.push_packet(Inner { bytes, gso: Some(cutter.gso()) }, now);
-            return;
+        match cutter {
+            Some(cutter) if !is_whole(&cutter) || !self.carries_whole() => {
+                self.send_cut(cutter, shared, now);
+            }
+            cutter => {
+                let gso = cutter.as_ref().map(Cutter::gso);
+                self.load.push_packet(shared.stow(packet, gso), now);
+            }
         }
+        self.reclaim(shared);
+    }
+
+    /// Queues the packets that a super-packet consists of, each in a buffer of its own
+    fn send_cut(&mut self, mut cutter: Cutter<'_>, shared: &mut Shared, now: Instant) {
         for _ in 0..cutter.segments() {
             let mut own = shared.buffers.take();
             cutter.next(&mut own);
-            self.load.push_packet(own.into(), now);
+            self.load.push_packet(Stowed::Copied(own).into(), now);
+        }
+    }
+
+    /// Gives back the buffers of packets that have left, or are not to leave any more
+    pub(super) fn reclaim(&mut self, shared: &mut Shared) {
+        if let Some(packet) = self.fragmenter.take_done() {
+            shared.give(packet);
+        }
+        while let Some(packet) = self.load.poll_gone() {
+            shared.give(packet);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What all sessions of a node share, or those of one of its shards.
 
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, Stowed};
+use crate::ip::{Gso, Inner};
 use crate::limits::MEMORY_DEFAULT;
 use crate::sched::Shaper;
 use crate::tcp::Pool;
@@ -15,7 +16,7 @@ pub struct Shared {
     pub pool: Pool,
     /// Bounds of what the node sends
     pub shaper: Shaper,
-    /// What packets wait in that travel as they are
+    /// What packets wait in that travel as they are, where they do not wait where they were read
     pub buffers: Buffers,
 }
 
@@ -89,6 +90,35 @@ impl Shared {
         }
     }
 
+    /// Stows a packet or super-packet away until it leaves: where it was read, if it fills most of that buffer
+    pub fn stow(&mut self, packet: &[u8], gso: Option<Gso>) -> Inner<Stowed> {
+        let bytes = self.pool.shelf.keep(packet).map_or_else(
+            || {
+                let mut bytes = self.buffers_for(gso).take();
+                bytes.extend_from_slice(packet);
+                Stowed::Copied(bytes)
+            },
+            Stowed::Kept,
+        );
+        Inner { bytes, gso }
+    }
+
+    /// Takes back the buffer of what has left, or is not to leave any more
+    pub fn give(&mut self, packet: Inner<Stowed>) {
+        match packet.bytes {
+            Stowed::Copied(bytes) => self.buffers_for(packet.gso).give(bytes),
+            Stowed::Kept(bytes) => self.pool.shelf.give(bytes),
+        }
+    }
+
+    /// Returns the buffers in which such packets wait: those of super-packets are large
+    fn buffers_for(&mut self, gso: Option<Gso>) -> &mut Buffers {
+        match gso {
+            Some(_) => &mut self.pool.buffers,
+            None => &mut self.buffers,
+        }
+    }
+
     /// Takes other settings
     pub fn configure(&mut self, engine: Engine, now: Instant) {
         self.engine = engine;
@@ -99,3 +129,44 @@ impl Shared {
 
 /// Buffers of packets that are kept
 const BUFFERS: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buffers::PacketBuffer;
+    use crate::limits::PACKET_MAX;
+
+    #[test]
+    fn packet_waits_where_it_was_read_if_it_fills_that_and_in_a_copy_elsewhere() {
+        let mut shared = Shared::new(Engine::default(), Instant::ZERO);
+        let (mut buffer, least) = (PacketBuffer::default(), PACKET_MAX - PACKET_MAX / 4);
+        let gso = Some(Gso { size: 1000, transport: 20 });
+        for (len, stays) in [(least, true), (least - 1, false), (100, false)] {
+            buffer[..len].fill(len as u8);
+            let place = buffer.as_ptr();
+            shared.pool.shelf.lend(&buffer);
+
+            let packet = shared.stow(&buffer[..len], gso);
+            shared.pool.shelf.renew(&mut buffer);
+
+            assert_eq!((packet.bytes.as_ptr() == place, buffer.as_ptr() == place), (stays, !stays));
+            buffer.fill(0xee);
+            assert!(packet.gso == gso && packet.bytes[..] == vec![len as u8; len]);
+            shared.give(packet);
+            assert_eq!(shared.pool.shelf.free(), 1, "it stays free");
+        }
+    }
+
+    #[test]
+    fn large_buffers_are_for_super_packets_again() {
+        let mut shared = Shared::new(Engine::default(), Instant::ZERO);
+        let gso = Some(Gso { size: 1000, transport: 20 });
+        for (gso, len) in [(gso, 40_000), (None, 100)] {
+            let packet = shared.stow(&vec![1; len], gso);
+            let place = packet.bytes.as_ptr();
+            shared.give(packet);
+
+            assert_eq!(shared.stow(&[2], gso).bytes.as_ptr(), place);
+        }
+    }
+}

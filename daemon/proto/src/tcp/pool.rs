@@ -10,8 +10,8 @@
 //! than its bytes need. Bytes that stayed in the buffer of their packet (`adopted`) fill three quarters of it or more,
 //! so that they take a third more than was promised for them, if that much. Of the first buffer of a stream ever less
 //! is needed; what is too much of it, less than the largest packet, goes when the connection is silent. What is
-//! free ([`Shelf`], one for each shard) was in use before: 8 MiB at most, 1 MiB once a stream that had use for it is
-//! silent or over.
+//! free ([`Shelf`], one for each shard) was in use before, by streams or by packets that travel as they are: 8 MiB at
+//! most, 1 MiB once a stream that had use for it is silent or over.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
