@@ -104,7 +104,8 @@ impl Udp {
     /// If the kernel cannot do that.
     pub(super) fn siblings(&self, count: usize) -> io::Result<Vec<Self>> {
         let addr = self.socket.local_addr()?;
-        // From here on others of this user could have it as well, if they asked for that.
+        // From here on others of this user could have it as well, if they asked for that before they had it alone.
+        // Nobody of us does: see `carrier::kcp`.
         self.socket.set_reuse_port(true)?;
         let sibling = || {
             let socket = opened(self.family)?;

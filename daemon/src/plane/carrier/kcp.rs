@@ -5,12 +5,15 @@
 //! kept of who does not prove knowledge of the node's key with it. Who does gets a socket of its
 //! own, connected to its address, and a session on that. The first segment is not given to the
 //! session; KCP sends it again, and the message in it is skipped then.
+//!
+//! The kernel lets sockets of one user share a port if each asks for that, whatever they are for. So the
+//! listener takes its port alone, and lets only its own sessions share it; it keeps it while any of them lives.
 
 use std::collections::BTreeSet;
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +36,12 @@ pub(super) struct Listener {
     socket: UdpSocket,
     state: UdpSocketState,
     port: u16,
+    known: Known,
 }
+
+/// The port of a plane's listener: it may be listened at again while sessions that began there go on
+#[derive(Debug, Default)]
+pub(super) struct Port(Mutex<Weak<Listener>>);
 
 /// Whose first segments were shown to the node, and who has a session
 #[derive(Debug, Default)]
@@ -101,34 +109,46 @@ pub(super) async fn dial(remote: SocketAddr) -> io::Result<Session> {
         SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = connected((any, 0).into(), remote)?;
+    let socket = opened((any, 0).into())?;
+    let socket = connected(socket, (any, 0).into(), remote)?;
     let conversation = conversation()?;
     Session::over(socket, conversation, remote).await
 }
 
-/// Makes a socket that takes first segments on the port above that of `listen`
-///
-/// # Errors
-/// If the port is busy.
-pub(super) fn bind(listen: SocketAddr) -> io::Result<Listener> {
-    let listen = above(listen).ok_or(io::ErrorKind::AddrNotAvailable)?;
-    let socket = shared(listen)?;
-    let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
-    let socket = UdpSocket::from_std(socket.into())?;
-    Ok(Listener { socket, state, port: listen.port() })
+impl Port {
+    /// Takes first segments on the port above that of `listen`, or goes on to
+    ///
+    /// # Errors
+    /// If the port is busy, whoever has it and whether or not it is shared.
+    pub(super) fn bind(&self, listen: SocketAddr) -> io::Result<Arc<Listener>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listener) = last.upgrade() {
+            return Ok(listener);
+        }
+        let listen = above(listen).ok_or(io::ErrorKind::AddrNotAvailable)?;
+        let socket = opened(listen)?;
+        socket.bind(&listen.into())?;
+        // It is ours alone by now. Who joins it must ask for that, as only its own sessions do.
+        socket.set_reuse_port(true)?;
+        let state = UdpSocketState::new(UdpSockRef::from(&socket))?;
+        let socket = UdpSocket::from_std(socket.into())?;
+        let listener =
+            Arc::new(Listener { socket, state, port: listen.port(), known: Known::default() });
+        *last = Arc::downgrade(&listener);
+        Ok(listener)
+    }
 }
 
 /// Shows first segments to the node for ever
-pub(super) async fn accept(listener: Listener, ground: Arc<Ground>) {
-    let Listener { socket, state, port } = listener;
-    let known = Arc::new(Known::default());
+pub(super) async fn accept(listener: Arc<Listener>, ground: Arc<Ground>) {
+    let Listener { socket, state, known, port: _ } = &*listener;
     let mut space = vec![0; SPACE];
     loop {
         let mut metas = [RecvMeta::default()];
         let received = socket
             .async_io(Interest::READABLE, || {
                 let mut buffers = [IoSliceMut::new(&mut space)];
-                state.recv(UdpSockRef::from(&socket), &mut buffers, &mut metas)
+                state.recv(UdpSockRef::from(socket), &mut buffers, &mut metas)
             })
             .await;
         if let Err(error) = received {
@@ -151,7 +171,7 @@ pub(super) async fn accept(listener: Listener, ground: Arc<Ground>) {
         let knock = Some(message.to_vec());
         let (opened, connection) = ground.open(Carrier::Kcp, remote, local, pass, knock);
         ground.exchange.tell(opened);
-        let guest = Guest { known: Arc::clone(&known), remote, local, port, conversation };
+        let guest = Guest { listener: Arc::clone(&listener), remote, local, conversation };
         tokio::spawn(guest.wait(Arc::clone(&ground), connection).in_current_span());
     }
 }
@@ -159,10 +179,9 @@ pub(super) async fn accept(listener: Listener, ground: Arc<Ground>) {
 /// Somebody whose first message the node looks at
 #[derive(Debug)]
 struct Guest {
-    known: Arc<Known>,
+    listener: Arc<Listener>,
     remote: SocketAddr,
     local: Option<IpAddr>,
-    port: u16,
     conversation: u32,
 }
 
@@ -194,14 +213,17 @@ impl Guest {
             SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
         let local = self.local.filter(|local| local.is_ipv4() == self.remote.is_ipv4());
-        let socket = connected((local.unwrap_or(any), self.port).into(), self.remote)?;
+        let local = (local.unwrap_or(any), self.listener.port).into();
+        let socket = opened(local)?;
+        socket.set_reuse_port(true)?;
+        let socket = connected(socket, local, self.remote)?;
         Session::over(socket, self.conversation, self.remote).await
     }
 }
 
 impl Drop for Guest {
     fn drop(&mut self) {
-        self.known.remove(&self.remote);
+        self.listener.known.remove(&self.remote);
     }
 }
 
@@ -238,22 +260,20 @@ fn first_message(bytes: &[u8]) -> Option<(u32, &[u8])> {
     (first && frame::whole(data).is_ok_and(|whole| whole > 0)).then_some((conversation, message))
 }
 
-/// Makes a socket that hears nobody but `remote`
-fn connected(local: SocketAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = shared(local)?;
+/// Has a socket hear nobody but `remote`
+fn connected(socket: Socket, local: SocketAddr, remote: SocketAddr) -> io::Result<UdpSocket> {
+    socket.bind(&local.into())?;
     socket.connect(&remote.into())?;
     UdpSocket::from_std(socket.into())
 }
 
-/// Makes a socket on an address that several sockets of ours may have
-fn shared(local: SocketAddr) -> io::Result<Socket> {
+/// Makes a socket for a local address
+fn opened(local: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, Some(Protocol::UDP))?;
     if local.is_ipv6() {
         socket.set_only_v6(!local.ip().is_unspecified())?;
     }
-    socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    socket.bind(&local.into())?;
     Ok(socket)
 }
 
@@ -308,7 +328,70 @@ const _: () = assert!(
 
 #[cfg(test)]
 mod tests {
+    use rtnetlink::LinkUnspec;
+
+    use super::super::super::udp::Udp;
     use super::*;
+    use crate::netns::in_namespace;
+
+    #[tokio::test]
+    async fn port_that_the_data_threads_of_another_network_share_is_busy() {
+        let (first, listening) = Udp::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _siblings = first.siblings(1).unwrap();
+
+        let busy = Port::default().bind(below(listening.addr)).unwrap_err();
+
+        assert_eq!(busy.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[tokio::test]
+    async fn port_is_kept_for_another_listener_while_a_session_has_it_and_is_nobody_elses() {
+        for any in ["127.0.0.1:0", "[::]:0"] {
+            let free = std::net::UdpSocket::bind::<SocketAddr>(any.parse().unwrap()).unwrap();
+            let (ours, at) = (Port::default(), below(free.local_addr().unwrap()));
+            drop(free);
+            let listener = ours.bind(at).unwrap();
+            let remote = "127.0.0.1:9".parse().unwrap();
+            let guest = Guest { listener, remote, local: None, conversation: 7 };
+            let session = guest.session().await.unwrap();
+
+            assert_eq!(Port::default().bind(at).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+            let again = ours.bind(at).unwrap();
+            assert!(Arc::ptr_eq(&again, &guest.listener));
+
+            drop((session, guest, again));
+            while let Err(error) = Port::default().bind(at) {
+                assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+                sleep(Duration::from_millis(10)).await;
+            }
+        }
+    }
+
+    #[test]
+    fn nobody_is_called_from_a_port_that_data_threads_share() {
+        in_namespace(|| async {
+            let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
+            tokio::spawn(connection);
+            let lo = LinkUnspec::new_with_name("lo").up().build();
+            netlink.link().set(lo).execute().await.unwrap();
+            let range = "/proc/sys/net/ipv4/ip_local_port_range";
+            if let Err(error) = std::fs::write(range, "40000 40001") {
+                return println!("skipped: no range of ports can be set: {error}");
+            }
+            // All that a random port can be.
+            let (first, _) = Udp::bind("0.0.0.0:40000".parse().unwrap()).unwrap();
+            let (other, _) = Udp::bind("0.0.0.0:40001".parse().unwrap()).unwrap();
+            let _siblings = [first.siblings(1).unwrap(), other.siblings(1).unwrap()];
+
+            let busy = dial("127.0.0.1:7".parse().unwrap()).await.unwrap_err();
+
+            assert_eq!(busy.kind(), io::ErrorKind::AddrInUse);
+        });
+    }
+
+    fn below(addr: SocketAddr) -> SocketAddr {
+        SocketAddr::new(addr.ip(), addr.port() - 1)
+    }
 
     #[test]
     fn first_segment_with_a_whole_message_is_one_to_look_at() {

@@ -75,6 +75,7 @@ pub(super) struct Carriers {
 struct Ground {
     exchange: Exchange,
     door: Arc<Door>,
+    kcp: kcp::Port,
     last: AtomicU64,
 }
 
@@ -106,7 +107,8 @@ impl Carriers {
     pub(super) fn new(streams: Option<&Streams>, listen: SocketAddr) -> io::Result<Self> {
         let exchange = Exchange::new()?;
         let door = Arc::new(Door::new());
-        let ground = Arc::new(Ground { exchange, door, last: AtomicU64::new(0) });
+        let ground =
+            Arc::new(Ground { exchange, door, kcp: kcp::Port::default(), last: AtomicU64::new(0) });
         let mut carriers = Self {
             ground,
             runtime: streams.map(|streams| streams.runtime.clone()),
@@ -435,7 +437,10 @@ async fn listen(carrier: Carrier, at: SocketAddr, ground: Arc<Ground>) {
         // That is the plane's own socket.
         Carrier::Udp => {}
         Carrier::Tcp => tcp::accept(bound(carrier, at, tcp::bind).await, ground).await,
-        Carrier::Kcp => kcp::accept(bound(carrier, at, kcp::bind).await, ground).await,
+        Carrier::Kcp => {
+            let listener = bound(carrier, at, |at| ground.kcp.bind(at)).await;
+            kcp::accept(listener, ground).await;
+        }
     }
 }
 
