@@ -12,7 +12,7 @@ use super::quota::Used;
 use super::state::{Answer, RequestId};
 use crate::dns::Host;
 use crate::handle::{DnsView, HandleError};
-use crate::plane::{Listening, PlaneEvent};
+use crate::plane::{DeviceNumber, Listening, PlaneEvent};
 use crate::registry::{Change, Members, RegistryError};
 use crate::system::InterfacePlan;
 
@@ -51,8 +51,8 @@ pub(super) enum Action {
     Interface {
         /// What it should be
         plan: InterfacePlan,
-        /// Whether the device is to be made, and given to the plane
-        fresh: bool,
+        /// The device that is to be made and given to the plane, if one is
+        fresh: Option<DeviceNumber>,
     },
     /// Write down how much of the quota was used
     Keep(Used),

@@ -5,6 +5,7 @@
 
 use fastvpn_proto::time::{Duration, Instant};
 
+use crate::plane::DeviceNumber;
 use crate::system::InterfacePlan;
 
 /// Shortest time between two jobs that nobody asked for, so that a quarrel with another program
@@ -18,8 +19,12 @@ pub(super) struct Interface {
     /// What was made so
     done: Option<InterfacePlan>,
     running: Option<Job>,
-    /// Whether the plane has a queue of the device
+    /// The device that was made last, or is being made
+    device: DeviceNumber,
+    /// Whether the plane has a queue of it
     open: bool,
+    /// Whether the plane lost it while a job was under way
+    lost: bool,
     /// Whether somebody changed what was done
     drifted: bool,
     not_before: Instant,
@@ -30,8 +35,8 @@ pub(super) struct Interface {
 pub(super) struct Job {
     /// What to make so
     pub(super) plan: InterfacePlan,
-    /// Whether the device has to be made first
-    pub(super) fresh: bool,
+    /// The device that has to be made first, if any has to
+    pub(super) fresh: Option<DeviceNumber>,
 }
 
 impl Interface {
@@ -46,7 +51,10 @@ impl Interface {
         if !self.has_work() || now < self.not_before {
             return None;
         }
-        let job = Job { plan: self.wanted.clone()?, fresh: !self.open };
+        let plan = self.wanted.clone()?;
+        let fresh = (!self.open).then(|| self.device.next());
+        self.device = fresh.unwrap_or(self.device);
+        let job = Job { plan, fresh };
         self.running = Some(job.clone());
         self.drifted = false;
         Some(job)
@@ -55,9 +63,9 @@ impl Interface {
     /// Records that the job under way is done; returns whether it made the device
     pub(super) fn on_applied(&mut self) -> bool {
         let Some(job) = self.running.take() else { return false };
-        self.done = Some(job.plan);
-        self.open = true;
-        job.fresh
+        self.open = !std::mem::take(&mut self.lost);
+        self.done = Some(job.plan).filter(|_| self.open);
+        job.fresh.is_some()
     }
 
     /// Records that the device is gone; a job under way makes a new one anyway, or fails
@@ -67,6 +75,18 @@ impl Interface {
             self.done = None;
             self.not_before = self.not_before.max(now) + SPACING / 10;
         }
+    }
+
+    /// Records that the plane lost a device; returns whether that is news, and not an earlier device
+    pub(super) fn on_lost(&mut self, device: DeviceNumber, now: Instant) -> bool {
+        let news = device == self.device && self.may_exist();
+        if news && self.running.is_some() {
+            self.lost = true;
+            self.not_before = self.not_before.max(now) + SPACING / 10;
+        } else if news {
+            self.on_gone(now);
+        }
+        news
     }
 
     /// Records that somebody changed the interface
@@ -123,7 +143,7 @@ mod tests {
         interface.want(plan(1300));
         let second = interface.poll(at(0)).unwrap();
 
-        assert!(first.fresh && !second.fresh);
+        assert!(first.fresh.is_some() && second.fresh.is_none());
         assert_eq!(second.plan, plan(1300));
     }
 
@@ -151,7 +171,7 @@ mod tests {
         assert!(interface.poll(at(10)).is_none());
         assert_eq!(interface.deadline(), at(11));
         assert!(interface.done().is_some(), "it still carries");
-        assert!(!interface.poll(at(11)).unwrap().fresh);
+        assert!(interface.poll(at(11)).unwrap().fresh.is_none());
     }
 
     #[test]
@@ -165,7 +185,38 @@ mod tests {
         interface.on_gone(at(1));
 
         assert!(!interface.is_open());
-        assert!(interface.poll(interface.deadline()).unwrap().fresh);
+        assert!(interface.poll(interface.deadline()).unwrap().fresh.is_some());
+    }
+
+    #[test]
+    fn late_news_of_an_earlier_device_changes_nothing() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+        let first = interface.poll(at(0)).unwrap().fresh.unwrap();
+        interface.on_applied();
+        interface.on_gone(at(1));
+
+        let second = interface.poll(interface.deadline()).unwrap().fresh.unwrap();
+        assert!(!interface.on_lost(first, at(2)), "another one is being made");
+        interface.on_applied();
+
+        assert!(!interface.on_lost(first, at(2)) && interface.is_open());
+        assert!(interface.on_lost(second, at(2)) && !interface.is_open());
+        assert!(!interface.on_lost(second, at(2)), "that is known");
+    }
+
+    #[test]
+    fn device_that_is_lost_before_it_is_known_to_be_made_is_made_again() {
+        let mut interface = Interface::default();
+        interface.want(plan(1400));
+        let first = interface.poll(at(0)).unwrap().fresh.unwrap();
+
+        assert!(interface.on_lost(first, at(0)));
+        assert!(interface.on_applied() && !interface.is_open());
+
+        let second = interface.poll(interface.deadline()).unwrap().fresh.unwrap();
+        interface.on_applied();
+        assert!(second > first && interface.is_open());
     }
 
     fn plan(mtu: u16) -> InterfacePlan {

@@ -28,7 +28,7 @@ use crate::dns::Host;
 use crate::handle::{HandleError, NetworkName};
 use crate::notify::Store;
 use crate::plane::tun::{self, TunError};
-use crate::plane::{Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
+use crate::plane::{DeviceNumber, Plane, PlaneCommand, PlaneEvent, PlaneHandle, Streams};
 use crate::registry::{Change, Database, Members, Registry, RegistryError};
 use crate::system::{Extent, InterfacePlan, Netlink, Resolved, SystemError};
 
@@ -87,10 +87,26 @@ enum Job {
     Forget(PathBuf),
     Keep(Used),
     Hosts(Arc<[Host]>),
-    Open { life: u64, config: Box<NetworkConfig> },
-    Write { life: u64, changes: Vec<Change> },
-    Interface { life: u64, plan: InterfacePlan, fresh: bool, plane: Arc<PlaneHandle> },
-    Stop { life: u64, plane: Option<Running>, interface: Option<(String, String)>, handover: bool },
+    Open {
+        life: u64,
+        config: Box<NetworkConfig>,
+    },
+    Write {
+        life: u64,
+        changes: Vec<Change>,
+    },
+    Interface {
+        life: u64,
+        plan: InterfacePlan,
+        fresh: Option<DeviceNumber>,
+        plane: Arc<PlaneHandle>,
+    },
+    Stop {
+        life: u64,
+        plane: Option<Running>,
+        interface: Option<(String, String)>,
+        handover: bool,
+    },
 }
 
 impl Worker {
@@ -235,7 +251,7 @@ async fn work(name: NetworkName, context: Context, mut jobs: mpsc::UnboundedRece
             }
             Job::Interface { life, plan, fresh, plane } => {
                 let result = make(&name, &context, &plan, fresh, &plane).await;
-                if fresh {
+                if fresh.is_some() {
                     made = result.is_ok();
                 }
                 if let Ok(index) = &result {
@@ -307,12 +323,12 @@ async fn make(
     name: &NetworkName,
     Context { netlink, store, .. }: &Context,
     plan: &InterfacePlan,
-    fresh: bool,
+    fresh: Option<DeviceNumber>,
     plane: &PlaneHandle,
 ) -> Result<u32, HandleError> {
-    if !fresh {
+    let Some(device) = fresh else {
         return netlink.apply(plan).await.map_err(|error| refused(&error));
-    }
+    };
     plane.send(PlaneCommand::CloseTun);
     let kept = kept_name(name, plan.extent);
     let left = store.take(&kept).and_then(|fd| tun::adopt(fd, &plan.interface));
@@ -339,7 +355,7 @@ async fn make(
         queues
     };
     let index = netlink.apply(plan).await.map_err(|error| refused(&error))?;
-    plane.send(PlaneCommand::Tun { queues, mtu: plan.mtu });
+    plane.send(PlaneCommand::Tun { device, queues, mtu: plan.mtu });
     Ok(index)
 }
 
@@ -552,7 +568,7 @@ mod tests {
             let mut worker = Worker::new("t".parse().unwrap(), context);
             worker.plane = Some(running());
 
-            worker.act(1, Action::Interface { plan: plan(), fresh: true }, None);
+            worker.act(1, Action::Interface { plan: plan(), fresh: Some(DeviceNumber(1)) }, None);
             let interface = Some((plan().interface, plan().alias));
             worker.act(1, Action::Stop { interface, handover: false }, None);
 

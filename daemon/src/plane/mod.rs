@@ -55,6 +55,8 @@ pub enum PlaneCommand {
     Node(NodeCommand),
     /// Serve this TUN from now on; replaces the one before
     Tun {
+        /// Its number: greater than that of any before
+        device: DeviceNumber,
         /// Non-blocking descriptors of the device's queues: one for each thread, or one for all
         queues: Vec<OwnedFd>,
         /// Its MTU, in bytes
@@ -86,10 +88,27 @@ pub enum PlaneEvent {
         /// Messages that the system dropped before they were read
         overflowed: u64,
     },
-    /// The TUN device is gone or broken
-    TunLost(io::Error),
+    /// A TUN device is gone or broken; told once of each
+    TunLost {
+        /// Which one: another one may be served by now
+        device: DeviceNumber,
+        /// What the system says
+        error: io::Error,
+    },
     /// The threads ended; with an error unless they were told to stop
     Ended(Option<io::Error>),
+}
+
+/// Which of the TUN devices that a network has, one after the other; the first has 1
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct DeviceNumber(pub u64);
+
+impl DeviceNumber {
+    /// Returns the number of the device that follows this one
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
 }
 
 /// Where a plane listens
@@ -356,7 +375,7 @@ mod tests {
         let (handle, mut events, _) = start("home");
         let (far, near) = queue();
         handle.send(PlaneCommand::Carry(false));
-        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
+        handle.send(tun(1, vec![near]));
 
         for _ in 0..300 {
             while rustix::io::write(&far, &[0x45; 100]).is_err() {
@@ -379,11 +398,11 @@ mod tests {
     fn tun_that_is_gone_is_told_of_once_and_the_plane_goes_on() {
         let (handle, mut events, _) = start("home");
         let (far, near) = queue();
-        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
+        handle.send(tun(1, vec![near]));
 
         drop(far);
 
-        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
+        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost { .. }));
         assert!(lost.is_some());
         handle.send(PlaneCommand::Stop { drain: Duration::ZERO });
         let next = wait_for(&mut events, |event| !matches!(event, PlaneEvent::Stats { .. }));
@@ -396,8 +415,8 @@ mod tests {
         let (first_far, first) = queue();
         let (second_far, second) = queue();
 
-        handle.send(PlaneCommand::Tun { queues: vec![first], mtu: 1400 });
-        handle.send(PlaneCommand::Tun { queues: vec![second], mtu: 1400 });
+        handle.send(tun(1, vec![first]));
+        handle.send(tun(2, vec![second]));
         assert!(is_let_go(&first_far));
         assert_eq!(rustix::io::write(&second_far, b"x"), Ok(1));
 
@@ -410,9 +429,9 @@ mod tests {
         let (handle, mut events, _) = start("home");
         let file = tempfile::tempfile().unwrap();
 
-        handle.send(PlaneCommand::Tun { queues: vec![file.into()], mtu: 1400 });
+        handle.send(tun(1, vec![file.into()]));
 
-        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost(_)));
+        let lost = wait_for(&mut events, |event| matches!(event, PlaneEvent::TunLost { .. }));
         assert!(lost.is_some());
     }
 
@@ -480,7 +499,7 @@ mod tests {
     fn idle_plane_sleeps() {
         let (handle, _events, _) = start("idle");
         let (_far, near) = queue();
-        handle.send(PlaneCommand::Tun { queues: vec![near], mtu: 1400 });
+        handle.send(tun(1, vec![near]));
 
         thread::sleep(Duration::from_millis(1200));
 
@@ -512,10 +531,15 @@ mod tests {
         start_with(key, Engine::default(), threads)
     }
 
+    /// Makes the command to serve a device with these queues
+    pub(super) fn tun(number: u64, queues: Vec<OwnedFd>) -> PlaneCommand {
+        PlaneCommand::Tun { device: DeviceNumber(number), queues, mtu: 1400 }
+    }
+
     /// Has a plane serve a device with so many queues; returns their other ends
     pub(super) fn serve(plane: &PlaneHandle, count: usize) -> Vec<OwnedFd> {
         let (far, queues) = (0..count).map(|_| queue()).unzip();
-        plane.send(PlaneCommand::Tun { queues, mtu: 1400 });
+        plane.send(tun(1, queues));
         far
     }
 

@@ -14,8 +14,8 @@ use fastvpn_proto::node::{Command, Handover, NodeStats, Traffic, shard_of};
 use fastvpn_proto::time::Instant;
 use tracing::error;
 
-use super::PlaneCommand;
 use super::inbox::{Inbox, Order};
+use super::{DeviceNumber, PlaneCommand};
 
 /// All data threads of one network
 #[derive(Debug)]
@@ -27,8 +27,8 @@ pub(super) struct Threads {
     sent: Vec<Sent>,
     /// Whether each has a queue of the TUN
     queues: AtomicBool,
-    /// Whether it was told that the TUN is gone
-    tun_lost: AtomicBool,
+    /// The newest device that is known to be gone
+    lost: AtomicU64,
     /// A bit for each that would miss nothing if it ended
     drained: AtomicU64,
     /// A bit for each that has nothing more to say by others, at each step of the end
@@ -74,7 +74,7 @@ impl Threads {
             numbers: Mutex::new(vec![Numbers::default(); count]),
             sent: (0..count).map(|_| Sent::default()).collect(),
             queues: AtomicBool::new(false),
-            tun_lost: AtomicBool::new(false),
+            lost: AtomicU64::new(0),
             drained: AtomicU64::new(0),
             parted: Default::default(),
             alive: AtomicUsize::new(count),
@@ -100,13 +100,12 @@ impl Threads {
                 self.give(shard_of(&peer, self.count()), command);
             }
             PlaneCommand::Node(command) => self.to_all(|| PlaneCommand::Node(command.clone())),
-            PlaneCommand::Tun { queues, mtu } => {
+            PlaneCommand::Tun { device, queues, mtu } => {
                 self.queues.store(queues.len() > 1, Ordering::Relaxed);
-                self.tun_lost.store(false, Ordering::Relaxed);
                 let mut queues = self.for_all(queues).into_iter();
                 self.to_all(|| {
                     let queues: Vec<OwnedFd> = queues.next().into_iter().collect();
-                    PlaneCommand::Tun { queues, mtu }
+                    PlaneCommand::Tun { device, queues, mtu }
                 });
             }
             PlaneCommand::CloseTun => self.to_all(|| PlaneCommand::CloseTun),
@@ -192,9 +191,9 @@ impl Threads {
         self.queues.load(Ordering::Relaxed)
     }
 
-    /// Tells whether this is the first to see that the TUN is gone
-    pub(super) fn lose_tun(&self) -> bool {
-        !self.tun_lost.swap(true, Ordering::Relaxed)
+    /// Tells whether this is the first to see that a device is gone, or a later one
+    pub(super) fn lose_tun(&self, device: DeviceNumber) -> bool {
+        self.lost.fetch_max(device.0, Ordering::Relaxed) < device.0
     }
 
     /// Records whether a thread would miss nothing if it ended; tells whether none would
@@ -358,8 +357,8 @@ mod tests {
     fn loss_of_the_device_is_told_once_for_each_device() {
         let threads = threads(2);
 
-        assert!(threads.lose_tun() && !threads.lose_tun());
-        threads.send(PlaneCommand::Tun { queues: Vec::new(), mtu: 1400 });
-        assert!(threads.lose_tun());
+        let lost = [1, 1, 2, 1, 2].map(|device| threads.lose_tun(DeviceNumber(device)));
+
+        assert_eq!(lost, [true, false, true, false, false]);
     }
 }

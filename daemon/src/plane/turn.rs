@@ -43,7 +43,7 @@ use super::udp::{self, Sent, Udp};
 use super::unread::Unread;
 use super::vigil::Vigil;
 use super::watch::Watch;
-use super::{PlaneCommand, PlaneEvent};
+use super::{DeviceNumber, PlaneCommand, PlaneEvent};
 
 /// Which of a network's data threads this is
 #[derive(Clone, Debug)]
@@ -59,6 +59,8 @@ pub(super) struct Turn {
     udp: Udp,
     carriers: Carriers,
     tun: Option<Tun>,
+    /// Which device that is, or was
+    device: DeviceNumber,
     /// Whether packets of the TUN are carried, or read and dropped
     carry: bool,
     /// Whether the kernel hands packets to our queue; nothing where there is one for all
@@ -135,6 +137,7 @@ impl Turn {
             udp,
             carriers,
             tun: None,
+            device: DeviceNumber::default(),
             carry: true,
             attached: None,
             outlet: Outlet::new(events),
@@ -238,7 +241,7 @@ impl Turn {
         match command {
             PlaneCommand::Accept(choice) => self.carriers.accept(choice),
             PlaneCommand::Node(command) => self.node.handle_command(command, now),
-            PlaneCommand::Tun { queues, mtu } => self.serve(queues, mtu, now)?,
+            PlaneCommand::Tun { device, queues, mtu } => self.serve(device, queues, mtu, now)?,
             PlaneCommand::CloseTun => self.close_tun(),
             PlaneCommand::Carry(carry) => self.carry = carry,
             PlaneCommand::Stats => {
@@ -281,8 +284,15 @@ impl Turn {
     }
 
     /// Serves a TUN queue from now on
-    fn serve(&mut self, queues: Vec<OwnedFd>, mtu: u16, now: Instant) -> io::Result<()> {
+    fn serve(
+        &mut self,
+        device: DeviceNumber,
+        queues: Vec<OwnedFd>,
+        mtu: u16,
+        now: Instant,
+    ) -> io::Result<()> {
         self.close_tun();
+        self.device = device;
         let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
         self.attached = self.place.threads.have_queues().then_some(true);
@@ -458,8 +468,9 @@ impl Turn {
     fn lose_tun(&mut self, error: io::Error) {
         debug!(%error, "the TUN is gone");
         self.close_tun();
-        if self.place.threads.lose_tun() {
-            self.outlet.push(PlaneEvent::TunLost(error));
+        let device = self.device;
+        if self.place.threads.lose_tun(device) {
+            self.outlet.push(PlaneEvent::TunLost { device, error });
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::netlink::Fate;
 use super::{Extent, InterfacePlan, Netlink, SystemChange, SystemError, monitor};
 use crate::netns::in_namespace;
-use crate::plane::{Plane, PlaneCommand, PlaneEvent, spent_by, tun};
+use crate::plane::{DeviceNumber, Plane, PlaneCommand, PlaneEvent, spent_by, tun};
 
 #[test]
 fn plan_becomes_the_system_and_is_undone() {
@@ -328,14 +328,14 @@ fn device_that_goes_down_is_served_again_when_it_is_up_and_one_that_is_gone_is_t
         let (handle, mut events, _) =
             Plane::start("t", &node(), "127.0.0.1:0".parse().unwrap(), None, 1).unwrap();
         handle.send(PlaneCommand::Carry(false));
-        handle.send(PlaneCommand::Tun { queues: vec![queue], mtu: 1400 });
+        handle.send(PlaneCommand::Tun { device: DeviceNumber(1), queues: vec![queue], mtu: 1400 });
         let sender = UdpSocket::bind("0.0.0.0:0").unwrap();
         let mut dropped = async |least: u64| loop {
             handle.send(PlaneCommand::Stats);
             for event in events.recv().await.unwrap() {
                 match event {
                     PlaneEvent::Stats { node, .. } if node.dropped >= least => return node.dropped,
-                    PlaneEvent::TunLost(error) => panic!("{error}"),
+                    PlaneEvent::TunLost { error, .. } => panic!("{error}"),
                     _ => {}
                 }
             }
@@ -355,7 +355,7 @@ fn device_that_goes_down_is_served_again_when_it_is_up_and_one_that_is_gone_is_t
         netlink.undo(NAME, ALIAS).await.unwrap();
         let lost = loop {
             let batch = timeout(Duration::from_secs(5), events.recv()).await.unwrap().unwrap();
-            let lost = batch.into_iter().find(|event| matches!(event, PlaneEvent::TunLost(_)));
+            let lost = batch.into_iter().find(|event| matches!(event, PlaneEvent::TunLost { .. }));
             if lost.is_some() {
                 break lost;
             }

@@ -74,7 +74,7 @@ impl Network {
                 (None, _)
                 | (
                     Some(_),
-                    PlaneEvent::Stats { .. } | PlaneEvent::TunLost(_) | PlaneEvent::Ended(_),
+                    PlaneEvent::Stats { .. } | PlaneEvent::TunLost { .. } | PlaneEvent::Ended(_),
                 ) => {}
             }
             for step in steps {
@@ -87,9 +87,13 @@ impl Network {
 
     fn on_gone(&mut self, now: Instant) {
         if self.interface.is_open() {
-            warn!(network = %self.config.name, "interface is gone; making it again");
+            self.say_gone();
         }
         self.interface.on_gone(now);
+    }
+
+    fn say_gone(&self) {
+        warn!(network = %self.config.name, "interface is gone; making it again");
     }
 
     fn on_plane(&mut self, events: Vec<PlaneEvent>, now: Instant) {
@@ -112,9 +116,11 @@ impl Network {
                     self.overflowed = overflowed;
                     self.take(steps, now);
                 }
-                PlaneEvent::TunLost(error) => {
-                    debug!(network = %self.config.name, %error, "device is gone");
-                    self.on_gone(now);
+                PlaneEvent::TunLost { device, error } => {
+                    debug!(network = %self.config.name, ?device, %error, "device is gone");
+                    if self.interface.on_lost(device, now) {
+                        self.say_gone();
+                    }
                 }
                 PlaneEvent::Ended(reason) => {
                     let reason =

@@ -23,7 +23,7 @@ use crate::handle::{
     Apply, Caller, HandleError, Invite, MembersReply, MembersRequest, NetworkName, NetworkState,
     Outcome, PeerLink,
 };
-use crate::plane::{Listening, PlaneEvent};
+use crate::plane::{DeviceNumber, Listening, PlaneEvent};
 use crate::registry::{Contents, Members};
 use crate::system::Extent;
 
@@ -39,7 +39,10 @@ fn peer_comes_up_in_order_plane_hub_interface_carry() {
     assert!(matches!(world.effects()[..], [Action::Node(NodeCommand::SetPeer(_))]));
     world.welcome();
     let actions = world.effects();
-    assert!(matches!(actions.last(), Some(Action::Interface { fresh: true, .. })), "{actions:?}");
+    assert!(
+        matches!(actions.last(), Some(Action::Interface { fresh: Some(_), .. })),
+        "{actions:?}"
+    );
     assert_eq!(world.state(), NetworkState::Connecting);
     world.news(News::Applied(Ok(())));
 
@@ -73,7 +76,7 @@ fn network_for_a_caller_gets_a_device_and_goes_down_with_him() {
     world.started();
     world.welcome();
     let actions = world.effects();
-    let Some(Action::Interface { plan, fresh: true }) = actions.last() else {
+    let Some(Action::Interface { plan, fresh: Some(_) }) = actions.last() else {
         panic!("{actions:?}")
     };
     assert_eq!(plan.extent, Extent::Device);
@@ -341,9 +344,30 @@ fn interface_that_is_gone_is_made_again_and_carries_again() {
     let actions = world.effects();
     world.news(News::Applied(Ok(())));
 
-    let fresh = |action: &&Action| matches!(action, Action::Interface { fresh: true, .. });
+    let fresh = |action: &&Action| matches!(action, Action::Interface { fresh: Some(_), .. });
     assert_eq!(actions.iter().filter(fresh).count(), 1, "{actions:?}");
     assert_eq!(world.effects(), [Action::Carry(true)]);
+}
+
+#[test]
+fn data_thread_that_finds_late_that_a_device_is_gone_has_its_successor_left_alone() {
+    let mut world = World::up(peer());
+    let mut lose = |number, until| {
+        let error = std::io::Error::other("gone");
+        let lost = PlaneEvent::TunLost { device: DeviceNumber(number), error };
+        world.news(News::Plane(vec![lost]));
+        world.run(secs(until));
+        world.news(News::Applied(Ok(())));
+        let fresh = |action| match action {
+            Action::Interface { fresh, .. } => fresh,
+            _ => None,
+        };
+        world.effects().into_iter().filter_map(fresh).collect::<Vec<_>>()
+    };
+
+    let made = [(1, 1), (1, 2), (2, 3)].map(|(device, until)| lose(device, until));
+
+    assert_eq!(made, [vec![DeviceNumber(2)], Vec::new(), vec![DeviceNumber(3)]]);
 }
 
 #[test]
@@ -429,7 +453,7 @@ fn changed_mtu_is_applied_without_a_new_device() {
     world.reload(1, vec![NetworkConfig { mtu: 1300, ..peer() }]);
 
     let actions = world.effects();
-    let [Action::Interface { plan, fresh: false }] = &actions[..] else { panic!("{actions:?}") };
+    let [Action::Interface { plan, fresh: None }] = &actions[..] else { panic!("{actions:?}") };
     assert_eq!(plan.mtu, 1300);
 }
 
@@ -650,7 +674,7 @@ fn hub_is_up_with_its_interface_and_shows_all_members() {
     assert!(matches!(world.effects()[..], [Action::Start(_)]));
     world.news(News::Started(Ok(started())));
     let actions = world.effects();
-    let [Action::Names(hosts), Action::Interface { plan, fresh: true }] = &actions[..] else {
+    let [Action::Names(hosts), Action::Interface { plan, fresh: Some(_) }] = &actions[..] else {
         panic!("{actions:?}")
     };
     let names: Vec<_> = hosts.iter().map(|host| host.name.as_str()).collect();

@@ -118,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::netns::in_namespace;
-    use crate::plane::tests::{known, start_with};
+    use crate::plane::tests::{known, start_with, tun};
     use crate::plane::tun::DETACHED;
     use crate::plane::tun::adopt;
     use crate::plane::{PlaneCommand, PlaneEvent};
@@ -192,7 +192,7 @@ mod tests {
             let known = || PlaneCommand::Node(known(peer, *at, "10.9.0.2", Contact::OnDemand));
             let first = queues[0].try_clone().unwrap();
             handle.send(known());
-            handle.send(PlaneCommand::Tun { queues, mtu: 1400 });
+            handle.send(tun(1, queues));
 
             let mut carried = 0;
             for _ in 0..5 {

@@ -23,6 +23,7 @@ use socket2::{Domain, SockRef, Type};
 
 use super::*;
 use crate::netns::in_namespace;
+use crate::plane::DeviceNumber;
 use crate::plane::tests::{known, start_with, wait_for};
 use crate::plane::udp::{Sent, Udp};
 use crate::plane::{PlaneCommand, PlaneEvent};
@@ -174,7 +175,7 @@ fn talk_through_planes(queues: [Vec<OwnedFd>; 2], speech: &[Speech; 2], mode: Tc
         key += 1;
         let engine = Engine { tcp: mode, ..Engine::default() };
         let started = start_with(key, engine, queues.len());
-        started.0.send(PlaneCommand::Tun { queues, mtu: MTU });
+        started.0.send(PlaneCommand::Tun { device: DeviceNumber(1), queues, mtu: MTU });
         started
     });
     let [(near_plane, .., near_at), (far_plane, .., far_at)] = &planes;

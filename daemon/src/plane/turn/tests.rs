@@ -45,7 +45,7 @@ fn others_are_let_run_after_datagrams_that_nobody_paces() {
     let (mut turn, _told) = first_of_two();
     turn.unread = counting();
     let (far, near) = queue();
-    turn.serve(vec![near], 1400, clock::now()).unwrap();
+    turn.serve(DeviceNumber(1), vec![near], 1400, clock::now()).unwrap();
 
     for _ in 0..100 {
         turn.write_packet(&packet(numbers::UDP, 1000));
