@@ -117,8 +117,8 @@ fn idle_connections_go_on_through_restarts() {
     assert_talks(&mut far, &mut near);
 }
 
-/// Sends some megabytes through restarts of these peers; returns how long it took
-fn transfer(loss: u32, restarts: &[&[usize]]) -> Duration {
+/// Sends some megabytes through restarts of these peers, which must not take longer than `most`
+fn transfer(loss: u32, restarts: &[&[usize]], most: Duration) {
     let link = LinkConfig::new().rate(mbit(40)).delay(ms(50)).queue(ms(100)).loss(percent(loss));
     let mut star = kept_star(link);
     let (from, to) = (&star.peers[0].host, &star.peers[1].host);
@@ -132,7 +132,8 @@ fn transfer(loss: u32, restarts: &[&[usize]]) -> Duration {
     }
     let report = transfer.finish(Duration::from_secs(60)).unwrap();
     println!("{loss} %, {restarts:?}: {:.1} Mbit/s, {:?}", report.mbits(), report.elapsed);
-    report.elapsed
+    // here, while there are logs to be shown
+    assert!(report.elapsed < most, "{loss} %, {restarts:?}: {:?}", report.elapsed);
 }
 
 const BYTES: u64 = 32 << 20;
@@ -140,17 +141,15 @@ const BYTES: u64 = 32 << 20;
 fn transfer_goes_on_at_its_rate_through_restarts_of_either_daemon() {
     for loss in [0, 5] {
         for victim in [0, 1] {
-            let took = transfer(loss, &[&[victim]]);
             // some 8 seconds without, and as plain packets minutes where the link loses
-            assert!(took < Duration::from_secs(16), "{loss} %, peer {victim}: {took:?}");
+            transfer(loss, &[&[victim]], Duration::from_secs(16));
         }
     }
 }
 
 fn transfer_goes_on_through_restarts_of_both_daemons() {
     for loss in [0, 5] {
-        let took = transfer(loss, &[&[0, 1], &[1, 0]]);
-        assert!(took < Duration::from_secs(25), "{loss} %: {took:?}");
+        transfer(loss, &[&[0, 1], &[1, 0]], Duration::from_secs(25));
     }
 }
 

@@ -113,7 +113,7 @@ impl Node {
             (None, Some(Reason::Silence | Reason::Keys)) => self.end_call(key),
             _ => {}
         }
-        if self.needs_standing_call(key) {
+        if self.needs_standing_call(key, now) {
             self.call(*key, Reason::Contact, now);
         }
     }

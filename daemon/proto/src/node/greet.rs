@@ -348,6 +348,9 @@ impl Node {
                 let greeting = core::mem::take(&mut keys.greeting);
                 let proof = proven.then_some((way, local));
                 let mut session = Session::new(keys, proof, tcp, now);
+                if self.draining {
+                    session.drain(self.local.public() > *key);
+                }
                 session.flush(&mut self.shared, now);
                 peer.session = Some(session);
                 let event = Event::SessionUp { peer: *key, boot, greeting, initiator, way };
@@ -381,10 +384,17 @@ impl Node {
         })
     }
 
-    /// Tells whether a peer that we want a session with at all times has none
-    pub(super) fn needs_standing_call(&self, key: &PublicKey) -> bool {
+    /// Tells whether a peer has no session that we want one with whether or not there is anything to send: at all
+    /// times, or now that we are about to end, and connections with it have to be split again before
+    pub(super) fn needs_standing_call(&self, key: &PublicKey, now: Instant) -> bool {
         self.peers.get(key).is_some_and(|peer| {
-            peer.config.contact == Contact::Always && peer.call.is_none() && peer.session.is_none()
+            let awaited = || peer.parked.as_ref().is_some_and(|parked| parked.may_return(now));
+            let wanted = match peer.config.contact {
+                Contact::Always => true,
+                Contact::OnDemand => self.draining && awaited(),
+                Contact::Await => false,
+            };
+            wanted && peer.call.is_none() && peer.session.is_none()
         })
     }
 

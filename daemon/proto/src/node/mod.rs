@@ -26,6 +26,8 @@ mod device;
 mod event;
 mod fleet;
 mod flows;
+#[cfg(test)]
+mod goodbye;
 mod greet;
 mod handover;
 #[cfg(test)]
@@ -66,7 +68,7 @@ use self::flows::Flows;
 use self::greet::Held;
 pub use self::handover::Handover;
 use self::handover::Passed;
-use self::parked::{Away, Parked};
+use self::parked::Away;
 use self::peer::{Peer, Reason};
 use self::peers::Peers;
 use self::pings::{Ping, Pings};
@@ -79,10 +81,10 @@ use crate::crypto::{Cipher, PublicKey};
 use crate::handshake::Local;
 use crate::ip::gso::Cutter;
 use crate::ip::{Gso, Packet, Parcel, Prefix};
-use crate::limits::{CONTROL_MAX, SESSION_SILENCE};
+use crate::limits::CONTROL_MAX;
 use crate::router::Router;
 pub use crate::session::{Engine, TcpMode};
-use crate::session::{Goodbye, Session, Shared};
+use crate::session::{Goodbye, Shared};
 use crate::tcp::Handling;
 use crate::time::{Duration, Instant};
 
@@ -563,19 +565,22 @@ impl Node {
 
     fn drain(&mut self) {
         self.draining = true;
-        let sessions = self.peers.all_mut().filter_map(|(_, peer)| peer.session.as_mut());
-        sessions.for_each(Session::drain);
+        for (key, peer) in self.peers.all_mut() {
+            let second = self.local.public() > *key;
+            peer.session.iter_mut().for_each(|session| session.drain(second));
+            self.dirty.insert(*key);
+        }
     }
 
     /// Tells whether nothing would be missed if the node ended now, once [`Command::Drain`] was given
     ///
     /// Connections that wait for a node which has just said goodbye, and may be back in a moment, are
-    /// waited for.
+    /// waited for; and so is a node that ends as well, if it goes first.
     pub fn is_drained(&self, now: Instant) -> bool {
-        let fresh = |parked: &Parked| parked.until > now + SESSION_SILENCE - RETURN;
         let parked = self.peers.all().filter_map(|(_, peer)| peer.parked.as_ref());
         let mut sessions = self.peers.all().filter_map(|(_, peer)| peer.session.as_ref());
-        sessions.all(Session::is_drained) && !parked.chain(self.away.values()).any(fresh)
+        sessions.all(|session| session.is_drained(now))
+            && !parked.chain(self.away.values()).any(|parked| parked.may_return(now))
     }
 
     fn send_control(&mut self, key: &PublicKey, message: &[u8], now: Instant) {
@@ -714,5 +719,3 @@ impl Node {
 
 /// Grain of the schedule
 const GRAIN: Duration = Duration::from_micros(1);
-/// Time in which a node that said goodbye for now may be back
-const RETURN: Duration = Duration::from_secs(10);

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::config::BootId;
 use super::{Goodbye, Node};
 use crate::crypto::PublicKey;
+use crate::limits::SESSION_SILENCE;
 use crate::session::Session;
 use crate::tcp::{Change, Connections, Parity, Pool};
 use crate::time::{Duration, Instant};
@@ -28,6 +29,11 @@ impl Parked {
     /// Returns when something is due
     pub(super) fn deadline(&self) -> Instant {
         self.tcp.deadline().map_or(self.until, |at| at.min(self.until))
+    }
+
+    /// Tells whether the other node has gone a moment ago, and may be back in another one
+    pub(super) fn may_return(&self, now: Instant) -> bool {
+        self.until > now + SESSION_SILENCE - RETURN
     }
 }
 
@@ -154,17 +160,13 @@ impl Node {
             self.abandon_tcp(key, now);
         }
         let parked = self.peers.get_mut(key).and_then(|peer| peer.parked.take());
-        let mut tcp = if let Some(Parked { mut tcp, .. }) = parked {
+        if let Some(Parked { mut tcp, .. }) = parked {
             tcp.resume(&mut self.shared.pool, now);
             tcp
         } else {
             let lower = self.local.public() < *key;
             Connections::new(if lower { Parity::Even } else { Parity::Odd })
-        };
-        if self.draining {
-            tcp.drain();
         }
-        tcp
     }
 
     /// A peer is away: it has said goodbye, or is to be forgotten
@@ -173,3 +175,6 @@ impl Node {
         self.remove_peer(key, if gone { Goodbye::ForNow } else { Goodbye::ForGood }, now);
     }
 }
+
+/// Time in which a node that said goodbye for now may be back
+const RETURN: Duration = Duration::from_secs(10);

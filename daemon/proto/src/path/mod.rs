@@ -114,6 +114,8 @@ pub enum Item {
     Window,
     /// An inner packet of which copies may follow, by its number
     Copied(u32),
+    /// The news that the node is about to end
+    Leaving,
 }
 
 /// Whether the address is known to be the other node's

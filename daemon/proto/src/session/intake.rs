@@ -227,6 +227,7 @@ impl Session {
                 0 => Goodbye::ForNow,
                 _ => Goodbye::ForGood,
             })),
+            Frame::Leaving => self.leave.on_announced(),
             Frame::Copied { id, packet } => {
                 if self.duplicates.is_first(*id) {
                     self.on_inner(packet, shared);
@@ -272,7 +273,7 @@ impl Session {
         let result = path.on_ack(ack, now, &mut acked, &mut lost);
         Self::tell_offload(&mut self.output, path, worked);
         for content in lost.drain(..) {
-            Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
+            Self::on_lost((&mut self.control, &mut self.tcp, &mut self.leave), path, &content);
             Self::on_doubt(&self.tcp, &mut self.load, &content, now);
         }
         for content in acked.drain(..) {
@@ -281,6 +282,7 @@ impl Session {
                     Item::Lane(piece) => self.tcp.on_acked(*piece, now),
                     Item::Segment(sn) => self.control.on_acked(*sn, now),
                     Item::Copied(id) => self.load.on_acked(*id),
+                    Item::Leaving => self.leave.on_acked(now),
                     Item::Window => {}
                 }
             }

@@ -16,7 +16,10 @@ use crate::wire::frame::{
 impl Session {
     /// Tells whether something waits that goes before all other load
     pub(super) fn has_urgent(&self) -> bool {
-        !self.echoes.is_empty() || self.control.has_output() || self.control.needs_window_update()
+        !self.echoes.is_empty()
+            || self.control.has_output()
+            || self.control.needs_window_update()
+            || self.leave.has_output()
     }
 
     /// Tells whether load waits
@@ -30,6 +33,11 @@ impl Session {
             && let Some(echo) = self.echoes.pop_front()
         {
             draft.put(&Frame::Echo(echo), buffer);
+        }
+        if self.leave.has_output() && draft.room(buffer) >= FRAME_HEADER {
+            draft.put(&Frame::Leaving, buffer);
+            draft.content.items.push(Item::Leaving);
+            self.leave.on_sent();
         }
         if draft.room(buffer) >= WINDOW_LEN
             && let Some((una, wnd)) = self.control.take_window()

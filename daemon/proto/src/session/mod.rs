@@ -3,7 +3,7 @@
 //! A [`Session`] outlives keys, addresses and silence: handshakes bring it new epochs, proven
 //! addresses new paths. It owns epochs, paths, the control lane and the datagrams of one peer, and
 //! decides only who of them speaks (`outbox`) and who is spoken to (`intake`), which ways become paths
-//! (`ways`), and what becomes of packets that travel as they are (`plain`).
+//! (`ways`), what becomes of packets that travel as they are (`plain`), and who ends first (`leave`).
 //!
 //! # Contract
 //!
@@ -15,6 +15,7 @@
 pub mod epochs;
 pub mod inbound;
 mod intake;
+mod leave;
 mod load;
 mod outbox;
 mod plain;
@@ -28,6 +29,7 @@ use std::collections::VecDeque;
 
 use self::epochs::Epochs;
 use self::inbound::Inbounds;
+use self::leave::Leave;
 use self::ways::Candidates;
 use crate::buffers::Stowed;
 use crate::crypto::PublicKey;
@@ -69,6 +71,7 @@ pub struct Session {
     /// How new connections with the other node are carried, where it is not as with all others
     pub tcp_mode: Option<TcpMode>,
     echoes: VecDeque<u64>,
+    leave: Leave,
     fragmenter: Fragmenter,
     reassembler: Reassembler,
     duplicates: Duplicates,
@@ -157,6 +160,7 @@ impl Session {
             tcp,
             tcp_mode: None,
             echoes: VecDeque::new(),
+            leave: Leave::default(),
             fragmenter: Fragmenter::default(),
             reassembler: Reassembler::default(),
             duplicates: Duplicates::default(),
@@ -269,6 +273,7 @@ impl Session {
         if self.tcp.deadline().is_some_and(|at| now >= at) {
             self.tcp.handle_timeout(&mut shared.pool, now);
         }
+        self.leave.handle_timeout(now);
         self.time_candidates(challenge, now);
         self.reassembler.expire(now);
         let overdue = self.control.oldest_unacked().is_some_and(|at| now >= at + PUSH_TIMEOUT);
@@ -401,7 +406,8 @@ impl Session {
         let push = push.map(|at| (at + PUSH_TIMEOUT, Why::Sweep));
         let tcp = self.tcp.deadline().map(|at| (at, Why::Tcp));
         let load = self.load_at(shared, now).map(|at| (at, Why::Pace));
-        let single = [keys, candidates, fragments, push, tcp, load].into_iter().flatten();
+        let leave = self.leave.deadline(now).map(|at| (at, Why::Sweep));
+        let single = [keys, candidates, fragments, push, tcp, load, leave].into_iter().flatten();
         for next in paths.chain(fails).chain(acks).chain(single) {
             first = first.min(next);
         }
@@ -436,7 +442,7 @@ impl Session {
                 Fate::Silent => {}
             }
             for content in lost.drain(..) {
-                Self::on_lost(&mut self.control, &mut self.tcp, path, &content);
+                Self::on_lost((&mut self.control, &mut self.tcp, &mut self.leave), path, &content);
                 Self::on_doubt(&self.tcp, &mut self.load, &content, now);
             }
         }
@@ -461,17 +467,26 @@ impl Session {
                 Item::Lane(piece) if tcp.is_under_way(*piece) => {
                     load.on_doubt(*piece, content.size.into(), now);
                 }
-                Item::Lane(_) | Item::Segment(_) | Item::Window | Item::Copied(_) => {}
+                Item::Lane(_)
+                | Item::Segment(_)
+                | Item::Window
+                | Item::Copied(_)
+                | Item::Leaving => {}
             }
         }
     }
 
-    fn on_lost(control: &mut Lane, tcp: &mut Connections, path: &mut Path, content: &Content) {
+    fn on_lost(
+        (control, tcp, leave): (&mut Lane, &mut Connections, &mut Leave),
+        path: &mut Path,
+        content: &Content,
+    ) {
         for item in content.items.iter() {
             match item {
                 Item::Lane(piece) => tcp.on_lost(*piece),
                 Item::Segment(sn) => control.on_lost(*sn),
                 Item::Window => control.on_window_lost(),
+                Item::Leaving => leave.on_lost(),
                 // Nobody repeats it; a copy may still be on its way.
                 Item::Copied(_) => {}
             }
@@ -490,16 +505,6 @@ impl Session {
         self.tcp.len()
     }
 
-    /// Takes nothing more from the kernels of split connections: the node is about to end
-    pub fn drain(&mut self) {
-        self.tcp.drain();
-    }
-
-    /// Tells whether split connections have nothing here that anybody would miss
-    pub fn is_drained(&self) -> bool {
-        self.tcp.is_drained()
-    }
-
     /// Does what follows from all that came since the last time, once for all of it
     ///
     /// To be called before [`Session::poll_output`] and [`Session::poll_message`].
@@ -507,6 +512,9 @@ impl Session {
         self.reclaim(shared);
         self.tcp.useful = self.active().and_then(|path| useful_window(&path.capacity()));
         self.tcp.flush(&mut shared.pool, now);
+        if !self.tcp.is_empty() {
+            self.leave.on_connections(now);
+        }
         while let Some(conv) = self.tcp.poll_ready() {
             self.load.wake_lane(conv);
         }

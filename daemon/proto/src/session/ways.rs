@@ -173,7 +173,7 @@ impl Session {
         let mut lost = core::mem::take(&mut self.scratch.lost);
         path.sent.forget_in_flight(&mut lost);
         for content in lost.drain(..) {
-            Self::on_lost(&mut self.control, &mut self.tcp, &mut path, &content);
+            Self::on_lost((&mut self.control, &mut self.tcp, &mut self.leave), &mut path, &content);
         }
         self.scratch.lost = lost;
         self.retired[usize::from(number)] = path.sent.next_count();

@@ -91,6 +91,8 @@ pub enum Frame<'a> {
         /// The packet
         packet: &'a [u8],
     },
+    /// The sender is about to end, and says goodbye when this has been acknowledged
+    Leaving,
     /// A frame of the lane of a split connection
     Lane(LaneFrame<'a>),
 }
@@ -232,7 +234,7 @@ impl<'a> Frame<'a> {
         let begin = out.len();
         out.extend_from_slice(&[self.kind(), 0, 0]);
         match self {
-            Self::Ping => {}
+            Self::Ping | Self::Leaving => {}
             Self::Ack(ack) => ack.encode(out),
             Self::Challenge(number)
             | Self::Answer(number)
@@ -279,7 +281,7 @@ impl<'a> Frame<'a> {
     pub fn encoded_len(&self) -> usize {
         FRAME_HEADER
             + match self {
-                Self::Ping => 0,
+                Self::Ping | Self::Leaving => 0,
                 Self::Ack(ack) => ACK_HEADER + ack.marks.len() + ack.runs.len(),
                 Self::Challenge(_) | Self::Answer(_) | Self::Echo(_) | Self::EchoReply(_) => 8,
                 Self::Segment(segment) => SEGMENT_HEADER + segment.data.len(),
@@ -311,6 +313,7 @@ impl<'a> Frame<'a> {
             | Self::Echo(_)
             | Self::EchoReply(_)
             | Self::Copied { .. }
+            | Self::Leaving
             | Self::Lane(_) => true,
         }
     }
@@ -331,6 +334,7 @@ impl<'a> Frame<'a> {
             Self::EchoReply(_) => ECHO_REPLY,
             Self::Close(_) => CLOSE,
             Self::Copied { .. } => COPIED,
+            Self::Leaving => LEAVING,
             Self::Lane(frame) => frame.kind(),
         }
     }
@@ -365,6 +369,7 @@ impl<'a> Frame<'a> {
                 let (id, packet) = body.split_first_chunk().ok_or(Malformed)?;
                 Self::Copied { id: u32::from_be_bytes(*id), packet }
             }
+            LEAVING => exact::<0>(body).map(|_| Self::Leaving)?,
             LANE_FIRST..=LANE_LAST => Self::Lane(LaneFrame::parse(kind, body)?),
             _ => return Ok(None),
         }))
@@ -551,6 +556,7 @@ const ECHO_REPLY: u8 = 0x0b;
 const CLOSE: u8 = 0x0c;
 const COPIED: u8 = 0x0d;
 const SUPER_FRAGMENT: u8 = 0x0e;
+const LEAVING: u8 = 0x0f;
 
 #[cfg(test)]
 mod tests;

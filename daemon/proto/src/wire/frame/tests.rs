@@ -8,7 +8,7 @@ fn frames_look_as_the_protocol_says() {
     let segment = Segment { conv: 1, sn: 2, una: 3, wnd: 4, frg: 5, data: b"ab" };
     let fragment = Fragment { id: 1, offset: 2, total: 6, gso: None, data: b"cd" };
     let gso = Some(Gso { size: 3, transport: 20 });
-    let cases: [(Frame<'_>, &[u8]); 11] = [
+    let cases: [(Frame<'_>, &[u8]); 12] = [
         (Frame::Ping, &[1, 0, 0]),
         (Frame::Challenge(258), &[3, 0, 8, 0, 0, 0, 0, 0, 0, 1, 2]),
         (Frame::Answer(1), &[4, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
@@ -23,6 +23,7 @@ fn frames_look_as_the_protocol_says() {
         (Frame::Echo(1), &[10, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::EchoReply(1), &[11, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]),
         (Frame::Close(9), &[12, 0, 1, 9]),
+        (Frame::Leaving, &[15, 0, 0]),
     ];
     for (frame, bytes) in cases {
         assert_eq!(encoded(&frame), bytes);
@@ -141,6 +142,7 @@ fn only_acknowledgement_and_close_ask_for_none() {
 
     assert!(parsed(&out).iter().all(|frame| !frame.unwrap().is_eliciting()));
     assert!(!Frame::Close(0).is_eliciting());
+    assert!(Frame::Leaving.is_eliciting());
     assert!(Frame::Ping.is_eliciting() && Frame::Datagram(&[]).is_eliciting());
 }
 
