@@ -61,6 +61,11 @@ struct Duo {
     now: Instant,
     train: Vec<u8>,
     message: Vec<u8>,
+    /// Bytes of messages that the first node has sent
+    sent: usize,
+    /// Whether one of each 16 KiB of them gets lost, and how many did
+    loses: bool,
+    lost: usize,
     /// Bytes of inner packets that came out at each node, and how often
     out: [(usize, usize); 2],
     /// Sequence number after the last byte of TCP that came out at the second node
@@ -85,7 +90,9 @@ impl Duo {
         });
         let now = Instant::from_nanos(1_000_000_000);
         let (train, message) = (Vec::with_capacity(1 << 16), Vec::with_capacity(1 << 16));
-        let mut duo = Self { nodes, now, train, message, out: [(0, 0); 2], written: 101 };
+        let (out, written) = ([(0, 0); 2], 101);
+        let (sent, loses, lost) = (0, false, 0);
+        let mut duo = Self { nodes, now, train, message, sent, loses, lost, out, written };
         let keys = [0, 1].map(|at| duo.nodes[at].public_key());
         for at in [1, 0] {
             let peer = PeerConfig {
@@ -129,6 +136,12 @@ impl Duo {
             any = true;
             let Transmit { segment, .. } = transmit;
             for message in self.train.chunks(segment.unwrap_or(self.train.len().max(1))) {
+                let before = self.sent;
+                self.sent += if from == 0 { message.len() } else { 0 };
+                if self.loses && before / 16_384 != self.sent / 16_384 {
+                    self.lost += 1;
+                    continue;
+                }
                 self.message.clear();
                 self.message.extend_from_slice(message);
                 let arrival = Arrival {
@@ -158,22 +171,55 @@ impl Duo {
 #[test]
 fn datagrams_cost_no_allocation() {
     let _turn = TURN.lock();
+    // One that fills its buffer, one that does not, and one that leaves in fragments.
+    for (len, kept) in [(1372, 2000), (600, 0), (1400, 2000)] {
+        let mut duo = Duo::new(TcpMode::Plain);
+        let packet = udp(len);
+        let mut reader = Reader::default();
+        let mut round = |duo: &mut Duo| {
+            for _ in 0..20 {
+                reader.read(&packet, None, duo);
+            }
+            duo.pass(Duration::from_millis(2));
+            (reader.kept, reader.places.len())
+        };
+        let before = (0..2000).fold((0, 0), |_, _| round(&mut duo));
+
+        let (count, arrived) = (COUNT.load(Ordering::Relaxed), duo.out[1].1);
+        let after = (0..100).fold((0, 0), |_, _| round(&mut duo));
+        let spent = COUNT.load(Ordering::Relaxed) - count;
+
+        let arrived = duo.out[1].1 - arrived;
+        assert!(arrived > 1900, "{arrived} of 2000 packets of {len} bytes arrived");
+        assert!(spent < 100, "{spent} allocations for 2000 packets of {len} bytes");
+        assert_eq!(after.0 - before.0, kept, "packets of {len} bytes that were not copied to wait");
+        assert!(after.1 < 100, "{} buffers", after.1);
+    }
+}
+
+#[test]
+fn datagrams_of_which_copies_follow_cost_no_allocation() {
+    let _turn = TURN.lock();
     let mut duo = Duo::new(TcpMode::Plain);
-    let packet = udp(1372);
-    let round = |duo: &mut Duo| {
-        for _ in 0..20 {
-            duo.nodes[0].handle_packet(&packet, None, duo.now);
-        }
-        duo.pass(Duration::from_millis(2));
+    duo.loses = true;
+    let packet = udp(1300);
+    let mut reader = Reader::default();
+    let mut round = |duo: &mut Duo| {
+        reader.read(&packet, None, duo);
+        duo.pass(Duration::from_millis(100));
+        (reader.kept, reader.places.len())
     };
-    (0..2000).for_each(|_| round(&mut duo));
+    let before = (0..2000).fold((0, 0), |_, _| round(&mut duo));
 
-    let (before, arrived) = (COUNT.load(Ordering::Relaxed), duo.out[1].1);
-    (0..100).for_each(|_| round(&mut duo));
-    let spent = COUNT.load(Ordering::Relaxed) - before;
+    let (count, arrived, lost) = (COUNT.load(Ordering::Relaxed), duo.out[1].1, duo.lost);
+    let after = (0..400).fold((0, 0), |_, _| round(&mut duo));
+    let spent = COUNT.load(Ordering::Relaxed) - count;
 
-    assert!(duo.out[1].1 - arrived > 1900, "{} of 2000 arrived", duo.out[1].1 - arrived);
-    assert!(spent < 100, "{spent} allocations for 2000 packets");
+    let (arrived, lost) = (duo.out[1].1 - arrived, duo.lost - lost);
+    assert!(arrived > 398 && lost > 20, "{arrived} of 400 arrived, {lost} messages were lost");
+    assert!(spent < 100, "{spent} allocations for 400 packets");
+    assert_eq!(after.0 - before.0, 400, "none was copied to wait");
+    assert!(after.1 < 20, "{} buffers", after.1);
 }
 
 #[test]
@@ -247,7 +293,6 @@ fn bytes_of_split_connections_cost_no_allocation() {
 }
 
 /// Reads the first kernel's packets as a device does
-#[derive(Default)]
 struct Reader {
     buffer: PacketBuffer,
     /// Where packets were read
@@ -256,11 +301,17 @@ struct Reader {
     kept: usize,
 }
 
+impl Default for Reader {
+    fn default() -> Self {
+        Self { buffer: PacketBuffer::for_mtu(1400), places: Vec::new(), kept: 0 }
+    }
+}
+
 impl Reader {
     fn read(&mut self, packet: &[u8], gso: Option<Gso>, duo: &mut Duo) {
+        self.buffer.put(packet);
         let place = self.buffer.as_ptr();
-        self.buffer[..packet.len()].copy_from_slice(packet);
-        duo.nodes[0].handle_buffer(&mut self.buffer, packet.len(), gso, duo.now);
+        duo.nodes[0].handle_buffer(&mut self.buffer, gso, duo.now);
         self.kept += usize::from(self.buffer.as_ptr() != place);
         if !self.places.contains(&place) {
             self.places.push(place);

@@ -60,8 +60,11 @@ const SLOT_LEN: usize = 1 << 16;
 /// Largest train of messages
 const TRAIN_LEN: usize = 1 << 16;
 
+/// Largest MTU of a device
+const MTU_MAX: usize = 9000;
+
 /// Worst-case memory of a plane's own buffers, with the one that a packet of the TUN is read into
-const TOTAL: usize = SLOTS * SLOT_LEN + PACKET_MAX + TRAIN_LEN;
+const TOTAL: usize = SLOTS * SLOT_LEN + MTU_MAX + PACKET_MAX + TRAIN_LEN;
 const _: () = assert!(TOTAL <= 5 << 18, "a plane's buffers must fit into 1.25 MiB");
 const _: () = assert!(SLOTS <= quinn_udp::BATCH_SIZE);
 

@@ -11,6 +11,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::iter;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::ip::{Gso, PIECES_MAX, Parcel};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -225,25 +226,26 @@ impl Tun {
     ///
     /// # Errors
     /// If the device is gone.
-    pub(super) fn read(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Option<Gso>)>> {
+    pub(super) fn read(
+        &self,
+        buffer: &mut PacketBuffer,
+    ) -> io::Result<Option<(usize, Option<Gso>)>> {
         loop {
             let mut header = [0; vnet::LEN];
-            let read = if self.headers {
-                let mut parts = [IoSliceMut::new(&mut header), IoSliceMut::new(buffer)];
-                rustix::io::readv(&self.fd, &mut parts)
-            } else {
-                rustix::io::read(&self.fd, &mut *buffer)
-            };
+            let [small, large] = buffer.pieces();
+            let before = if self.headers { &mut header[..] } else { &mut [] };
+            let mut parts = [before, small, large].map(IoSliceMut::new);
+            let read = rustix::io::readv(&self.fd, &mut parts);
             let len = match read {
                 Ok(0) => return Err(Errno::NODEV.into()),
-                Ok(len) if !self.headers => return Ok(Some((len, None))),
+                Ok(len) if !self.headers => return Ok(Some((buffer.on_read(len).len(), None))),
                 Ok(len) => len.saturating_sub(vnet::LEN),
                 Err(Errno::INTR) => continue,
                 Err(error) if gone(error) => return Err(error.into()),
                 // Nothing waits; or the device is down or on its way out, which shows soon enough.
                 Err(_) => return Ok(None),
             };
-            match vnet::read(header, &mut buffer[..len]) {
+            match vnet::read(header, buffer.on_read(len)) {
                 Some(gso) => return Ok(Some((len, gso))),
                 None => tracing::trace!(?header, len, "a packet that nobody can cut"),
             }

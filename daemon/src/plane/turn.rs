@@ -295,6 +295,7 @@ impl Turn {
         self.device = device;
         let Some(fd) = queues.into_iter().next() else { return Ok(()) };
         let tun = Tun::new(fd);
+        self.packet = PacketBuffer::for_mtu(mtu);
         self.attached = self.place.threads.have_queues().then_some(true);
         let added = if self.reads() { self.watch.add_tun(&tun) } else { Ok(()) };
         match added {
@@ -371,7 +372,7 @@ impl Turn {
             match tun.read(&mut self.packet) {
                 Ok(Some((len, gso))) if self.carry => {
                     self.vigil.on_bytes(len);
-                    self.node.handle_buffer(&mut self.packet, len, gso, now);
+                    self.node.handle_buffer(&mut self.packet, gso, now);
                     read += len;
                 }
                 Ok(Some(_)) => self.dropped.not_carried += 1,

@@ -65,10 +65,10 @@ impl Pair {
         let packet = segment(self.ends, (first, 1), ACK, &[], &data);
         let gso = Some(Gso { size: MSS, transport: 20 });
         // As a device does it.
-        self.buffer[..packet.len()].copy_from_slice(&packet);
+        self.buffer.put(&packet);
         let (node, pool) = (&mut self.nodes[CLIENT], &mut self.pools[CLIENT]);
         pool.shelf.lend(&self.buffer);
-        node.handle_packet(&self.buffer[..packet.len()], gso, pool, self.now);
+        node.handle_packet(&self.buffer, gso, pool, self.now);
         pool.shelf.renew(&mut self.buffer);
         let (mut arrived, mut news) = (0, self.pump());
         while news > 0 {

@@ -6,19 +6,13 @@ use crate::ip::{Gso, Parcel};
 use crate::time::Instant;
 
 impl Node {
-    /// Takes an inner packet or super-packet that was read into the beginning of a buffer
+    /// Takes the inner packet or super-packet in a buffer
     ///
-    /// As [`Node::handle_packet`] does, but what a split connection has to keep may stay where it is. The buffer is
+    /// As [`Node::handle_packet`] does, but what has to be kept of it may stay where it is. That part of the buffer is
     /// exchanged for another one then.
-    pub fn handle_buffer(
-        &mut self,
-        buffer: &mut PacketBuffer,
-        len: usize,
-        gso: Option<Gso>,
-        now: Instant,
-    ) {
+    pub fn handle_buffer(&mut self, buffer: &mut PacketBuffer, gso: Option<Gso>, now: Instant) {
         self.shared.pool.shelf.lend(buffer);
-        self.handle_packet(buffer.get(..len).unwrap_or(buffer), gso, now);
+        self.handle_packet(buffer, gso, now);
         self.shared.pool.shelf.renew(buffer);
     }
 
@@ -34,6 +28,7 @@ mod tests {
     use super::*;
     use crate::ip::numbers::{ACK, SYN, TCP};
     use crate::ip::testing::packet;
+    use crate::limits::PACKET_MAX;
 
     /// A segment of one of two kernels, which are at the nodes 1 and 2
     fn segment(from: usize, numbers: [u32; 2], flags: u8, data: &[u8]) -> Vec<u8> {
@@ -62,12 +57,12 @@ mod tests {
 
     /// Reads a packet into a buffer and gives it to the first node; tells whether the buffer was kept
     fn read(net: &mut Net, bytes: &[u8], gso: Option<Gso>, buffer: &mut PacketBuffer) -> bool {
+        buffer.put(bytes);
         let place = buffer.as_ptr();
-        buffer[..bytes.len()].copy_from_slice(bytes);
-        net.nodes[1].handle_buffer(buffer, bytes.len(), gso, net.now);
+        net.nodes[1].handle_buffer(buffer, gso, net.now);
         let kept = buffer.as_ptr() != place;
         // What is read next.
-        buffer.fill(0xee);
+        buffer.put(&[0xee; PACKET_MAX]);
         net.drain(1);
         net.run(secs(1));
         kept
@@ -78,9 +73,11 @@ mod tests {
     #[test]
     fn super_packet_that_stays_where_it_was_read_comes_out_at_the_other_end() {
         let mut net = connected();
-        let (mut buffer, mut said) = (PacketBuffer::default(), 0);
+        let (mut buffer, mut said) = (PacketBuffer::for_mtu(1400), 0);
+        buffer.put(&[0; PACKET_MAX]);
         let place = buffer.as_ptr();
-        for (len, kept) in [(60_000, true), (20_000, false), (59_000, true), (300, false)] {
+        let lens = [(60_000, true), (20_000, false), (59_000, true), (1300, false), (300, false)];
+        for (len, kept) in lens {
             let data: Vec<u8> = (said..said + len).map(|at| (at * 7 + at / 251) as u8).collect();
             let packet = segment(1, [101 + said as u32, 901], ACK, &data);
             let gso = GSO.filter(|_| len > 536);
@@ -102,7 +99,7 @@ mod tests {
             said += len;
         }
 
-        assert_eq!(buffer.as_ptr(), place);
+        assert_eq!((buffer.len(), buffer.as_ptr()), (PACKET_MAX, place));
     }
 
     #[test]
@@ -116,6 +113,5 @@ mod tests {
         for packet in [other, datagram, vec![0x45; 65_000], vec![]] {
             assert!(!read(&mut net, &packet, GSO, &mut buffer));
         }
-        net.nodes[1].handle_buffer(&mut buffer, usize::MAX, None, net.now);
     }
 }

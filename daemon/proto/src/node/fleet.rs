@@ -74,15 +74,9 @@ impl Fleet {
     }
 
     /// See [`Node::handle_buffer`]; gives it to one shard by turns
-    pub fn handle_buffer(
-        &mut self,
-        buffer: &mut PacketBuffer,
-        len: usize,
-        gso: Option<Gso>,
-        now: Instant,
-    ) {
+    pub fn handle_buffer(&mut self, buffer: &mut PacketBuffer, gso: Option<Gso>, now: Instant) {
         let at = self.next();
-        self.shards[at].handle_buffer(buffer, len, gso, now);
+        self.shards[at].handle_buffer(buffer, gso, now);
         self.carry(now);
     }
 

@@ -7,6 +7,7 @@ use crate::ip::Inner;
 use crate::ip::checksum::{add, finish};
 use crate::ip::numbers::{ACK, ICMP, TCP, UDP};
 use crate::ip::testing::{is_whole, packet};
+use crate::limits::PACKET_MAX;
 use crate::wire::frame::{Fragment, Frame};
 
 /// Two nodes in session
@@ -38,8 +39,8 @@ impl Net {
         let shard = self.nodes[1].shard_of(&key);
         let session = shard.peers.get_mut(&key).unwrap().session.as_mut().unwrap();
         session.always_whole = true;
-        buffer[..packet.bytes.len()].copy_from_slice(&packet.bytes);
-        self.nodes[1].handle_buffer(buffer, packet.bytes.len(), packet.gso, self.now);
+        buffer.put(&packet.bytes);
+        self.nodes[1].handle_buffer(buffer, packet.gso, self.now);
     }
 }
 
@@ -67,13 +68,14 @@ fn super_packet_waits_where_it_was_read_until_it_has_left() {
             let packet = from_member(UDP, 0, len);
             let mut packet = Inner { bytes: packet, gso: Some(Gso { size: 1000, transport: 20 }) };
             packet.bytes[28..].fill(round * 3 + number);
+            buffer.put(&[0xee; PACKET_MAX]);
             let place = buffer.as_ptr();
             places.insert(place);
 
             net.read_super(&packet, &mut buffer);
 
             assert_eq!(buffer.as_ptr() != place, len >= 50_000, "{len}");
-            buffer.fill(0xee);
+            buffer.put(&[0xee; PACKET_MAX]);
             sent.extend(vec![round * 3 + number; len / 1000]);
         }
         net.drain(1);

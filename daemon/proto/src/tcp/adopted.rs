@@ -154,7 +154,7 @@ mod tests {
     /// Takes a super-packet of so many bytes where it was read; tells whether its buffer was kept
     fn read(near: &mut Near, len: usize, byte: u8, pool: &mut Pool) -> bool {
         let mut buffer = PacketBuffer::default();
-        buffer[40..40 + len].fill(byte);
+        buffer.put(&vec![byte; 40 + len]);
         let place = buffer.as_ptr();
         pool.shelf.lend(&buffer);
         near.on_data(near.kept.edge(), &buffer[40..40 + len], pool);
@@ -189,6 +189,7 @@ mod tests {
         let mut pool = Pool::new(256 << 20);
         let mut near = begin(&mut pool);
         let (mut buffer, mut places) = (PacketBuffer::default(), BTreeSet::new());
+        buffer.put(&[7; PACKET_MAX]);
         for round in 0..500 {
             places.insert(buffer.as_ptr());
             let len = 50_000 + round % 7 * 2000;

@@ -11,8 +11,9 @@ use std::{panic, thread};
 
 use fastvpn_proto::buffers::PacketBuffer;
 use fastvpn_proto::crypto::PublicKey;
+use fastvpn_proto::ip::checksum::{add, finish, pseudo};
 use fastvpn_proto::ip::numbers::{TCP, UDP};
-use fastvpn_proto::ip::{Body, Inner, SHARES_MAX, Share};
+use fastvpn_proto::ip::{Body, Inner, Packet, SHARES_MAX, Share};
 use fastvpn_proto::node::{Carrier, Contact, Ecn, Engine, Event as NodeEvent, TcpMode, Transmit};
 use rtnetlink::LinkUnspec;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
@@ -55,7 +56,9 @@ fn queue_without_offload_gets_super_packets_as_the_packets_that_they_are() {
         assert!(rustix::io::read(&far, &mut bytes).is_err(), "nothing follows");
     }
     rustix::io::write(&far, &whole.bytes[..1000]).unwrap();
-    assert_eq!(tun.read(&mut bytes).unwrap(), Some((1000, None)));
+    let mut buffer = PacketBuffer::for_mtu(600);
+    assert_eq!(tun.read(&mut buffer).unwrap(), Some((1000, None)));
+    assert!(*buffer == whole.bytes[..1000]);
 }
 
 #[test]
@@ -97,7 +100,7 @@ fn device_that_is_down_takes_nothing_and_is_not_lost_for_that() {
             let mut tun = Tun::on(open_on(&format!("fvpn-o{number}"), kernel).unwrap(), kernel);
 
             assert!(!tun.write(&super_packet(2500).into()).unwrap(), "{lacking}");
-            assert_eq!(tun.read(&mut [0; 100]).unwrap(), None, "{lacking}");
+            assert_eq!(tun.read(&mut PacketBuffer::for_mtu(MTU)).unwrap(), None, "{lacking}");
         }
     });
 }
@@ -139,6 +142,54 @@ fn bytes_come_through_two_devices_right_whatever_either_kernel_lacks() {
                     "{lacking}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn packet_of_any_length_is_read_whole_whatever_its_kernel_lacks() {
+    for (family, headers) in [(V4, 28), (V6, 48)] {
+        let [near_at, far_at]: [IpAddr; 2] = family.map(|address| address.parse().unwrap());
+        if !has_family(near_at) {
+            continue;
+        }
+        for (lacking, kernel) in KERNELS {
+            // Its packets are as long as packets can be.
+            let open = move || vec![open_on(DEVICE, kernel).unwrap()];
+            let Some((mut queues, speech)) = inhabited(near_at, u16::MAX, open) else { return };
+            let tun = Tun::on(queues.remove(0), kernel);
+            for small in [0, MTU, 9000] {
+                let mut buffer = PacketBuffer::for_mtu(small);
+                let around = usize::from(small).max(100);
+                for len in [around - 1, around, around + 1, 2 * around, 65_535] {
+                    let said = content(5, len - headers);
+                    buffer.put(&[0xee; 65_535]);
+
+                    speech.datagrams.send_to(&said, (far_at, 9)).unwrap();
+                    let gso = read_datagram(&tun, far_at, &mut buffer);
+
+                    assert_eq!((buffer.len(), gso), (len, None), "without {lacking}");
+                    let packet = Packet::parse(&buffer).unwrap();
+                    assert!(packet.payload()[8..] == said, "{len} bytes without {lacking}");
+                    let pseudo = pseudo(near_at, far_at, UDP, packet.payload().len());
+                    assert_eq!(finish(add(pseudo, packet.payload())), 0, "without {lacking}");
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the next datagram to an address
+fn read_datagram(tun: &Tun, to: IpAddr, buffer: &mut PacketBuffer) -> Option<Gso> {
+    loop {
+        let limit = Timespec::try_from(PATIENCE).unwrap();
+        let mut fds = [PollFd::new(tun, PollFlags::IN)];
+        assert_eq!(poll(&mut fds, Some(&limit)).unwrap(), 1, "nothing came");
+        let Some((_, gso)) = tun.read(buffer).unwrap() else { continue };
+        let packet = Packet::parse(buffer).unwrap();
+        // The kernel has things of its own to say.
+        if packet.dst() == to && packet.protocol() == UDP {
+            return gso;
         }
     }
 }
@@ -211,26 +262,33 @@ struct Speech {
 /// Makes two of them; nothing where there can be none
 fn sites((near, far): (Kernel, Kernel), family: [&str; 2]) -> Option<[Site; 2]> {
     let [near_at, far_at]: [IpAddr; 2] = family.map(|address| address.parse().unwrap());
-    if near_at.is_ipv6() && !Path::new("/proc/net/if_inet6").exists() {
-        println!("skipped: no IPv6 on this machine");
-        return None;
-    }
+    has_family(near_at).then_some(())?;
     Some([site(near_at, near)?, site(far_at, far)?])
+}
+
+/// Tells whether this machine knows addresses of a kind
+fn has_family(address: IpAddr) -> bool {
+    let has = address.is_ipv4() || Path::new("/proc/net/if_inet6").exists();
+    if !has {
+        println!("skipped: no IPv6 on this machine");
+    }
+    has
 }
 
 fn site(address: IpAddr, kernel: Kernel) -> Option<Site> {
     let open = move || vec![open_on(DEVICE, kernel).unwrap()];
-    let (mut queues, speech) = inhabited(address, open)?;
+    let (mut queues, speech) = inhabited(address, MTU, open)?;
     Some(Site { queue: queues.pop()?, kernel, speech })
 }
 
 /// Makes such a kernel with so many queues of its device
 fn made(address: IpAddr, count: usize) -> Option<(Vec<OwnedFd>, Speech)> {
-    inhabited(address, move || open_queues(DEVICE, count).unwrap())
+    inhabited(address, MTU, move || open_queues(DEVICE, count).unwrap())
 }
 
 fn inhabited(
     address: IpAddr,
+    mtu: u16,
     open: impl FnOnce() -> Vec<OwnedFd> + Send + 'static,
 ) -> Option<(Vec<OwnedFd>, Speech)> {
     let (sender, made) = mpsc::channel();
@@ -239,7 +297,7 @@ fn inhabited(
         let queues = open();
         let (connection, netlink, _) = rtnetlink::new_connection().unwrap();
         tokio::spawn(connection);
-        let up = LinkUnspec::new_with_name(DEVICE).mtu(MTU.into()).up().build();
+        let up = LinkUnspec::new_with_name(DEVICE).mtu(mtu.into()).up().build();
         netlink.link().set(up).execute().await.unwrap();
         let listing = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
         let index = rustix::net::netdevice::name_to_index(listing, DEVICE).unwrap();
@@ -344,14 +402,15 @@ struct Seen {
 
 /// Writes to each device what the other one hands over, until told to stop
 fn shuttle(tuns: &mut [Tun; 2], stop: &AtomicBool) -> [Seen; 2] {
-    let (mut seen, mut buffer) = ([Seen::default(); 2], PacketBuffer::default());
+    let (mut seen, mut buffer) = ([Seen::default(); 2], PacketBuffer::for_mtu(MTU));
     while !stop.load(Ordering::Relaxed) {
         let mut fds = tuns.each_ref().map(|tun| PollFd::new(tun, PollFlags::IN));
         let limit = Timespec::try_from(Duration::from_millis(10)).unwrap();
         poll(&mut fds, Some(&limit)).unwrap();
         for from in [0, 1] {
             while let Some((len, gso)) = tuns[from].read(&mut buffer).unwrap() {
-                let inner = Inner { bytes: buffer[..len].to_vec(), gso };
+                assert_eq!(buffer.len(), len);
+                let inner = Inner { bytes: buffer.to_vec(), gso };
                 let protocol = inner.bytes[if inner.bytes[0] >> 4 == 4 { 9 } else { 6 }];
                 match (gso, protocol) {
                     (None, _) => seen[from].packets += 1,

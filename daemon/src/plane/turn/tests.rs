@@ -54,3 +54,15 @@ fn others_are_let_run_after_datagrams_that_nobody_paces() {
 
     assert_eq!(runs(), 2, "once in 48 KiB");
 }
+
+#[test]
+fn ordinary_packets_of_a_device_are_read_into_memory_as_long_as_its_mtu() {
+    let (mut turn, _told) = first_of_two();
+    for mtu in [1400, 1280] {
+        let (_far, near) = queue();
+
+        turn.serve(vec![near], mtu, clock::now()).unwrap();
+
+        assert_eq!(turn.packet.pieces()[0].len(), mtu.into());
+    }
+}
