@@ -146,7 +146,8 @@ mod tests {
     const FIRST: usize = 512 * 1024;
 
     fn begin(pool: &mut Pool) -> Near {
-        let mut near = Near::new(0, FIRST, pool);
+        pool.take(FIRST as u64);
+        let mut near = Near::new(0, FIRST);
         near.credit = 1 + FIRST as u64;
         near
     }

@@ -108,10 +108,9 @@ pub(super) enum Due {
 }
 
 impl Far {
-    /// Begins a stream; `limit` bytes are promised to the other node
-    pub(super) fn new(isn: u32, limit: usize, pool: &mut Pool) -> Self {
+    /// Begins a stream; `limit` bytes, which were taken for it, are promised to the other node
+    pub(super) fn new(isn: u32, limit: usize) -> Self {
         let limit = limit as u64;
-        pool.take(limit);
         Self {
             isn,
             kept: Assembly::new(1),
@@ -554,7 +553,8 @@ mod tests {
 
     /// Begins a stream, of which a little has come and was taken, and which is silent since
     fn silent(pool: &mut Pool) -> Far {
-        let mut far = Far::new(0, 512 * 1024, pool);
+        pool.take(512 * 1024);
+        let mut far = Far::new(0, 512 * 1024);
         far.on_opened(1000, 7, 60_000);
         far.on_data((1, &[7; 100]), (false, false), pool).unwrap();
         take_all(&mut far, pool);
@@ -601,7 +601,8 @@ mod tests {
     #[test]
     fn credit_goes_on_where_more_is_promised_than_there_is() {
         let mut pool = Pool::new(64 << 20);
-        let mut far = Far::new(0, 512 * 1024, &mut pool);
+        pool.take(512 * 1024);
+        let mut far = Far::new(0, 512 * 1024);
         far.on_opened(1000, 7, 60_000);
         pool.take(2 * pool.size as u64);
         let mut at = 1_u32;
@@ -635,7 +636,8 @@ mod tests {
         let mut pool = Pool::default();
         let now = Instant::ZERO + Duration::from_secs(1);
         for mss in [60_000, 65_495, 65_535] {
-            let mut far = Far::new(0, 200_000, &mut pool);
+            pool.take(200_000);
+            let mut far = Far::new(0, 200_000);
             far.on_opened(mss, 7, 60_000);
             far.on_ack(1, 60_000, true, &mut pool, now);
             far.on_data((1, &[7; 150_000]), (false, false), &mut pool).unwrap();

@@ -189,7 +189,7 @@ impl Connections {
             Stance::Sparing => !pool.is_short(self.held),
             Stance::Decline => false,
         };
-        wants && pool.first_of(self.held).is_some()
+        wants && pool.has_first(self.held)
     }
 
     /// Returns how many connections there are

@@ -60,10 +60,9 @@ pub(super) struct Near {
 }
 
 impl Near {
-    /// Begins a stream with a SYN; `limit` bytes are promised to the kernel
-    pub(super) fn new(isn: u32, limit: usize, pool: &mut Pool) -> Self {
+    /// Begins a stream with a SYN; `limit` bytes, which were taken for it, are promised to the kernel
+    pub(super) fn new(isn: u32, limit: usize) -> Self {
         let limit = limit as u64;
-        pool.take(limit);
         Self {
             isn,
             kept: Assembly::new(1),
@@ -335,7 +334,8 @@ mod tests {
     const FIRST: usize = 512 * 1024;
 
     fn begin(pool: &mut Pool) -> Near {
-        let mut near = Near::new(0, FIRST, pool);
+        pool.take(FIRST as u64);
+        let mut near = Near::new(0, FIRST);
         near.credit = 1 << 29;
         near
     }

@@ -30,13 +30,13 @@ impl Connections {
             return Handling::Plain;
         };
         let opens = self.would_split(self.stance, pool) && !self.passed.contains(segment);
-        let Some(credit) = self.promise(pool).filter(|_| opens) else {
+        let Some(credit) = opens.then(|| self.promise(pool)).flatten() else {
             self.passed.insert(segment);
             return Handling::Plain;
         };
         let conv = self.free_conv();
-        let near = Near::new(segment.seq, credit, pool);
-        let far = Far::new(0, credit, pool);
+        let near = Near::new(segment.seq, credit);
+        let far = Far::new(0, credit);
         let mut connection = Connection::new(segment.ends, Stage::Opening, near, far, now);
         connection.offer = offer;
         connection.syn_window = segment.window;
@@ -126,10 +126,10 @@ impl Connections {
             self.packets.push_back(syn.encode().into());
             return Ok(());
         };
-        let mut near = Near::new(0, promise, pool);
+        let mut near = Near::new(0, promise);
         near.credit = 1 + u64::from(credit);
         let window = u16::try_from(promise).unwrap_or(u16::MAX).min(syn.window);
-        let far = Far::new(segment.seq, promise, pool);
+        let far = Far::new(segment.seq, promise);
         let mut connection = Connection::new(ends, Stage::Answering, near, far, now);
         connection.offer = offer;
         connection.class = segment.class;
@@ -138,10 +138,19 @@ impl Connections {
         Ok(())
     }
 
-    /// Returns what a new connection is promised in each direction; nothing where it is to be plain
-    pub(super) fn promise(&self, pool: &Pool) -> Option<usize> {
-        let takes = self.stance != Stance::Decline && self.lanes.len() < LANES_MAX;
-        pool.first().filter(|_| takes)
+    /// Takes what a new connection is promised, and returns how much that is in each direction; nothing where it is
+    /// to be plain
+    pub(super) fn promise(&self, pool: &mut Pool) -> Option<usize> {
+        if self.takes_more() { pool.take_first() } else { None }
+    }
+
+    /// Tells whether a new connection would be promised anything
+    pub(super) fn may_promise(&self, pool: &Pool) -> bool {
+        self.takes_more() && pool.has_first(pool.leave())
+    }
+
+    fn takes_more(&self) -> bool {
+        self.stance != Stance::Decline && self.lanes.len() < LANES_MAX
     }
 
     pub(super) fn insert(&mut self, conv: u32, connection: Connection) {

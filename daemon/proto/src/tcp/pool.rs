@@ -4,7 +4,8 @@
 //! node, or as window to a kernel. The sum of all promises never exceeds the pool, so neither does
 //! what is kept. Connections that are silent for long give back what they have, and take it again when they
 //! are not. All shards of a node share one pool. One node of many that asks for more than others gets no more than
-//! what it leaves free.
+//! what it leaves free. What there is, and that it is taken, are one step: no shard promises what another one has
+//! taken meanwhile.
 //!
 //! The memory behind that: bytes that were copied lie in pieces (`chunks`), of which a stream has two more at most
 //! than its bytes need. Bytes that stayed in the buffer of their packet (`adopted`) fill three quarters of it or more,
@@ -72,29 +73,38 @@ impl Pool {
         self.own
     }
 
-    /// Returns what a new connection is promised in each direction; nothing where memory is short
+    /// Takes what a new connection is promised, and returns how much that is in each direction; nothing where
+    /// memory is short
+    pub(super) fn take_first(&mut self) -> Option<usize> {
+        // Both directions need as much.
+        let taken =
+            self.reserve(|pool, promised| 2 * pool.first_of(pool.own, promised).unwrap_or(0));
+        (taken > 0).then_some(taken / 2)
+    }
+
+    /// Tells whether a new connection with a node that was promised `held` would be promised anything
+    pub(super) fn has_first(&self, held: usize) -> bool {
+        self.first_of(held, self.promised()).is_some()
+    }
+
+    /// Returns what that would be, where all were promised `promised`
     ///
     /// The whole first credit while less than half of what one node may have is in use, then ever
     /// less: with the third power of what is left, so that there is a little for many.
-    pub(super) fn first(&self) -> Option<usize> {
-        self.first_of(self.own)
-    }
-
-    /// Returns the same for a node that was promised `held`
-    pub(super) fn first_of(&self, held: usize) -> Option<usize> {
-        let (room, half) = (self.room(held), self.half());
+    fn first_of(&self, held: usize, promised: usize) -> Option<usize> {
+        let (room, half) = (self.room(held, promised), self.half());
         // In 1/1024, so that no product is too large for the machine.
         let left = (room.min(half) as u64 * 1024 / half as u64) as usize;
         let share = LANE_CREDIT_FIRST / 1024 * left / 1024 * left / 1024 * left;
         let credit = share.min(self.size / 16).max(LANE_CREDIT_MIN);
-        // Both directions need as much.
         (room >= 2 * credit).then_some(credit)
     }
 
     /// Tells whether half of what one node may have is in use, whoever has it, or a new connection with a node
     /// that was promised `held` would get nothing on top of its first credit
     pub(super) fn is_short(&self, held: usize) -> bool {
-        self.promised() > self.half() || self.room(held) < self.size / 4
+        let promised = self.promised();
+        promised > self.half() || self.room(held, promised) < self.size / 4
     }
 
     /// Half of what one node may have
@@ -102,14 +112,15 @@ impl Pool {
         (self.size / 16 * 7).max(1)
     }
 
-    /// Returns how much the connections with a node that was promised `own` may be promised on top
+    /// Returns how much the connections with a node that was promised `own` may be promised on top, where all were
+    /// promised `promised`
     ///
     /// While it is the only one, seven eighths of all; as soon as another one has any, no more than it
     /// leaves free. So whoever comes later always finds something.
-    fn room(&self, own: usize) -> usize {
-        let alone = self.promised() <= own;
+    fn room(&self, own: usize, promised: usize) -> usize {
+        let alone = promised <= own;
         let factor = if alone { 7 } else { 1 };
-        let free = self.free();
+        let free = self.size.saturating_sub(promised);
         (factor * (free / (factor + 1))).saturating_sub(own / (factor + 1))
     }
 
@@ -118,7 +129,7 @@ impl Pool {
     /// A quarter of the pool is left for new connections with the same node, and no connection gets
     /// more than half of the rest, so that one never starves the others.
     pub(super) fn growth(&self, held: usize, wanted: usize) -> usize {
-        let spare = self.room(self.own).saturating_sub(self.size / 4) / 2;
+        let spare = self.room(self.own, self.promised()).saturating_sub(self.size / 4) / 2;
         // Far from what makes sequence numbers ambiguous, however much memory there is.
         let largest = (self.size / 4).min(LANE_CREDIT_MAX as usize / 4).min(self.useful);
         let largest = largest.saturating_sub(held);
@@ -130,8 +141,10 @@ impl Pool {
         self.promised.store(bytes, Ordering::Relaxed);
     }
 
+    /// Takes so many bytes, whether there are any or not
+    #[cfg(test)]
     pub(super) fn take(&mut self, bytes: u64) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes = clamped(bytes);
         self.promised.fetch_add(bytes, Ordering::Relaxed);
         self.own = self.own.saturating_add(bytes);
     }
@@ -140,36 +153,48 @@ impl Pool {
     ///
     /// The last eighth of all is for nodes that have less than that.
     pub(super) fn take_free(&mut self, bytes: u64) -> u64 {
-        let eighth = self.size / 8;
-        let left = if self.own < eighth { 0 } else { eighth };
-        let mut taken = 0;
-        // Another shard may take some at the same time.
-        let take = |promised: usize| {
-            let free = self.size.saturating_sub(promised).saturating_sub(left);
-            taken = free.min(usize::try_from(bytes).unwrap_or(usize::MAX));
-            Some(promised + taken)
-        };
-        // It always says how much.
-        let _ = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        self.own = self.own.saturating_add(taken);
-        taken as u64
+        self.reserve(|pool, promised| pool.free_of(promised).min(clamped(bytes))) as u64
     }
 
     /// Takes as many bytes as leave enough to others, and returns how many
     pub(super) fn take_spare(&mut self, bytes: u64) -> u64 {
-        self.take_free(bytes.min(self.room(self.own) as u64))
+        let most = |pool: &Self, promised| {
+            pool.free_of(promised).min(pool.room(pool.own, promised)).min(clamped(bytes))
+        };
+        self.reserve(most) as u64
+    }
+
+    /// Returns how much is free to the node that is served, where all were promised `promised`
+    fn free_of(&self, promised: usize) -> usize {
+        let eighth = self.size / 8;
+        let left = if self.own < eighth { 0 } else { eighth };
+        self.size.saturating_sub(promised).saturating_sub(left)
+    }
+
+    /// Takes what `most` says there is, given what was promised at the same moment; returns how much
+    fn reserve(&mut self, most: impl Fn(&Self, usize) -> usize) -> usize {
+        let mut taken = 0;
+        // Asked again where another shard was faster.
+        let take = |promised: usize| {
+            taken = most(self, promised);
+            Some(promised.saturating_add(taken))
+        };
+        // It always says how much.
+        let _ = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        self.own = self.own.saturating_add(taken);
+        taken
     }
 
     pub(super) fn give(&mut self, bytes: u64) {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        let bytes = clamped(bytes);
         let give = |promised: usize| Some(promised.saturating_sub(bytes));
         let _ = self.promised.fetch_update(Ordering::Relaxed, Ordering::Relaxed, give);
         self.own = self.own.saturating_sub(bytes);
     }
+}
 
-    fn free(&self) -> usize {
-        self.size.saturating_sub(self.promised())
-    }
+fn clamped(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
 /// Buffers for packets that are kept
@@ -182,14 +207,10 @@ mod tests {
     #[test]
     fn first_credit_falls_with_what_is_left_until_there_is_none() {
         let mut pool = Pool::default();
-        assert_eq!(pool.first(), Some(LANE_CREDIT_FIRST));
-        let mut credits = Vec::new();
 
-        while let Some(credit) = pool.first() {
-            pool.take(2 * credit as u64);
-            credits.push(credit);
-        }
+        let credits: Vec<_> = core::iter::from_fn(|| pool.take_first()).collect();
 
+        assert_eq!(credits.first(), Some(&LANE_CREDIT_FIRST));
         assert!(credits.is_sorted_by(|one, next| one >= next));
         assert_eq!(credits.last(), Some(&LANE_CREDIT_MIN));
         assert!(pool.promised() <= pool.size && credits.len() > 500, "{}", credits.len());
@@ -197,8 +218,7 @@ mod tests {
 
     /// Takes all that one node gets, in connections of which each grows as far as it may
     fn take_all(pool: &mut Pool) -> usize {
-        while let Some(credit) = pool.first() {
-            pool.take(2 * credit as u64);
+        while let Some(credit) = pool.take_first() {
             pool.take(pool.growth(credit, usize::MAX) as u64);
         }
         pool.leave()
@@ -211,13 +231,13 @@ mod tests {
         assert!(greedy > pool.size / 4 * 3 && greedy <= pool.size / 8 * 7, "{greedy}");
 
         pool.enter(0, None);
-        assert!(pool.first().is_some_and(|credit| credit >= LANE_CREDIT_MIN));
+        assert!(pool.take_first().is_some_and(|credit| credit >= LANE_CREDIT_MIN));
         let modest = take_all(&mut pool);
         assert!(modest > pool.size / 20, "{modest}");
 
         // What the second one has not taken is not for the first.
         pool.enter(greedy, None);
-        assert_eq!((pool.first(), pool.growth(0, 1 << 20)), (None, 0));
+        assert_eq!((pool.take_first(), pool.growth(0, 1 << 20)), (None, 0));
     }
 
     #[test]
@@ -265,7 +285,7 @@ mod tests {
         while pool.take_free(1000) == 1000 {
             greedy += 1;
         }
-        assert!(greedy * 1000 > 6 * eighth && pool.free() as u64 >= eighth);
+        assert!(greedy * 1000 > 6 * eighth && pool.size - pool.promised() >= pool.size / 8);
         pool.enter(0, None);
         assert_eq!(pool.take_free(eighth), eighth);
     }
@@ -282,6 +302,49 @@ mod tests {
         assert_eq!([one.promised(), other.promised()], [1 << 20; 2]);
         one.give(1 << 19);
         assert_eq!(other.promised(), 1 << 19);
+    }
+
+    #[test]
+    fn last_memory_is_promised_once_though_two_shards_ask_for_it_at_one_time() {
+        let mut pool = Pool::new(1 << 20);
+        // Enough for one connection in both directions, beside what is left to others.
+        let before = pool.size - 4 * LANE_CREDIT_MIN;
+        pool.set_promised(before);
+        let begin = std::sync::Barrier::new(2);
+        let ask = |mut pool: Pool| {
+            begin.wait();
+            for _ in 0..1_000_000 {
+                pool.enter(0, None);
+                let first = pool.take_first().map_or(0, |credit| 2 * credit);
+                let most = before + 2 * LANE_CREDIT_MIN;
+                assert!(pool.promised() <= most, "{} of {most}", pool.promised());
+                pool.give(first as u64);
+            }
+        };
+
+        std::thread::scope(|scope| {
+            for _ in 0..2 {
+                let pool = pool.share();
+                scope.spawn(|| ask(pool));
+            }
+        });
+
+        assert_eq!(pool.promised(), before);
+    }
+
+    #[test]
+    fn what_another_shard_takes_at_the_same_moment_is_not_taken_again() {
+        let mut pool = Pool::new(1 << 20);
+        let asked = core::cell::Cell::new(0);
+
+        let taken = pool.reserve(|pool, promised| {
+            if asked.replace(asked.get() + 1) == 0 {
+                pool.share().take(1000);
+            }
+            pool.size - promised
+        });
+
+        assert_eq!((taken, pool.promised(), asked.get()), ((1 << 20) - 1000, 1 << 20, 2));
     }
 
     #[test]

@@ -32,9 +32,9 @@ impl Connections {
         let Some(memory) = inquiry.memory else { return false };
         // Less than it had acknowledged before is no answer of that connection.
         let sound = ack.wrapping_sub(inquiry.acked).cast_signed() >= 0;
-        let Some(promise) = self.promise(pool).filter(|_| sound) else { return false };
-        let Some(inquiry) = self.end_inquiry(conv) else { return false };
-        let mut connection = Connection::again(&inquiry, memory, ack, promise, pool, now);
+        let Some(promise) = sound.then(|| self.promise(pool)).flatten() else { return false };
+        let mut connection = Connection::again(inquiry, memory, ack, promise, now);
+        self.end_inquiry(conv);
         connection.near.frozen = self.draining;
         // The kernel learns that somebody listens again.
         connection.acks.want();
@@ -60,16 +60,9 @@ impl Connection {
     }
 
     /// Makes a connection from what the other node knows, and from where our kernel stands
-    fn again(
-        inquiry: &Inquiry,
-        memory: Memory,
-        ack: u32,
-        promise: usize,
-        pool: &mut Pool,
-        now: Instant,
-    ) -> Self {
+    fn again(inquiry: &Inquiry, memory: Memory, ack: u32, promise: usize, now: Instant) -> Self {
         let Memory { edge, credit, end, ended, sack, mss, scales: [theirs, ours] } = memory;
-        let mut near = Near::again([inquiry.delivered, edge, credit], promise, pool);
+        let mut near = Near::again([inquiry.delivered, edge, credit], promise);
         near.scale = theirs;
         if ended {
             // The other node has our kernel's FIN, which may only not know that yet.
@@ -78,7 +71,7 @@ impl Connection {
         }
         let ended = end.is_some_and(|end| ack == end.wrapping_add(1));
         let first = 1 + u32::from(ended);
-        let mut far = Far::new(ack.wrapping_sub(first), promise, pool);
+        let mut far = Far::new(ack.wrapping_sub(first), promise);
         far.on_rejoined(mss.into(), ours, inquiry.window, ended);
         let mut connection = Self::new(inquiry.ends, Stage::Rejoining, near, far, now);
         connection.stage_ends = Some(now + RESUMING);
@@ -126,10 +119,10 @@ impl Connection {
 
 impl Near {
     /// Begins where the other node has all, and its kernel only a part for certain
-    fn again([delivered, edge, credit]: [u32; 3], limit: usize, pool: &mut Pool) -> Self {
+    fn again([delivered, edge, credit]: [u32; 3], limit: usize) -> Self {
         let ahead = edge.wrapping_sub(delivered).cast_signed().max(0).unsigned_abs();
         let base = 1 + u64::from(ahead);
-        let mut near = Self::new(edge.wrapping_sub(ahead).wrapping_sub(1), limit, pool);
+        let mut near = Self::new(edge.wrapping_sub(ahead).wrapping_sub(1), limit);
         near.begin_at(base);
         near.credit = offset_of(near.isn, credit, base).unwrap_or(base).max(base);
         near

@@ -99,7 +99,7 @@ mod tests {
 
         let most = 200 * 2 * LANE_REST as usize;
         assert!(pair.pools.iter().all(|pool| pool.promised() <= most));
-        assert_eq!(pair.pools[CLIENT].first(), Some(LANE_CREDIT_FIRST));
+        assert_eq!(pair.pools[CLIENT].take_first(), Some(LANE_CREDIT_FIRST));
         assert!(pair.nodes.iter().all(|node| node.deadline().is_none()), "nothing is left to do");
     }
 

@@ -97,7 +97,7 @@ impl Connections {
         if known || used || self.inquiries.len() >= INQUIRIES_MAX {
             return;
         }
-        inquiry.memory = inquiry.memory.filter(|_| self.promise(pool).is_some());
+        inquiry.memory = inquiry.memory.filter(|_| self.may_promise(pool));
         self.inquired.insert(ends, conv);
         self.inquiries.insert(conv, inquiry);
         self.time_inquiry(conv, now);
