@@ -8,7 +8,9 @@
 //!
 //! - [`Gate::check`] sees each init before [`crate::handshake::receive`] does, and costs two hashes
 //!   at most where it refuses.
-//! - [`Gate::member_ok`] sees the key of each init that opened, before it is answered.
+//! - [`Gate::judge`] sees the key of each init that opened, before it is answered, with what [`Gate::examine`] made of
+//!   it: where shards share the work, the gate of the shard that has the member judges, and the one that let the init
+//!   in examines, as it knows its own cookies.
 //! - Every table here is bounded; nobody can lock others out by filling one.
 //!
 //! # Not here
@@ -60,6 +62,15 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
+/// What an init proves of the address that it came from
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Proof {
+    /// Its sender got a cookie there
+    Given,
+    /// Nothing; this message gives its sender a cookie
+    Lacking(Vec<u8>),
+}
+
 impl Gate {
     /// Makes a gate that has seen nothing
     pub fn new(now: Instant) -> Self {
@@ -86,7 +97,8 @@ impl Gate {
             Err(refusal) => return Verdict::Refuse(refusal),
         };
         if self.load.count(now) {
-            let verdict = self.proof(local, from, &init, rng, now);
+            let proof = self.proof(local, from, &init, rng, now);
+            let verdict = self.weigh(from, proof, now);
             if verdict != Verdict::Accept {
                 return verdict;
             }
@@ -98,26 +110,36 @@ impl Gate {
         }
     }
 
-    /// Asks for a proof of address whatever the load is; for a member that exceeds its limit
+    /// Looks what an init proves of its address
     ///
-    /// Whoever only repeats old inits of that member has no cookie, and so cannot lock it out.
-    pub fn prove(
+    /// # Errors
+    /// As [`Gate::check`] refuses.
+    pub fn examine(
         &mut self,
         local: &Local,
         from: Source,
         bytes: &[u8],
         rng: &mut impl CryptoRng,
         now: Instant,
-    ) -> Verdict {
-        match authentic(local, bytes) {
-            Ok(init) => self.proof(local, from, &init, rng, now),
-            Err(refusal) => Verdict::Refuse(refusal),
-        }
+    ) -> Result<Proof, Refusal> {
+        let init = authentic(local, bytes)?;
+        Ok(self.proof(local, from, &init, rng, now))
     }
 
-    /// Counts an init that was made with `key`, and returns whether that many are allowed
-    pub fn member_ok(&mut self, key: &PublicKey, now: Instant) -> bool {
-        self.members.take(*key, now)
+    /// Counts an init that was made with `key`, and decides about it: where they are more than allowed, it must prove
+    /// its address
+    ///
+    /// Whoever only repeats old inits of that member has no cookie, and so cannot lock it out.
+    pub fn judge(&mut self, key: &PublicKey, from: Source, proof: Proof, now: Instant) -> Verdict {
+        if self.members.take(*key, now) { Verdict::Accept } else { self.weigh(from, proof, now) }
+    }
+
+    fn weigh(&mut self, from: Source, proof: Proof, now: Instant) -> Verdict {
+        match proof {
+            Proof::Given if self.sources.take(from.origin(), now) => Verdict::Accept,
+            Proof::Given => Verdict::Refuse(Refusal::Limited),
+            Proof::Lacking(cookie) => Verdict::Cookie(cookie),
+        }
     }
 
     fn proof(
@@ -127,17 +149,29 @@ impl Gate {
         init: &Init<'_>,
         rng: &mut impl CryptoRng,
         now: Instant,
-    ) -> Verdict {
+    ) -> Proof {
         let source = from.encode();
         if self.secrets.verify(&source, init.macs.before_second, init.macs.second, now) {
-            return if self.sources.take(from.origin(), now) {
-                Verdict::Accept
-            } else {
-                Verdict::Refuse(Refusal::Limited)
-            };
+            return Proof::Given;
         }
         let cookie = self.secrets.cookie(&source, rng, now);
-        Verdict::Cookie(cookie.seal(&local.public(), local.network_key(), init, rng))
+        Proof::Lacking(cookie.seal(&local.public(), local.network_key(), init, rng))
+    }
+
+    /// Decides about an init as if its member had sent too many
+    #[cfg(test)]
+    pub(crate) fn prove(
+        &mut self,
+        local: &Local,
+        from: Source,
+        bytes: &[u8],
+        rng: &mut impl CryptoRng,
+        now: Instant,
+    ) -> Verdict {
+        match self.examine(local, from, bytes, rng, now) {
+            Ok(proof) => self.weigh(from, proof, now),
+            Err(refusal) => Verdict::Refuse(refusal),
+        }
     }
 }
 
@@ -391,12 +425,18 @@ mod tests {
         let mut gate = Gate::new(at(0));
         let [busy, calm] = [1, 2].map(|id| PublicKey::from_bytes([id; 32]));
 
-        let allowed = (0..100).filter(|_| gate.member_ok(&busy, at(0))).count();
+        let mut judge = |key, now| {
+            gate.judge(key, address(1), Proof::Lacking(vec![7]), at(now)) == Verdict::Accept
+        };
+
+        let allowed = (0..100).filter(|_| judge(&busy, 0)).count();
 
         assert_eq!(allowed, MEMBER_INITS_BURST as usize);
-        assert!(gate.member_ok(&calm, at(0)));
-        assert!(!gate.member_ok(&busy, at(199)));
-        assert!(gate.member_ok(&busy, at(200)));
+        assert!(judge(&calm, 0));
+        assert!(!judge(&busy, 199));
+        assert!(judge(&busy, 200));
+        let proven = gate.judge(&busy, address(1), Proof::Given, at(200));
+        assert_eq!(proven, Verdict::Accept, "repeated by somebody else");
     }
 
     #[test]
@@ -427,12 +467,12 @@ mod tests {
             PublicKey::from_bytes(bytes)
         };
         for number in 0..GATE_ENTRIES_MAX * 2 {
-            assert!(gate.member_ok(&key(number), at(0)));
+            assert!(gate.members.take(key(number), at(0)));
         }
         assert_eq!(gate.members.buckets.len(), GATE_ENTRIES_MAX);
 
-        assert!(gate.member_ok(&key(0), at(5_000)));
-        assert!(gate.member_ok(&key(GATE_ENTRIES_MAX * 3), at(5_000)));
+        assert!(gate.members.take(key(0), at(5_000)));
+        assert!(gate.members.take(key(GATE_ENTRIES_MAX * 3), at(5_000)));
 
         assert_eq!(gate.members.buckets.len(), 2);
     }

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use rand_chacha::rand_core::RngCore;
 
-use super::admission::{Source, Verdict};
+use super::admission::{Proof, Source, Verdict};
 use super::peer::{Call, Peer, Reason};
 use super::{
     Admission, Choice, Contact, DownReason, Ecn, Event, Node, PeerConfig, REPLY_MAX, Refusal,
@@ -63,11 +63,7 @@ impl Node {
         bytes: &[u8],
         now: Instant,
     ) -> Result<(), Refusal> {
-        let source = match (origin, way) {
-            (Some(key), _) => Source::Member(*key),
-            (None, Way::Relayed(key)) => Source::Member(key),
-            (None, Way::Direct(addr) | Way::Stream(_, addr)) => Source::Addr(addr),
-        };
+        let source = source(way, origin);
         let verdict = self.gate.check(&self.local, source, bytes, &mut self.rng, now);
         self.obey(verdict, way, local, origin, now)?;
         let received = receive(&self.local, bytes, &mut self.rng)?;
@@ -76,20 +72,30 @@ impl Node {
             return Err(Refusal::Handshake);
         }
         let held = Held { received, way, local, since: now };
-        if self.shard.keeps(&key) && self.repeat(&held, now)? {
-            return Ok(());
+        let proof = self.gate.examine(&self.local, source, bytes, &mut self.rng, now)?;
+        match self.pass_init(held, proof) {
+            Some((held, proof)) => self.on_opened_init(held, proof, now),
+            None => Ok(()),
         }
-        if !self.gate.member_ok(&key, now) {
-            // Who only repeats old inits of that member has no cookie, and cannot lock it out.
-            let verdict = self.gate.prove(&self.local, source, bytes, &mut self.rng, now);
-            self.obey(verdict, way, local, origin, now)?;
-        }
-        self.pass_init(held).map_or(Ok(()), |held| self.decide(held, now))
     }
 
-    /// Takes an init that another shard has opened
-    pub(super) fn on_opened_init(&mut self, held: Held, now: Instant) -> Result<(), Refusal> {
-        if self.repeat(&held, now)? { Ok(()) } else { self.decide(held, now) }
+    /// Takes an init that was opened, here or by another shard
+    pub(super) fn on_opened_init(
+        &mut self,
+        held: Held,
+        proof: Proof,
+        now: Instant,
+    ) -> Result<(), Refusal> {
+        // One that was answered before does not count: anybody may have repeated it.
+        if self.repeat(&held, now)? {
+            return Ok(());
+        }
+        let (way, local, key) = (held.way, held.local, *held.key());
+        // By a relay it came from nobody else.
+        let origin = way.is_relayed().then_some(&key);
+        let verdict = self.gate.judge(&key, source(way, origin), proof, now);
+        self.obey(verdict, way, local, origin, now)?;
+        self.decide(held, now)
     }
 
     /// Answers an init as before, if it was answered before; says whether it was
@@ -486,6 +492,15 @@ impl Node {
                 return index;
             }
         }
+    }
+}
+
+/// Returns whom an init is counted by: the member that a relay vouches for, or an address
+fn source(way: Way, origin: Option<&PublicKey>) -> Source {
+    match (origin, way) {
+        (Some(key), _) => Source::Member(*key),
+        (None, Way::Relayed(key)) => Source::Member(key),
+        (None, Way::Direct(addr) | Way::Stream(_, addr)) => Source::Addr(addr),
     }
 }
 

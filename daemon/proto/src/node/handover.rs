@@ -13,6 +13,7 @@
 
 use core::net::{IpAddr, SocketAddr};
 
+use super::admission::Proof;
 use super::greet::Held;
 use super::{Arrival, Carrier, Credential, Ecn, Node, Outgoing, Owner, Refusal, Transmit, Way};
 use crate::crypto::PublicKey;
@@ -35,8 +36,8 @@ enum What {
     Brought { relay: PublicKey, hub: bool, origin: PublicKey, message: Vec<u8> },
     /// To be carried on to a peer
     Carry { from: PublicKey, to: PublicKey, message: Vec<u8> },
-    /// An init that was opened
-    Init(Box<Held>),
+    /// An init that was opened, and what it proves of its address
+    Init(Box<Held>, Proof),
     /// A message with an index of the other shard
     Message(Arrival, Vec<u8>),
     /// A packet from the TUN
@@ -69,7 +70,7 @@ impl Handover {
             | What::Message(_, message)
             | What::Relay { message, .. } => message.len(),
             What::Packet(bytes, _) | What::Stream { bytes, .. } => bytes.len(),
-            What::Init(_) => size_of::<Held>(),
+            What::Init(..) => size_of::<Held>(),
             What::Broken(..) | What::Proved(..) | What::Stray { .. } | What::Written(..) => 0,
         };
         size_of::<Self>() + content
@@ -82,7 +83,7 @@ impl Handover {
             What::Broken(..) | What::Proved(..) | What::Stray { .. } | What::Written(..) => true,
             What::Brought { .. }
             | What::Carry { .. }
-            | What::Init(_)
+            | What::Init(..)
             | What::Message(..)
             | What::Packet(..)
             | What::Relay { .. }
@@ -99,7 +100,7 @@ impl Handover {
             }
             What::Broken(..)
             | What::Brought { .. }
-            | What::Init(_)
+            | What::Init(..)
             | What::Message(..)
             | What::Proved(..)
             | What::Stray { .. }
@@ -137,8 +138,8 @@ impl Node {
                 self.shared.buffers.give(message);
             }
             What::Carry { from, to, message } => self.carry_on(&from, &to, message, now),
-            What::Init(held) => {
-                if let Err(refusal) = self.on_opened_init(*held, now) {
+            What::Init(held, proof) => {
+                if let Err(refusal) = self.on_opened_init(*held, proof, now) {
                     self.refuse(refusal);
                 }
             }
@@ -191,9 +192,9 @@ impl Node {
     }
 
     /// Hands an init over that was opened, if it is of another shard's peer
-    pub(super) fn pass_init(&mut self, held: Held) -> Option<Held> {
-        let Some(to) = self.shard.other(held.key()) else { return Some(held) };
-        self.hand_over(to, What::Init(Box::new(held)));
+    pub(super) fn pass_init(&mut self, held: Held, proof: Proof) -> Option<(Held, Proof)> {
+        let Some(to) = self.shard.other(held.key()) else { return Some((held, proof)) };
+        self.hand_over(to, What::Init(Box::new(held), proof));
         None
     }
 

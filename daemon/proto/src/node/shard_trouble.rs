@@ -1,9 +1,11 @@
 //! Tests of what goes wrong between shards, or is made to.
 
 use super::shards::{Pair, addr};
-use super::testing::{Net, config, millis, overlay, packet, secs};
+use super::testing::{Net, config, millis, node, overlay, packet, secs};
 use super::*;
 use crate::ip::Prefix;
+use crate::limits::MEMBER_INITS_BURST;
+use crate::wire::message::{Kind, parse_kind};
 
 #[test]
 fn stream_carrier_goes_on_after_what_was_handed_over_got_lost_for_a_while() {
@@ -191,27 +193,88 @@ fn tickets_of_all_shards_are_different() {
     assert_eq!(hub.stats(net.now).refusals.of(Refusal::NotMember), 1);
 }
 
-#[test]
-fn init_that_comes_several_times_has_one_answer_in_another_shard_too() {
-    let mut net = Net::new(9);
-    let far = (1..9).find(|far| shard_of(&net.nodes[*far].public_key(), 2) == 1).unwrap();
-    let mut node = Fleet::new(&config(0, 0, false), 2, net.now);
-    node.handle_command(&Command::SetPeer(net.peer(far, Contact::Await)), net.now);
-    net.tape = Some(Vec::new());
-    let known = net.peer(0, Contact::Always);
-    net.command(far, Command::SetPeer(known));
-    let (from, _, init) = net.tape.take().unwrap().remove(0);
-    let arrival = Arrival { carrier: Carrier::Udp, remote: from, local: None, ecn: Ecn::Incapable };
-    let mut answers = Vec::new();
-    for _ in 0..3 {
-        node.handle_message(arrival, &mut init.clone(), net.now);
-        let mut buffer = Vec::new();
-        while node.poll_transmit(&mut buffer, net.now).is_some() {
-            answers.push(buffer.clone());
-        }
+/// A node in two shards, and one that is the peer of its second shard
+struct Knocking {
+    net: Net,
+    node: Fleet,
+    far: usize,
+}
+
+impl Knocking {
+    fn new() -> Self {
+        let net = Net::new(9);
+        let far = (1..9).find(|far| shard_of(&net.nodes[*far].public_key(), 2) == 1).unwrap();
+        let mut node = Fleet::new(&config(0, 0, false), 2, net.now);
+        node.handle_command(&Command::SetPeer(net.peer(far, Contact::Await)), net.now);
+        Self { net, node, far }
     }
-    assert_eq!(answers.len(), 3);
+
+    /// Has the peer call, as one that has restarted; returns its init
+    fn call(&mut self, seed: u8) -> Vec<u8> {
+        self.net.nodes[self.far] = node(self.far as u8, seed, false);
+        self.net.tape = Some(Vec::new());
+        let known = self.net.peer(0, Contact::Always);
+        self.net.command(self.far, Command::SetPeer(known));
+        self.net.tape.take().unwrap().remove(0).2
+    }
+
+    /// Has an init come to the node; returns what it sends
+    fn knock(&mut self, init: &[u8]) -> Vec<Vec<u8>> {
+        let remote = self.net.addrs[self.far];
+        let arrival = Arrival { carrier: Carrier::Udp, remote, local: None, ecn: Ecn::Incapable };
+        self.node.handle_message(arrival, &mut init.to_vec(), self.net.now);
+        let mut buffer = Vec::new();
+        let next = || {
+            self.node.poll_transmit(&mut buffer, self.net.now)?;
+            Some(buffer.clone())
+        };
+        core::iter::from_fn(next).collect()
+    }
+}
+
+#[test]
+fn init_that_comes_many_times_has_one_answer_in_another_shard_and_leaves_room_for_others() {
+    let mut door = Knocking::new();
+    let old = door.call(1);
+
+    let answers: Vec<_> = (0..100).flat_map(|_| door.knock(&old)).collect();
+
+    assert_eq!(answers.len(), 100);
     assert!(answers.iter().all(|answer| *answer == answers[0]));
+    let new = door.call(2);
+    let answers = door.knock(&new);
+    assert_eq!(parse_kind(&answers[0]), Ok(Kind::Response));
+}
+
+#[test]
+fn member_of_another_shard_that_calls_too_often_is_let_in_once_it_has_proven_its_address() {
+    let mut door = Knocking::new();
+
+    let answers: Vec<_> = (0..30)
+        .flat_map(|seed| {
+            let init = door.call(seed);
+            door.knock(&init)
+        })
+        .collect();
+
+    let kinds: Vec<_> = answers.iter().map(|answer| parse_kind(answer).unwrap()).collect();
+    let answered = kinds.iter().filter(|kind| **kind == Kind::Response).count();
+    assert_eq!((answered, kinds[answered..].len()), (MEMBER_INITS_BURST as usize, 20));
+    assert!(kinds[answered..].iter().all(|kind| *kind == Kind::Cookie));
+    assert_eq!(door.node.stats(door.net.now).refusals.of(Refusal::Cookie), 20);
+    let (now, mut cookie) = (door.net.now, answers.last().unwrap().clone());
+    let arrival = Arrival {
+        carrier: Carrier::Udp,
+        remote: door.net.addrs[0],
+        local: None,
+        ecn: Ecn::Incapable,
+    };
+    door.net.tape = Some(Vec::new());
+    door.net.nodes[door.far].handle_message(arrival, &mut cookie, now);
+    door.net.drain(door.far);
+    let proven = door.net.tape.take().unwrap().remove(0).2;
+    let answers = door.knock(&proven);
+    assert_eq!(parse_kind(&answers[0]), Ok(Kind::Response));
 }
 
 #[test]
