@@ -61,7 +61,7 @@ fn ordinary_packets_of_a_device_are_read_into_memory_as_long_as_its_mtu() {
     for mtu in [1400, 1280] {
         let (_far, near) = queue();
 
-        turn.serve(vec![near], mtu, clock::now()).unwrap();
+        turn.serve(DeviceNumber(1), vec![near], mtu, clock::now()).unwrap();
 
         assert_eq!(turn.packet.pieces()[0].len(), mtu.into());
     }
