@@ -3,7 +3,7 @@
 //! # Contract
 //!
 //! - Orders arrive in the order in which they came in.
-//! - The descriptor is readable while orders wait, or once the inbox is closed.
+//! - The descriptor is readable while orders wait, once after [`Inbox::wake`], or once the inbox is closed.
 //! - [`Inbox::push`] waits when the queue is full, but not for long: a thread that takes nothing for
 //!   [`PATIENCE`] is stuck, and its watchdog will say so. [`Inbox::offer`] never waits.
 
@@ -131,7 +131,8 @@ impl Inbox {
         self.wake();
     }
 
-    fn wake(&self) {
+    /// Wakes the reader, whether there is an order for it or not
+    pub(super) fn wake(&self) {
         // A full counter would fail, and is readable all the same.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }

@@ -153,8 +153,7 @@ impl Threads {
     /// Records that a thread makes a turn, and what it has sent by now
     pub(super) fn beat(&self, at: usize, sent: Traffic, now: Instant) {
         self.pulses[at].beat(now);
-        self.sent[at].packets.store(sent.packets, Ordering::Relaxed);
-        self.sent[at].bytes.store(sent.bytes, Ordering::Relaxed);
+        self.sent[at].record(sent);
     }
 
     /// Tells whether each thread has made a turn since `limit`
@@ -175,14 +174,13 @@ impl Threads {
             // Where there is no room, it wakes anyway.
             self.inboxes[0].offer(Order::Command(PlaneCommand::Stats));
         }
-        let all = all?;
+        let mut all = all?;
+        for (one, sent) in all.iter_mut().zip(&self.sent) {
+            // Rates are taken of this, and the others' numbers may be a second old, or two.
+            one.node.sent = sent.by_now();
+        }
         let overflowed = all.iter().map(|one| one.overflowed).sum();
-        let mut node = NodeStats::of_shards(all.into_iter().map(|one| one.node));
-        // Rates are taken of this one, and the others' numbers may be a second old, or two.
-        node.sent = self.sent.iter().fold(Traffic::default(), |sum, sent| Traffic {
-            packets: sum.packets + sent.packets.load(Ordering::Relaxed),
-            bytes: sum.bytes + sent.bytes.load(Ordering::Relaxed),
-        });
+        let node = NodeStats::of_shards(all.into_iter().map(|one| one.node));
         Some(Numbers { node, overflowed })
     }
 
@@ -210,9 +208,7 @@ impl Threads {
     /// Wakes all threads but one
     pub(super) fn wake_others(&self, at: usize) {
         let others = (0..self.count()).filter(|other| *other != at);
-        others.for_each(|other| {
-            self.inboxes[other].offer(Order::Command(PlaneCommand::Stats));
-        });
+        others.for_each(|other| self.inboxes[other].wake());
     }
 
     /// Records that a thread has nothing more to say by others
@@ -240,6 +236,18 @@ impl Threads {
         self.pulses[at].stop();
         let last = self.alive.fetch_sub(1, Ordering::AcqRel) == 1;
         last.then(|| lock(&self.failure).take())
+    }
+}
+
+impl Sent {
+    fn record(&self, sent: Traffic) {
+        self.packets.store(sent.packets, Ordering::Relaxed);
+        self.bytes.store(sent.bytes, Ordering::Relaxed);
+    }
+
+    fn by_now(&self) -> Traffic {
+        let packets = self.packets.load(Ordering::Relaxed);
+        Traffic { packets, bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 
@@ -327,6 +335,17 @@ mod tests {
 
         assert_eq!((told.node.dropped, told.overflowed), (7, 8));
         assert_eq!(told.node.sent, sent(23), "what the other one has sent since it told");
+    }
+
+    #[test]
+    fn others_are_woken_and_find_nothing_to_do() {
+        let threads = threads(3);
+
+        threads.wake_others(1);
+
+        let woken = [0, 1, 2].map(|at| rustix::io::read(threads.inbox(at), &mut [0_u8; 8]).is_ok());
+        assert_eq!(woken, [true, false, true]);
+        assert_eq!([0, 1, 2].map(|at| taken(&threads, at)), [0; 3]);
     }
 
     #[test]
