@@ -455,9 +455,11 @@ mod tests {
             let (near, mut near_events, near_at) = start_as(1, threads);
             let (far, mut far_events, far_at) = start_as(2, threads);
             assert_eq!((near.threads(), far.threads()), (threads, threads));
-            let (near_tun, far_tun) = (serve(&near, queues), serve(&far, queues));
             far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
+            let far_tun = serve(&far, queues);
             near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
+            // No thread reads packets before it knows whose they are.
+            let near_tun = serve(&near, queues);
             for events in [&mut near_events, &mut far_events] {
                 let up = wait_for(events, |event| {
                     matches!(event, PlaneEvent::Node(NodeEvent::SessionUp { .. }))

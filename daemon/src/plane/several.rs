@@ -35,9 +35,11 @@ fn await_up(events: &mut mpsc::Receiver<Vec<PlaneEvent>>) {
 #[test]
 fn device_with_one_queue_serves_the_peers_of_all_threads() {
     let [(near, mut near_events, near_at), (far, mut far_events, far_at)] = pair();
-    let (near_tun, far_tun) = (serve(&near, 1), serve(&far, 1));
     far.send(PlaneCommand::Node(known(&near, near_at.addr, "10.9.0.1", Contact::OnDemand)));
+    let far_tun = serve(&far, 1);
     near.send(PlaneCommand::Node(known(&far, far_at.addr, "10.9.0.2", Contact::Always)));
+    // No thread reads packets before it knows whose they are.
+    let near_tun = serve(&near, 1);
     await_up(&mut near_events);
     await_up(&mut far_events);
 
