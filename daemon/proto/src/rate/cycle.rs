@@ -5,7 +5,7 @@
 //!
 //! | phase | pace | until |
 //! |---|---|---|
-//! | startup | 2.5, less where a train told the rate, more while `opening` knows more | the first queue, or three rounds without growth |
+//! | startup | 2.5, less where a train told the rate, more while `opening` knows more | the first queue, three rounds without growth, or far more is sent than passes |
 //! | drain | 0.5 | no more is in flight than the path holds |
 //! | cruise | 1, a little less while there is some queue | 3 to 5 round trips, or a queue |
 //! | up | enough to make [`PROBE`] of queue in one round trip | that round trip |
@@ -54,6 +54,8 @@ pub(super) struct Cycle {
     empty: u32,
     /// Largest queue in this Down
     worst: f64,
+    /// Samples in a row that showed that far more is sent than comes through
+    floods: u32,
     chance: u32,
 }
 
@@ -125,6 +127,7 @@ impl Cycle {
             given: 0.0,
             empty: 0,
             worst: 0.0,
+            floods: 0,
             chance: 0x9e37_79b9,
         }
     }
@@ -269,6 +272,14 @@ impl Cycle {
         }
     }
 
+    /// A sample showed whether far more is sent than comes through
+    pub(super) fn on_load(&mut self, floods: bool, now: Instant) {
+        self.floods = if floods { self.floods + 1 } else { 0 };
+        if self.phase == Phase::Startup && self.rounds >= 2 && self.floods >= FLOODS {
+            self.enter(Phase::Drain, now);
+        }
+    }
+
     /// Time passes
     pub(super) fn on_time(&mut self, view: &View) {
         let age = view.now.since(self.began).as_secs_f64();
@@ -385,6 +396,7 @@ impl Cycle {
         self.rounds = 0;
         self.empty = 0;
         self.worst = 0.0;
+        self.floods = 0;
         // Xorshift: cruises of different length keep several paths from probing in step.
         self.chance ^= self.chance << 13;
         self.chance ^= self.chance >> 17;
@@ -396,6 +408,8 @@ impl Cycle {
 /// Queue that Up may make, in seconds
 const PROBE: f64 = 0.012;
 const STARTUP: f64 = 2.5;
+/// How many of these end startup
+const FLOODS: u32 = 2;
 /// Share of our rate that is left when we have given way
 const GAVE_WAY: f64 = 0.8;
 /// Share of the queue that is left where it gives way
@@ -439,6 +453,23 @@ mod tests {
 
         view.standing = 0.02;
         cycle.on_sample((1, 1), view.rate, true, &view);
+
+        assert_eq!(cycle.phase(), Phase::Drain);
+    }
+
+    #[test]
+    fn startup_ends_where_far_more_is_sent_than_passes_twice_in_a_row() {
+        let (mut cycle, mut view) = (Cycle::new(), view());
+        cycle.on_load(true, view.now);
+        cycle.on_load(true, view.now);
+        assert_eq!(cycle.phase(), Phase::Startup, "the first trains tell nothing");
+        rounds(&mut cycle, &mut view, 2, 2.0);
+        for floods in [false, true, false, true] {
+            cycle.on_load(floods, view.now);
+            assert_eq!(cycle.phase(), Phase::Startup);
+        }
+
+        cycle.on_load(true, view.now);
 
         assert_eq!(cycle.phase(), Phase::Drain);
     }

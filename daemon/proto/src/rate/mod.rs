@@ -299,6 +299,7 @@ impl Rate {
         }
         self.arrives.update(sample.delivered);
         self.tried |= !sample.limited;
+        self.note_flood(sample, carried, now);
         if !sample.limited {
             self.opening.on_seen();
         }
@@ -340,6 +341,16 @@ impl Rate {
         let mean = self.full.map_or(carried, |mean| mean + (carried - mean) * SETTLE);
         self.full = full.then_some(mean);
         mean
+    }
+
+    /// Ends startup where far more is sent than comes through, whether or not there is enough to send and a queue is
+    /// seen: it may have filled in the round in which the rate last grew, after which nothing is above the lowest
+    fn note_flood(&mut self, sample: &Sample, carried: f64, now: Instant) {
+        if sample.long {
+            let before = self.cycle.number();
+            self.cycle.on_load(sample.sent > carried * FLOOD, now);
+            self.on_phase(before, now);
+        }
     }
 
     /// Lowers the rate when the path carries less than that; `fell` where its queue says so already
@@ -530,6 +541,8 @@ const LOSS_KNOWN: f64 = 300.0;
 const SENT_MARGIN: f64 = 1.005;
 /// How much more than passes must be sent so that too small a load tells that it is too much
 const OVERLOAD: f64 = 1.1;
+/// How much more than passes is sent where startup goes on although the path is full
+const FLOOD: f64 = 1.8;
 /// Weight of a sample while there is a queue
 const SETTLE: f64 = 0.3;
 /// Idle time after which the rate is to be confirmed

@@ -79,6 +79,8 @@ pub(super) struct Sample {
     pub phases: (u32, u32),
     /// Whether any of it was limited by the load
     pub limited: bool,
+    /// Whether it is as long as it should be; a train that was pulled apart may be shorter
+    pub long: bool,
 }
 
 /// What an acknowledgement told about time
@@ -189,6 +191,7 @@ impl Sampler {
             bytes,
             phases: (from.mark.phase, to.mark.phase),
             limited: self.limited,
+            long,
         };
         self.restart();
         Some(sample)
