@@ -305,34 +305,6 @@ mod tests {
     }
 
     #[test]
-    fn last_memory_is_promised_once_though_two_shards_ask_for_it_at_one_time() {
-        let mut pool = Pool::new(1 << 20);
-        // Enough for one connection in both directions, beside what is left to others.
-        let before = pool.size - 4 * LANE_CREDIT_MIN;
-        pool.set_promised(before);
-        let begin = std::sync::Barrier::new(2);
-        let ask = |mut pool: Pool| {
-            begin.wait();
-            for _ in 0..1_000_000 {
-                pool.enter(0, None);
-                let first = pool.take_first().map_or(0, |credit| 2 * credit);
-                let most = before + 2 * LANE_CREDIT_MIN;
-                assert!(pool.promised() <= most, "{} of {most}", pool.promised());
-                pool.give(first as u64);
-            }
-        };
-
-        std::thread::scope(|scope| {
-            for _ in 0..2 {
-                let pool = pool.share();
-                scope.spawn(|| ask(pool));
-            }
-        });
-
-        assert_eq!(pool.promised(), before);
-    }
-
-    #[test]
     fn what_another_shard_takes_at_the_same_moment_is_not_taken_again() {
         let mut pool = Pool::new(1 << 20);
         let asked = core::cell::Cell::new(0);
