@@ -171,11 +171,11 @@ impl Duo {
 #[test]
 fn datagrams_cost_no_allocation() {
     let _turn = TURN.lock();
-    // One that fills its buffer, one that does not, and one that leaves in fragments.
-    for (len, kept) in [(1372, 2000), (600, 0), (1400, 2000)] {
+    // One that fills its buffer, one that does not, and one that leaves in fragments over any path.
+    for (len, mtu, kept) in [(1372, 1400, 2000), (600, 1400, 0), (9100, 9100, 2000)] {
         let mut duo = Duo::new(TcpMode::Plain);
         let packet = udp(len);
-        let mut reader = Reader::default();
+        let mut reader = Reader::new(mtu);
         let mut round = |duo: &mut Duo| {
             for _ in 0..20 {
                 reader.read(&packet, None, duo);
@@ -203,7 +203,7 @@ fn datagrams_of_which_copies_follow_cost_no_allocation() {
     let mut duo = Duo::new(TcpMode::Plain);
     duo.loses = true;
     let packet = udp(1300);
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(1400);
     let mut round = |duo: &mut Duo| {
         reader.read(&packet, None, duo);
         duo.pass(Duration::from_millis(100));
@@ -227,7 +227,7 @@ fn super_packets_that_travel_whole_cost_no_allocation() {
     let _turn = TURN.lock();
     let mut duo = Duo::new(TcpMode::Plain);
     let packet = tcp(0, Flow { flags: ACK, window: 0xffff }, [1, 1], &[], &[7; SUPER]);
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(1400);
     let gso = Some(Gso { size: 1360, transport: 20 });
     let mut round = |duo: &mut Duo| {
         for _ in 0..4 {
@@ -265,7 +265,7 @@ fn bytes_of_split_connections_cost_no_allocation() {
     duo.pass(Duration::from_millis(5));
     duo.nodes[0].handle_packet(&tcp(0, window(ACK), [101, 501], &[], &[]), None, duo.now);
     duo.pass(Duration::from_millis(5));
-    let mut reader = Reader::default();
+    let mut reader = Reader::new(1400);
     let mut round = |duo: &mut Duo| {
         let packet = tcp(0, window(ACK), [101 + sent, 501], &[], &data);
         reader.read(&packet, Some(Gso { size: 1360, transport: 20 }), duo);
@@ -301,13 +301,11 @@ struct Reader {
     kept: usize,
 }
 
-impl Default for Reader {
-    fn default() -> Self {
-        Self { buffer: PacketBuffer::for_mtu(1400), places: Vec::new(), kept: 0 }
-    }
-}
-
 impl Reader {
+    fn new(mtu: u16) -> Self {
+        Self { buffer: PacketBuffer::for_mtu(mtu), places: Vec::new(), kept: 0 }
+    }
+
     fn read(&mut self, packet: &[u8], gso: Option<Gso>, duo: &mut Duo) {
         self.buffer.put(packet);
         let place = self.buffer.as_ptr();

@@ -89,6 +89,37 @@ fn super_packet_waits_where_it_was_read_until_it_has_left() {
 }
 
 #[test]
+fn super_packets_that_nobody_sends_take_no_more_buffers_than_may_wait() {
+    let mut net = pair();
+    let (mut buffer, mut places) = (PacketBuffer::default(), BTreeSet::new());
+    for _ in 0..200 {
+        net.read_super(&datagrams(60_000, 1000), &mut buffer);
+        buffer.put(&[0xee; PACKET_MAX]);
+        places.insert(buffer.as_ptr());
+    }
+
+    // 2 MiB of them wait at most.
+    assert!((30..40).contains(&places.len()), "{}", places.len());
+}
+
+#[test]
+fn datagram_that_has_arrived_and_is_copied_no_more_leaves_its_buffer() {
+    let mut net = pair();
+    let mut buffer = PacketBuffer::for_mtu(1400);
+    for round in 1..5 {
+        buffer.put(&from_member(UDP, 0, 1300));
+        net.nodes[1].handle_buffer(&mut buffer, None, net.now);
+        buffer.put(&[0xee; PACKET_MAX]);
+        net.drain(1);
+        net.run(secs(1));
+
+        let shard = net.nodes[1].shards().next().unwrap();
+        assert_eq!((net.packets[2].len(), shard.shared.pool.shelf.free_small()), (round, 1));
+        assert!(net.packets[2].iter().all(|packet| is_whole(packet)));
+    }
+}
+
+#[test]
 fn super_packet_of_crumbs_travels_as_its_packets() {
     let mut net = pair();
     let crumbs = datagrams(20_000, 10);

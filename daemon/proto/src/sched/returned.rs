@@ -92,6 +92,18 @@ fn whatever_becomes_of_a_packet_its_buffer_comes_back_once() {
     }
 }
 
+#[test]
+fn packets_of_which_there_is_no_room_for_copies_leave_their_buffers() {
+    let mut bench = Bench::new(20);
+    for port in 0..5000 {
+        bench.load.push_packet(Stowed::Kept(kept(&packet(port, 1400))).into(), bench.now);
+        bench.next();
+    }
+    bench.run(5000);
+
+    assert_eq!(core::iter::from_fn(|| bench.load.poll_gone()).count(), 5000);
+}
+
 /// Lets a packet lie where it was read
 fn kept(bytes: &[u8]) -> Share {
     Share::new(&bytes.into(), 0..bytes.len()).unwrap()

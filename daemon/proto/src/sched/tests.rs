@@ -82,7 +82,7 @@ impl Bench {
     }
 
     /// Sends the next thing, if there is one, as a session would
-    fn next(&mut self) -> Option<Sent> {
+    pub(super) fn next(&mut self) -> Option<Sent> {
         loop {
             let (sent, piece, bytes) = match self.load.next(&self.capacity, self.now)? {
                 Next::Datagram { packet, id } => {
