@@ -137,3 +137,95 @@ fn end_without_connections_is_put_off_for_nobody() {
 
     assert!(net.nodes[1].is_drained(net.now));
 }
+
+#[test]
+fn node_that_is_back_and_ends_again_does_not_end_with_the_one_that_waited_for_it() {
+    for apart in (0..200).step_by(10).map(millis) {
+        let mut net = connected();
+        // That with the lower key goes first.
+        let lower = net.nodes[1].public_key() < net.nodes[2].public_key();
+        let [first, second] = if lower { [1, 2] } else { [2, 1] };
+        let other = net.nodes[second].public_key();
+        [second, first].into_iter().for_each(|at| net.command(at, Command::Drain));
+        while !net.nodes[first].is_drained(net.now) {
+            pass(&mut net);
+        }
+        net.command(first, Command::Close);
+        restart(&mut net, first, 60);
+        net.events[first].clear();
+        let is_up =
+            |event: &Event| matches!(event, Event::SessionUp { peer, .. } if *peer == other);
+        while !net.events[first].iter().any(is_up) {
+            pass(&mut net);
+        }
+
+        let back = net.now;
+        let mut left = vec![first, second];
+        while !left.is_empty() {
+            if net.now == back + apart {
+                net.command(first, Command::Drain);
+            }
+            let told = |at| at == second || net.now >= back + apart;
+            let gone = |at: &usize| told(*at) && net.nodes[*at].is_drained(net.now);
+            let gone: Vec<_> = left.iter().copied().filter(gone).collect();
+            for at in gone {
+                net.command(at, Command::Close);
+                restart(&mut net, at, 61);
+                left.retain(|left| *left != at);
+            }
+            pass(&mut net);
+            assert!(net.now.since(back) < secs(20), "{apart:?}: {left:?}");
+        }
+        go_on(&mut net, 3);
+
+        assert_eq!(splits(&net), [1, 1], "{apart:?}");
+    }
+}
+
+#[test]
+fn announcement_that_was_under_way_on_a_path_that_is_gone_is_made_on_another_one() {
+    let mut net = connected();
+    net.blocked = vec![(1, 2)];
+    net.command(1, Command::Drain);
+    net.blocked.clear();
+
+    let start = net.now;
+    net.nodes[1].handle_broken(Carrier::Udp, net.addrs[2], net.now);
+    net.drain(1);
+    while !net.nodes[1].is_drained(net.now) {
+        pass(&mut net);
+    }
+
+    assert!(net.now.since(start) < millis(500), "{:?}", net.now.since(start));
+}
+
+#[test]
+fn who_has_just_gone_is_waited_for_even_if_it_is_no_peer_any_more() {
+    for away in [false, true] {
+        let mut net = connected();
+        let key = net.nodes[2].public_key();
+        net.command(2, Command::Close);
+        net.run(millis(100));
+        if away {
+            net.command(1, Command::PeerAway(key));
+        }
+
+        net.command(1, Command::Drain);
+
+        let gone = net.now;
+        assert!(!net.nodes[1].is_drained(gone), "{away}");
+        assert!(net.nodes[1].is_drained(gone + secs(10)), "{away}");
+    }
+}
+
+#[test]
+fn end_is_no_reason_to_call_anybody_with_whom_no_connections_are() {
+    let mut net = Net::triangle();
+    net.run(secs(1));
+    net.events.iter_mut().for_each(Vec::clear);
+
+    net.command(1, Command::Drain);
+    net.run(secs(1));
+
+    assert_eq!([net.ups(1), net.ups(2)], [0, 0]);
+}

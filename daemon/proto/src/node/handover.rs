@@ -16,8 +16,9 @@ use core::net::{IpAddr, SocketAddr};
 use super::admission::Proof;
 use super::greet::Held;
 use super::{Arrival, Carrier, Credential, Ecn, Node, Outgoing, Owner, Refusal, Transmit, Way};
+use crate::buffers::Stowed;
 use crate::crypto::PublicKey;
-use crate::ip::{Gso, Packet};
+use crate::ip::{Gso, Inner, Packet};
 use crate::tcp::Ends;
 use crate::time::Instant;
 
@@ -149,7 +150,7 @@ impl Node {
             }
             What::Packet(packet, gso) => {
                 self.take_packet(&packet, gso, Passed::On, now);
-                self.shared.buffers.give(packet);
+                self.shared.give(Inner { bytes: Stowed::Copied(packet), gso });
             }
             What::Proved(carrier, remote) => self.proved.push_back((carrier, remote)),
             What::Relay { relay, to, message } => self.give_relay(relay, &to, message, now),
@@ -213,8 +214,9 @@ impl Node {
     }
 
     fn hand_over_packet(&mut self, to: u8, packet: &[u8], gso: Option<Gso>) {
-        let packet = self.copied(packet);
-        self.hand_over(to, What::Packet(packet, gso));
+        let mut bytes = self.shared.buffers_for(gso).take();
+        bytes.extend_from_slice(packet);
+        self.hand_over(to, What::Packet(bytes, gso));
     }
 
     /// Copies bytes for another shard, which has the buffer then; whoever gets as much as it gives needs no new ones

@@ -1,6 +1,6 @@
 //! Tests of nodes in shards: what no test of a whole node would see.
 
-use super::testing::{Net, millis, node, overlay, packet, secs, segment};
+use super::testing::{Net, millis, node, overlay, packet, secs, segment, segment_with};
 use super::*;
 use crate::ip::{Prefix, numbers};
 
@@ -260,4 +260,26 @@ fn shards_forget_strays_that_are_over_or_back() {
     let peer = net.nodes[1].public_key();
     net.command(2, Command::RemovePeer(peer));
     assert_eq!(strays(&net), 0, "forgotten for good");
+}
+
+#[test]
+fn room_of_super_packets_that_were_handed_over_is_for_such_again() {
+    let mut pair = Pair::new(Carrier::Udp);
+    pair.send(0);
+    pair.run(secs(1));
+    let data = vec![7; 60_000];
+    let packet = segment_with([0, 1], [1, 1], numbers::ACK, &data);
+    let gso = Some(Gso { size: 1000, transport: 20 });
+
+    // It comes to each of the shards by turns.
+    for _ in 0..30 {
+        pair.nodes[0].handle_packet(&packet, gso, pair.now);
+        pair.run(millis(100));
+    }
+
+    for first in 0..3 {
+        let shard = pair.nodes[0].shard_of(&PublicKey::from_bytes([first; 32]));
+        let free = core::iter::repeat_with(|| shard.shared.buffers.take().capacity());
+        assert!(free.take(1000).all(|room| room < data.len()));
+    }
 }

@@ -173,6 +173,8 @@ mod tests {
 
         assert!(!leave.has_output() && leave.may_end(at(1000)));
         assert_eq!(leave.deadline(at(1000)), None);
+        leave.handle_timeout(at(5000));
+        assert!(!leave.has_output() && leave.may_end(at(5000)));
     }
 
     #[test]

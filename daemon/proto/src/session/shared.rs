@@ -112,7 +112,7 @@ impl Shared {
     }
 
     /// Returns the buffers in which such packets wait: those of super-packets are large
-    fn buffers_for(&mut self, gso: Option<Gso>) -> &mut Buffers {
+    pub fn buffers_for(&mut self, gso: Option<Gso>) -> &mut Buffers {
         match gso {
             Some(_) => &mut self.pool.buffers,
             None => &mut self.buffers,
