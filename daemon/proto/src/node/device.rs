@@ -26,7 +26,7 @@ impl Node {
 mod tests {
     use super::super::testing::{Net, millis, secs, segment_with};
     use super::*;
-    use crate::ip::numbers::{ACK, SYN, TCP};
+    use crate::ip::numbers::{ACK, TCP};
     use crate::ip::testing::packet;
     use crate::limits::PACKET_MAX;
 
@@ -36,23 +36,8 @@ mod tests {
     }
 
     fn say(net: &mut Net, from: usize, numbers: [u32; 2], flags: u8) {
-        net.nodes[from].handle_packet(&segment(from, numbers, flags, &[]), None, net.now);
-        net.drain(from);
+        net.say([from, 3 - from], numbers, flags);
         net.run(millis(200));
-    }
-
-    /// Two kernels that have a split connection
-    fn connected() -> Net {
-        let mut net = Net::triangle();
-        net.run(secs(1));
-        net.send(1, 2, 7);
-        net.run(secs(1));
-        say(&mut net, 1, [100, 0], SYN);
-        say(&mut net, 2, [900, 101], SYN | ACK);
-        say(&mut net, 1, [101, 901], ACK);
-        assert_eq!(net.nodes[1].stats(net.now).connections, 1);
-        net.packets[2].clear();
-        net
     }
 
     /// Reads a packet into a buffer and gives it to the first node; tells whether the buffer was kept
@@ -72,7 +57,7 @@ mod tests {
 
     #[test]
     fn super_packet_that_stays_where_it_was_read_comes_out_at_the_other_end() {
-        let mut net = connected();
+        let mut net = Net::connected(millis(10));
         let (mut buffer, mut said) = (PacketBuffer::for_mtu(1400), 0);
         buffer.put(&[0; PACKET_MAX]);
         let place = buffer.as_ptr();
@@ -104,7 +89,7 @@ mod tests {
 
     #[test]
     fn buffer_of_what_travels_as_it_is_stays_with_whoever_reads() {
-        let mut net = connected();
+        let mut net = Net::connected(millis(10));
         let mut buffer = PacketBuffer::default();
         let mut other = segment(1, [5, 5], ACK, &[7; 60_000]);
         other[21] ^= 1;

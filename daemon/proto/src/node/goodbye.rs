@@ -1,33 +1,19 @@
 //! Nodes that end and will be back, while a connection is split between them.
 
-use super::testing::{Net, millis, restart, secs, segment};
+use super::testing::{Net, millis, restart, secs};
 use super::*;
-use crate::ip::numbers::{ACK, SYN, TCP};
+use crate::ip::numbers::{ACK, TCP};
 
 /// What each kernel says next, and expects
 const NUMBERS: [u32; 2] = [101, 901];
 
 /// Two nodes, a wire of 30 ms, and a connection of their kernels on which all is said for the moment
 fn connected() -> Net {
-    let mut net = Net::triangle();
-    net.delay = millis(30);
-    net.run(secs(1));
-    net.send(1, 2, 7);
-    net.run(secs(1));
-    say(&mut net, 1, [100, 0], SYN);
-    net.run(secs(1));
-    say(&mut net, 2, [900, 101], SYN | ACK);
-    net.run(secs(1));
-    say(&mut net, 1, NUMBERS, ACK);
-    net.run(secs(1));
-    net.packets.iter_mut().for_each(Vec::clear);
-    assert_eq!(splits(&net), [1, 1]);
-    net
+    Net::connected(millis(30))
 }
 
 fn say(net: &mut Net, from: usize, numbers: [u32; 2], flags: u8) {
-    net.nodes[from].handle_packet(&segment([from, 3 - from], numbers, flags), None, net.now);
-    net.drain(from);
+    net.say([from, 3 - from], numbers, flags);
 }
 
 /// How many connections each of them splits

@@ -1,6 +1,6 @@
 //! Tests of nodes in shards: what no test of a whole node would see.
 
-use super::testing::{Net, millis, node, overlay, packet, secs, segment, segment_with};
+use super::testing::{Net, millis, node, overlay, packet, secs, segment_with};
 use super::*;
 use crate::ip::{Prefix, numbers};
 
@@ -217,8 +217,7 @@ fn stray() -> (Net, PeerConfig) {
 }
 
 fn say(net: &mut Net, way: [usize; 2], numbers: [u32; 2], flags: u8) {
-    net.nodes[way[0]].handle_packet(&segment(way, numbers, flags), None, net.now);
-    net.drain(way[0]);
+    net.say(way, numbers, flags);
     net.run(millis(100));
 }
 

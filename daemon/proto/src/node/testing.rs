@@ -226,6 +226,33 @@ impl Net {
         net
     }
 
+    /// The same, with a connection of the kernels at the peers that is split, on which all is said for the moment: the
+    /// first says 101 next, and the other one 901
+    pub(super) fn connected(delay: Duration) -> Self {
+        let mut net = Self::triangle();
+        net.delay = delay;
+        net.run(secs(1));
+        net.send(1, 2, 7);
+        net.run(secs(1));
+        let (there, back) = ([1, 2], [2, 1]);
+        let (syn, ack) = (numbers::SYN, numbers::ACK);
+        for (way, said, flags) in
+            [(there, [100, 0], syn), (back, [900, 101], syn | ack), (there, [101, 901], ack)]
+        {
+            net.say(way, said, flags);
+            net.run(secs(1));
+        }
+        net.packets.iter_mut().for_each(Vec::clear);
+        assert_eq!([1, 2].map(|at| net.nodes[at].stats(net.now).connections), [1, 1]);
+        net
+    }
+
+    /// Has a kernel say a segment without data to another one
+    pub(super) fn say(&mut self, way: [usize; 2], numbers: [u32; 2], flags: u8) {
+        self.nodes[way[0]].handle_packet(&segment(way, numbers, flags), None, self.now);
+        self.drain(way[0]);
+    }
+
     /// Makes a node known to another one, which may reach it through a relay
     pub(super) fn introduce(&mut self, peer: usize, to: usize, relay: usize) {
         let relay = Some(self.nodes[relay].public_key());
@@ -283,7 +310,7 @@ pub(super) fn packet(src: IpAddr, dst: IpAddr, id: u8) -> Vec<u8> {
 }
 
 /// Makes a segment of port 5000 for port 80, or back, without data and options
-pub(super) fn segment(way: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
+fn segment(way: [usize; 2], numbers: [u32; 2], flags: u8) -> Vec<u8> {
     segment_with(way, numbers, flags, &[])
 }
 

@@ -1,6 +1,6 @@
 //! Nodes through black-outs, restarts and lost messages.
 
-use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs, segment};
+use super::testing::{Net, controls, millis, node, overlay, packet, restart, secs};
 use super::*;
 use crate::ip::numbers;
 use crate::limits::LANE_REST;
@@ -437,18 +437,7 @@ fn way_on_which_the_kernel_cuts_no_trains_is_told_of_and_no_other_suffers() {
 
 #[test]
 fn what_comes_with_bytes_for_which_there_is_no_memory_is_taken() {
-    let mut net = Net::triangle();
-    net.run(secs(1));
-    net.send(1, 2, 7);
-    net.run(secs(1));
-    let say = |net: &mut Net, way: [usize; 2], numbers, flags| {
-        net.nodes[way[0]].handle_packet(&segment(way, numbers, flags), None, net.now);
-        net.drain(way[0]);
-        net.run(millis(200));
-    };
-    say(&mut net, [1, 2], [100, 0], numbers::SYN);
-    say(&mut net, [2, 1], [900, 101], numbers::SYN | numbers::ACK);
-    say(&mut net, [1, 2], [101, 901], numbers::ACK);
+    let mut net = Net::connected(millis(10));
     net.run(secs(8));
     net.command(2, Command::Configure(Engine { memory: 0, ..Engine::default() }));
     net.packets[2].clear();
