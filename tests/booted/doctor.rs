@@ -20,11 +20,12 @@ fn what_is_well_is_ok_and_what_is_not_comes_with_a_remedy() {
     assert!(!well.stdout.contains("problem"), "{well}");
     system.sh("test -s /usr/share/fastvpn/schema/doctor.json").unwrap();
 
-    // somebody else has a part of the overlay's addresses
+    // Somebody else has a part of the overlay's addresses: another VPN, on whose device
+    // NetworkManager looks for no DHCP server, as it does on a cable.
     let taken = inner_v4(200);
     system
         .sh(&format!(
-            "ip link add taken0 type veth peer name taken1 && ip link set taken1 up &&
+            "ip tuntap add dev taken0 mode tun &&
              ip address add {taken}/30 dev taken0 && ip link set taken0 up"
         ))
         .unwrap();
