@@ -97,9 +97,18 @@ impl Copy {
         Self { what, bytes, sent: 1, gap: Duration::ZERO, first: now, repeat: false }
     }
 
-    /// Tells whether it is likely enough that all that left were lost, and the copy not too late
-    fn is_useful(&self, policy: &Policy, now: Instant) -> bool {
-        self.sent < policy.transmissions && now.since(self.first) <= policy.late
+    /// Tells whether it is likely enough that all that left were lost, as fewer than `most` did, and the copy not too
+    /// late
+    fn is_useful(&self, most: u8, policy: &Policy, now: Instant) -> bool {
+        self.sent < most && now.since(self.first) <= policy.late
+    }
+
+    /// Returns how often it is sent where it is a spare
+    fn most_spare(&self, policy: &Policy) -> u8 {
+        match self.what {
+            What::Packet { .. } => policy.transmissions,
+            What::Piece(_) => policy.pieces,
+        }
     }
 
     /// Returns the bytes that it takes on the wire, at most
@@ -176,7 +185,7 @@ impl Copies {
                 return None;
             }
             let place = Place::Ladder(*step);
-            let useful = copy.is_useful(policy, now);
+            let useful = copy.is_useful(policy.transmissions, policy, now);
             let taken = if copy.repeat { &mut self.repeat_taken } else { &mut self.thin_taken };
             if useful && taken.fits(copy.cost(), policy.thin_copies, now) {
                 return Some(place);
@@ -218,7 +227,7 @@ impl Copies {
                 };
             let sent = spare.copy.sent;
             if goes_on
-                || !spare.copy.is_useful(policy, now)
+                || !spare.copy.is_useful(spare.copy.most_spare(policy), policy, now)
                 || !self.spare_taken.fits(spare.copy.cost(), policy.spare_copies_for(sent), now)
             {
                 self.forget(Place::Spare(at));
@@ -268,7 +277,7 @@ impl Copies {
                 spare.copy.sent += 1;
                 spare.copy.gap += policy.gap;
                 spare.due = now + spare.copy.gap;
-                if spare.copy.sent >= policy.transmissions {
+                if spare.copy.sent >= spare.copy.most_spare(policy) {
                     self.forget(place);
                 }
             }

@@ -13,6 +13,8 @@ pub(super) struct Policy {
     from: (Capacity, u8),
     /// Transmissions of one thing after which the chance that all were lost is small enough
     pub(super) transmissions: u8,
+    /// The same for pieces of a burst, each of which all that follow wait for
+    pub(super) pieces: u8,
     /// The same for what was lost before, and holds up what follows it
     pub(super) repeats: u8,
     /// Time between an original and its first copy
@@ -42,10 +44,15 @@ impl Policy {
         let thin = (rate / 100).max(THIN_LEAST);
         let burst = (thin / 10).max(2 * MESSAGE);
         let interval = INTERVAL.max(capacity.rtt);
-        let transmissions = if copies == 0 { 1 } else { transmissions(capacity.loss_ppm) };
+        let transmissions = if copies == 0 { 1 } else { sent_until(LOST_PPM, capacity.loss_ppm) };
+        let pieces =
+            if transmissions == 1 { 1 } else { sent_until(PIECE_LOST_PPM, capacity.loss_ppm) };
+        let seen = capacity.rate.unwrap_or(0);
+        let carries = if capacity.proven { rate } else { rate.max(seen.saturating_mul(UNTRIED)) };
         Self {
             from: (*capacity, copies),
             transmissions,
+            pieces,
             // Few things come to this, so that more of them may be lost again.
             repeats: transmissions.div_ceil(2),
             gap: time_of(BURST_MESSAGES * MESSAGE, rate).clamp(GAP_MIN, GAP_MAX),
@@ -54,7 +61,7 @@ impl Policy {
             thin: Limit { rate: thin, burst },
             thin_share: rate / 2,
             thin_copies: rate / 20,
-            spare_copies: rate / 100 * u64::from(copies.min(100)),
+            spare_copies: carries / 100 * u64::from(copies.min(100)),
             // As RFC 8289 has it; but a round trip through the tunnel is longer than most, and the
             // clock of a slow link is coarse. While it is not known what the path carries, the queue
             // is of our own making, and soon gone.
@@ -91,13 +98,13 @@ impl Default for Policy {
     }
 }
 
-/// Returns how often a thing must be sent so that it is lost in one case of a thousand at most
-fn transmissions(loss_ppm: u32) -> u8 {
+/// Returns how often a thing must be sent so that it is lost in less than so many cases of a million
+fn sent_until(lost_ppm: u64, loss_ppm: u32) -> u8 {
     let loss = u64::from(loss_ppm.min(1_000_000));
     let mut chance = 1_000_000;
     for sent in 1..TRANSMISSIONS_MAX {
         chance = chance * loss / 1_000_000;
-        if chance < LOST_PPM {
+        if chance < lost_ppm {
             return sent;
         }
     }
@@ -120,6 +127,11 @@ const THIN_LEAST: u64 = 16_000;
 const TRANSMISSIONS_MAX: u8 = 5;
 /// Chance in a million at which a thing may be lost
 const LOST_PPM: u64 = 1_000;
+/// The same for each piece of a burst: a page of 100 KB has 70
+const PIECE_LOST_PPM: u64 = 100;
+/// How many times as much as it was seen to a path is taken to carry for idle capacity while load never showed its
+/// limit: less than what startup sends on it anyway
+const UNTRIED: u64 = 2;
 /// Messages that one burst of losses takes and that must lie between two transmissions
 const BURST_MESSAGES: u64 = 12;
 /// Shortest and longest time between an original and its first copy
@@ -138,11 +150,12 @@ mod tests {
 
     #[test]
     fn transmissions_follow_the_loss() {
-        for (percent, sent) in [(0.0, 1), (0.09, 1), (0.1, 2), (3.0, 2), (5.0, 3), (9.9, 3)] {
-            assert_eq!(transmissions((percent * 10_000.0) as u32), sent, "{percent} %");
-        }
-        for (percent, sent) in [(10, 4), (17, 4), (20, 5), (60, 5), (100, 5)] {
-            assert_eq!(transmissions(percent * 10_000), sent, "{percent} %");
+        let cases = [(0, 1, 1), (900, 1, 1), (1_000, 2, 2), (9_900, 2, 2), (10_000, 2, 3)];
+        let worse = [(30_000, 2, 3), (50_000, 3, 4), (99_000, 3, 4), (100_000, 4, 5)];
+        let worst = [(170_000, 4, 5), (200_000, 5, 5), (600_000, 5, 5), (1_000_000, 5, 5)];
+        for (loss_ppm, things, pieces) in [cases.as_slice(), &worse, &worst].concat() {
+            let policy = Policy::of(&Capacity { loss_ppm, ..Capacity::default() }, 10);
+            assert_eq!((policy.transmissions, policy.pieces), (things, pieces), "{loss_ppm} ppm");
         }
     }
 
@@ -167,7 +180,8 @@ mod tests {
         let capacity = Capacity { loss_ppm: 200_000, ..Capacity::default() };
 
         assert!(Policy::of(&capacity, 10).copies());
-        assert!(!Policy::of(&capacity, 0).copies());
+        let none = Policy::of(&capacity, 0);
+        assert!(!none.copies() && none.pieces == 1);
     }
 
     #[test]
@@ -177,6 +191,17 @@ mod tests {
 
         assert_eq!(Policy::of(&tried, 10).thin_copies, 800);
         assert_eq!(Policy::of(&Capacity { proven: false, ..tried }, 10).thin_copies, 11_200);
+    }
+
+    #[test]
+    fn idle_capacity_of_a_path_that_was_never_full_counts_twice() {
+        let spare = |rate, proven| {
+            let known = of(Some(rate)).from.0;
+            Policy::of(&Capacity { proven, ..known }, 10).spare_copies
+        };
+
+        assert_eq!((spare(1_000_000, true), spare(1_000_000, false)), (100_000, 200_000));
+        assert_eq!(spare(1_000, false), 22_400, "no more than a cold one is given");
     }
 
     fn of(rate: Option<u64>) -> Policy {

@@ -436,8 +436,9 @@ fn first_pieces_of_a_lane_are_copied_when_nothing_else_is_left_the_youngest_firs
 
     let spare: Vec<u32> = copies.iter().filter_map(|(_, sent)| piece(sent)).collect();
     let count = |sn| spare.iter().filter(|copy| **copy == sn).count();
-    assert!((1..=74).all(|sn| count(sn) == 2), "{spare:?}");
-    // The thin beginning has its own ladder.
+    // The thin beginning has its own ladder, and is copied less.
+    assert!((1..=13).all(|sn| count(sn) == 2), "{spare:?}");
+    assert!((14..=74).all(|sn| count(sn) == 3), "{spare:?}");
     let at = |sn| spare.iter().position(|copy| *copy == sn);
     assert!((60..74).all(|sn| at(sn) > at(sn + 1)), "{spare:?}");
 }
@@ -516,7 +517,7 @@ fn middle_of_a_long_transfer_is_not_copied_but_its_tail_is() {
     let copies: Vec<u32> = bench.run(300).iter().filter_map(|(_, sent)| piece(sent)).collect();
 
     assert!(copies.iter().all(|sn| *sn > 5000 - 32), "{copies:?}");
-    assert_eq!(copies.len(), 64, "{copies:?}");
+    assert_eq!(copies.len(), 3 * 32, "{copies:?}");
 }
 
 #[test]
