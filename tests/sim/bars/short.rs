@@ -22,14 +22,7 @@ fn page_over_a_warm_5_percent_link_takes_little_more_than_two_round_trips() {
 /// As somebody reads: no path was ever full, and the budget of copies has little time to fill again
 #[test]
 fn pages_one_after_the_other_over_a_5_percent_link_take_little_more_than_two_round_trips() {
-    let link = lossy5();
-    let mut pages = Vec::new();
-    for seed in 0..20 {
-        let seed = fastvpn_tests::world::seed(3_150) + seed;
-        let mut stage = Stage::new(seed, link.clone(), link.clone());
-        pages.extend((0..40).map(|_| page(&mut stage, &link, ms(300))));
-    }
-    print("5 % link, one after the other", &pages);
+    let pages = unused("5 % link, one after the other", 3_150, &lossy5(), (20, 40));
 
     assert!(quantile(pages.clone(), 0.5) <= 2.2);
     assert!(quantile(pages, 0.95) < 2.7);
@@ -37,13 +30,7 @@ fn pages_one_after_the_other_over_a_5_percent_link_take_little_more_than_two_rou
 
 #[test]
 fn page_over_a_cold_5_percent_link_takes_four_round_trips() {
-    let link = lossy5();
-    let mut pages = Vec::new();
-    for seed in 0..40 {
-        let seed = fastvpn_tests::world::seed(3_110) + seed;
-        pages.push(page(&mut Stage::new(seed, link.clone(), link.clone()), &link, FULL));
-    }
-    print("5 % link, cold", &pages);
+    let pages = unused("5 % link, cold", 3_110, &lossy5(), (40, 1));
 
     assert!(quantile(pages, 0.5) <= 4.0);
 }
@@ -77,6 +64,19 @@ fn pages(bar: &str, seed: u64, link: &LinkConfig, number: usize) -> Vec<f64> {
         (0..number).map(|_| page(&mut stage, link, FULL)).collect::<Vec<_>>()
     });
     let all = all.concat();
+    print(bar, &all);
+    all
+}
+
+/// Fetches so many pages, one soon after the other, over each of so many sessions that have carried nothing yet;
+/// returns what each took, in round trips
+fn unused(bar: &str, seed: u64, link: &LinkConfig, (sessions, number): (u64, usize)) -> Vec<f64> {
+    let mut all = Vec::new();
+    let first = fastvpn_tests::world::seed(seed);
+    for seed in first..first + sessions {
+        let mut stage = Stage::new(seed, link.clone(), link.clone());
+        all.extend((0..number).map(|_| page(&mut stage, link, ms(300))));
+    }
     print(bar, &all);
     all
 }
